@@ -1,0 +1,101 @@
+"""What a sandbox is, as values, in the OCI runtime-spec's words. A spec is complete: performing it decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from imgbuild.linux.mounts import Bind, Filesystem, Mount
+
+Network = Literal["none", "host"]
+
+DEFAULT_CAPABILITIES = frozenset({
+    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "NET_RAW",
+    "SYS_CHROOT", "MKNOD", "AUDIT_WRITE", "SETFCAP",
+})  # fmt: skip
+"""The set that docker gives a container, without the ``CAP_`` prefix."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process is: numbers only; names were looked up in the image before."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a cgroup. None: not asked for. Sizes in bytes; `memory_swap` is memory and swap together (-1: unlimited);
+    `cpus` is a number of processors, fractions allowed."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(limit is not None for limit in (self.memory, self.memory_swap, self.cpus, self.pids))
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What is executed, by execve after a search in the PATH of its own `env` inside the root."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str = "/"
+    identity: Identity = Identity()
+    capabilities: frozenset[str] = DEFAULT_CAPABILITIES
+    no_new_privileges: bool = False
+    seccomp: bool = True
+    terminal: bool = False
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """A root file system, what is mounted in it, a process, and its limits.
+
+    /proc, /sys, /dev (with null, zero, full, random, urandom, tty, ptmx, pts, shm, mqueue, fd, stdin, stdout, stderr), the masked and the
+    read-only paths are the sandbox's own and are not listed in `mounts`. `mounts` are made after them, in order.
+    Every target in `mounts` exists in the root; so do /proc, /sys and /dev.
+    """
+
+    root: Filesystem | Bind
+    process: Process
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = "imgbuild"
+    network: Network = "host"
+    read_only_root: bool = False
+    limits: Limits = Limits()
+    privileged: bool = False
+    cgroup_name: str = ""
+    sysctl: tuple[tuple[str, str], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and its children cost. Bytes and seconds; `peak_memory` of the whole cgroup where there is one, else
+    of its largest process; None where nothing could be read."""
+
+    peak_memory: int | None = None
+    cpu_seconds: float = 0.0
+    bytes_written: int | None = None
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the process ended: `code` 0..255, or `signal` where a signal ended it. `oom` where the kernel killed something
+    in its cgroup for memory. `setup_error` says why the command never ran (126: not executable, 127: not found, 125: else)."""
+
+    code: int
+    signal: int | None = None
+    oom: bool = False
+    usage: Usage = Usage()
+    setup_error: str = ""

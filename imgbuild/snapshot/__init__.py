@@ -1,0 +1,36 @@
+"""Root file systems as stacks of lowers, and the overlay that joins them.
+
+A lower is one layer's diff in one of two forms (`DirectoryLower`, `IndexedTarLower`); a root file system is a tuple of lowers,
+lowest first. A snapshot is active while something writes to its upperdir, and committed when that has become a lower.
+
+State machine of a `Snapshotter`: prepare -> Active; then exactly one of commit -> DirectoryLower, or discard. `Active` is a
+context manager: leaving it uncommitted discards it. What a killed process left is removed by `sweep`.
+Not here: what changed in an upperdir (layer), which layer has which lower (store's index, rootfs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryLower:
+    """Form (a): a directory in overlay form (whiteouts are 0/0 character devices, opaque directories have the xattr)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedTarLower:
+    """Form (b): an uncompressed layer tar and the EROFS image that indexes it."""
+
+    tar: Path
+    index: Path
+
+
+Lower = DirectoryLower | IndexedTarLower
+"""One layer's diff."""
+
+Lowers = tuple[Lower, ...]
+"""A root file system: lowest first."""
