@@ -1,0 +1,34 @@
+"""Did you mean: the known word that is nearest to an unknown one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_FARTHEST = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names the nearest known word, or None if none is near."""
+    best, least = None, min(_FARTHEST, (len(word) + 2) // 2) + 1
+    for candidate in known:
+        if abs(len(candidate) - len(word)) >= least:
+            continue
+        edits = _edits(word.lower(), candidate.lower())
+        if edits < least:
+            best, least = candidate, edits
+    return None if best is None else f"did you mean {best}?"
+
+
+def _edits(left: str, right: str) -> int:
+    """Insertions, deletions, replacements and swaps of neighbours between the two."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        following = [i]
+        for j, b in enumerate(right, 1):
+            cost = min(row[j] + 1, following[j - 1] + 1, row[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            following.append(cost)
+        before, row = row, following
+    return row[-1]
