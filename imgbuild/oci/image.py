@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgbuild.errors import ImageError
-from imgbuild.oci.digest import Digest, DiffID, parse_digest
+from imgbuild.oci.digest import DiffID, Digest, parse_digest
 from imgbuild.oci.platform import Platform, normalize
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -1,0 +1,62 @@
+"""Build arguments: the predefined ones, the ones before the first FROM, and what the command line gives.
+
+Source: Dockerfile reference, "ARG", "Automatic platform ARGs in the global scope", "Predefined ARGs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from imgbuild.buildfile.expand import expand
+from imgbuild.buildfile.instructions import Arg
+from imgbuild.oci.platform import Platform
+
+PROXY_ARGUMENTS = frozenset(
+    name for plain in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy") for name in (plain, plain.upper())
+)
+"""Given without being declared, seen by RUN, in no key and in no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowerOptions:
+    """What a build was asked for beside its Buildfile. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds."""
+
+    platform: Platform
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    epoch: int | None = None
+    no_cache: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:
+    """The arguments that every Buildfile may declare without a value: where it is built, and for what."""
+    arguments: dict[str, str] = {}
+    for side in ("BUILD", "TARGET"):
+        arguments[f"{side}PLATFORM"] = str(platform)
+        arguments[f"{side}OS"] = platform.os
+        arguments[f"{side}OSVERSION"] = ""
+        arguments[f"{side}ARCH"] = platform.architecture
+        arguments[f"{side}VARIANT"] = platform.variant
+    arguments["TARGETSTAGE"] = target_stage or "default"
+    return arguments
+
+
+def global_arguments(declared: Iterable[Arg], options: LowerOptions, escape: str) -> dict[str, str]:
+    """The values that FROM lines see: predefined ones, then the ARGs before the first FROM in order."""
+    values = platform_arguments(options.platform, options.target)
+    values |= {name: value for name, value in options.build_args.items() if name in values}
+    for instruction in declared:
+        for word, default in instruction.pairs:
+            name = expand(word.text, values, escape, word.span)
+            if name in options.build_args:
+                values[name] = options.build_args[name]
+            elif default is not None:
+                values[name] = expand(default.text, values, escape, default.span)
+    return values
+
+
+def proxy_environment(build_args: Mapping[str, str]) -> tuple[str, ...]:
+    """The predefined proxy arguments that were given, as ``NAME=value``."""
+    return tuple(f"{name}={value}" for name, value in sorted(build_args.items()) if name in PROXY_ARGUMENTS)

@@ -1,0 +1,48 @@
+"""The key of a step: a digest of its record, which is canonical JSON of all that the step's result depends on.
+
+A record holds the op's class and every field that is not `UNKEYED`, the identity of what the step runs on (the parent
+step's key, or the base's chainID), and the digests of its inputs. Two records can be compared field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, NewType
+
+from imgbuild.graph.ops import Op
+from imgbuild.oci.digest import digest_of
+from imgbuild.oci.image import canonical_json
+
+StepKey = NewType("StepKey", str)
+"""The digest of a step's record."""
+
+RECORD_VERSION = 1
+"""Raised whenever the same record would come to mean another result: then every step misses once."""
+
+
+def key_record(op: Op, parent: str, inputs: Mapping[str, str]) -> bytes:
+    """The record of a step: `parent` is the identity of what it runs on, `inputs` maps each input's name to its digest."""
+    return canonical_json({
+        "version": RECORD_VERSION,
+        "op": type(op).__name__,
+        "fields": _keyed(op),
+        "parent": parent,
+        "inputs": dict(inputs),
+    })
+
+
+def step_key(record: bytes) -> StepKey:
+    """The key that belongs to a record."""
+    return StepKey(digest_of(record))
+
+
+def _keyed(value: object) -> Any:
+    """`value` as JSON, without fields that are UNKEYED. Of a stage's number it matters only that there is one: what is read
+    from the stage is among the inputs, and a stage may move within its file."""
+    if is_dataclass(value) and not isinstance(value, type):
+        keyed = (item.name for item in fields(value) if item.metadata.get("keyed", True))
+        return {name: getattr(value, name) is not None if name == "stage" else _keyed(getattr(value, name)) for name in keyed}
+    if isinstance(value, tuple):
+        return [_keyed(item) for item in value]
+    return value

@@ -1,0 +1,307 @@
+"""Lowering: from a parsed Buildfile, arguments and bases to the graph of steps and what each stage's image will say.
+
+Semantics are the Dockerfile reference's and, where it is silent, BuildKit's (frontend/dockerfile/dockerfile2llb). Config-only
+instructions never become steps: they change the stage's config and leave a line of history.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+
+from imgbuild.buildfile import instructions as ast
+from imgbuild.buildfile.expand import expand, expand_heredoc, expand_words
+from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.metadata import healthcheck, ports, stop_signal
+from imgbuild.graph.ops import Base, BuildGraph, CopyOp, FileText, HistoryLine, RunOp, Stage, Step, WorkdirOp
+from imgbuild.graph.outline import Outline, StageOutline, make_outline
+from imgbuild.graph.run import lower_run
+from imgbuild.oci.config import RunConfig
+from imgbuild.oci.reference import Reference
+from imgbuild.oci.times import parse_time
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+
+
+def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> BuildGraph:
+    """The graph of the target and of all that it needs. Every reference of `base_references` must be in `bases`."""
+    outline = make_outline(buildfile, options, bases)
+    stages: dict[int, Stage] = {}
+    lowered: dict[int, _StageLowering] = {}
+    for index in _order(outline):
+        stage = outline.stages[index]
+        parent = lowered[stage.parent] if stage.parent is not None else None
+        base = bases[stage.image] if stage.image is not None else None
+        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base)
+        stages[index] = lowered[index].lower()
+    if options.labels:
+        target = stages[outline.target]
+        labels = tuple(sorted((dict(target.config.labels) | dict(options.labels)).items()))
+        stages[outline.target] = replace(target, config=replace(target.config, labels=labels))
+    return BuildGraph(stages, outline.target)
+
+
+def _order(outline: Outline) -> list[int]:
+    """The needed stages, each after its parent. The file's order does that: a parent is always an earlier stage."""
+    return sorted(outline.needed)
+
+
+class _StageLowering:
+    """One stage, instruction by instruction. `env` is what expansion and RUN see: the image's ENV with ARGs among it."""
+
+    def __init__(
+        self,
+        buildfile: ast.Buildfile,
+        outline: Outline,
+        options: LowerOptions,
+        stage: StageOutline,
+        parent: _StageLowering | None,
+        base: Base | None,
+    ) -> None:
+        self.buildfile = buildfile
+        self.outline = outline
+        self.options = options
+        self.stage = stage
+        self.base = base
+        self.steps: list[Step] = []
+        self.lines: list[HistoryLine] = []
+        self.arguments: dict[str, str] = dict(parent.arguments) if parent else {}
+        self.author: str = parent.author if parent else (base.author if base else "")
+        self.config: RunConfig = replace(parent.config if parent else (base.config if base else RunConfig()), on_build=())
+        self.epoch: int = parent.epoch if parent else _epoch(options, base)
+        if not any(entry.startswith("PATH=") for entry in self.config.env):
+            self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
+        self.env: dict[str, str] = dict(parent.env) if parent else {}
+        self.env |= dict(_pair(entry) for entry in self.config.env)
+        self.cmd_is_set = False
+        self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        return self.config.shell or DEFAULT_SHELL
+
+    def lower(self) -> Stage:
+        for instruction in self.stage.instructions:
+            try:
+                self._instruction(instruction)
+            except BuildfileError as error:
+                raise error.located(instruction.span) from None
+        return Stage(
+            index=self.stage.index,
+            name=self.stage.name,
+            parent=self.stage.parent,
+            base=self.base,
+            steps=tuple(self.steps),
+            lines=tuple(self.lines),
+            config=self.config,
+            author=self.author,
+            platform=self.base.platform if self.base else self.options.platform,
+            epoch=self.epoch,
+            span=self.stage.span,
+        )
+
+    def expand(self, word: ast.Word) -> str:
+        """A word with this stage's variables."""
+        return expand(word.text, self.env, self.buildfile.escape, word.span)
+
+    def source_stage(self, name: str) -> int:
+        """The stage that a ``from`` means; the outline has checked that there is one."""
+        names = self.outline.names
+        if name.lower() in names:
+            return names[name.lower()]
+        return names[f"image {name}"] if f"image {name}" in names else int(name)
+
+    def add_step(self, op: RunOp | CopyOp | WorkdirOp, instruction: ast.Instruction, created_by: str) -> None:
+        """Append a step and the line of history that its layer belongs to."""
+        number = len(self.steps) + 1
+        label = f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else ""
+        text = " ".join(instruction.text.split())
+        self.lines.append(HistoryLine(created_by, len(self.steps)))
+        self.steps.append(Step(op, f"[{label}{number}/{self._total}] {text}", instruction.span, self.options.no_cache))
+
+    def note(self, created_by: str) -> None:
+        """A line of history without a layer."""
+        self.lines.append(HistoryLine(created_by))
+
+    def _instruction(self, item: ast.Instruction) -> None:
+        match item:
+            case ast.Run():
+                lower_run(self, item)
+            case ast.Copy():
+                self._copy(item)
+            case ast.Workdir():
+                self._workdir(item)
+            case ast.Env():
+                self._env(item)
+            case ast.Arg():
+                self._arg(item)
+            case ast.Label():
+                self._label(item)
+            case ast.Cmd() | ast.Entrypoint():
+                self._command(item)
+            case ast.User():
+                self.config = replace(self.config, user=self.expand(item.user))
+                self.note(f"USER {self.config.user}")
+            case ast.Shell():
+                self.config = replace(self.config, shell=item.words)
+                self.note(f"SHELL {_go_list(item.words)}")
+            case ast.Expose():
+                self._expose(item)
+            case ast.Volume():
+                self._volume(item)
+            case ast.Stopsignal():
+                self.config = replace(self.config, stop_signal=stop_signal(self.expand(item.signal), item.signal.span))
+                self.note(f"STOPSIGNAL {self.config.stop_signal}")
+            case ast.Healthcheck():
+                self.config = replace(self.config, healthcheck=healthcheck(item, self.shell))
+                self.note(item.text)
+            case ast.Onbuild():
+                self.config = replace(self.config, on_build=(*self.config.on_build, item.trigger_text))
+            case ast.Maintainer():
+                self.author = item.name.text
+                self.note(f"MAINTAINER {self.author}")
+            case _:
+                raise UnsupportedError(f"{type(item).__name__.upper()} is not performed", at=item.span)
+
+    def _env(self, item: ast.Env) -> None:
+        # All values of one line are expanded with what stood before the line (Dockerfile reference, "Environment replacement").
+        pairs = [(self.expand(name), self.expand(value)) for name, value in item.pairs]
+        image = dict(_pair(entry) for entry in self.config.env)
+        for name, value in pairs:
+            if not name:
+                raise BuildfileError("ENV with an empty name")
+            image[name] = self.env[name] = value
+        self.config = replace(self.config, env=tuple(f"{name}={value}" for name, value in image.items()))
+        self.note("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
+
+    def _arg(self, item: ast.Arg) -> None:
+        notes = []
+        for word, default in item.pairs:
+            name = word.text
+            value: str | None = None
+            if name in self.options.build_args:
+                value = self.options.build_args[name]
+            elif default is not None:
+                value = self.expand(default)
+            elif name in self.outline.arguments:
+                value = self.outline.arguments[name]
+            if value is not None and name not in _NOT_IN_ENVIRONMENT:
+                self.arguments[name] = self.env[name] = value
+            notes.append(name if value is None else f"{name}={value}")
+        self.note("ARG " + " ".join(notes))
+
+    def _label(self, item: ast.Label) -> None:
+        pairs = [(self.expand(name), self.expand(value)) for name, value in item.pairs]
+        if any(not name for name, _ in pairs):
+            raise BuildfileError("LABEL with an empty name")
+        self.config = replace(self.config, labels=tuple(sorted((dict(self.config.labels) | dict(pairs)).items())))
+        self.note("LABEL " + " ".join(f"{name}={value}" for name, value in pairs))
+
+    def _command(self, item: ast.Cmd | ast.Entrypoint) -> None:
+        words = item.command.words
+        if words is None:
+            words = (*self.shell, item.command.line or "") if item.command.line else ()
+        if isinstance(item, ast.Cmd):
+            self.config = replace(self.config, cmd=words)
+            self.cmd_is_set = True
+            self.note(f"CMD {json.dumps(words, ensure_ascii=False)}")
+        else:
+            # A base's CMD was meant for its own ENTRYPOINT.
+            self.config = replace(self.config, entrypoint=words, cmd=self.config.cmd if self.cmd_is_set else None)
+            self.note(f"ENTRYPOINT {json.dumps(words, ensure_ascii=False)}")
+
+    def _expose(self, item: ast.Expose) -> None:
+        words = [(text, word.span) for word in item.ports for text in expand_words(word.text, self.env, self.buildfile.escape, word.span)]
+        added = {port for text, span in words for port in ports(text, span)}
+        self.config = replace(self.config, exposed_ports=tuple(sorted({*self.config.exposed_ports, *added})))
+        self.note("EXPOSE " + _go_list(tuple(text for text, _ in words)))
+
+    def _volume(self, item: ast.Volume) -> None:
+        paths = tuple(self.expand(word) for word in item.paths)
+        if "" in paths:
+            raise BuildfileError("VOLUME with an empty path")
+        self.config = replace(self.config, volumes=tuple(sorted({*self.config.volumes, *paths})))
+        self.note(f"VOLUME {_go_list(paths)}")
+
+    def _workdir(self, item: ast.Workdir) -> None:
+        path = posixpath.normpath(posixpath.join("/", self.config.working_dir, self.expand(item.path))).replace("//", "/", 1)
+        self.config = replace(self.config, working_dir=path)
+        self.add_step(WorkdirOp(path, self.config.user, self.epoch), item, f"WORKDIR {path}")
+
+    def _copy(self, item: ast.Copy) -> None:
+        add = isinstance(item, ast.Add)
+        name = "ADD" if add else "COPY"
+        for flag in item.flags:
+            if flag.name not in ("from", "chown", "chmod") and (flag.value or "true").lower() != "false":
+                raise UnsupportedError(f"{name} --{flag.name} is not performed yet", at=flag.span)
+        sources = tuple(self.expand(word) for word in item.sources)
+        for source, word in zip(sources, item.sources, strict=True):
+            if not source:
+                raise BuildfileError(f"a source of {name} is empty once its variables are replaced", at=word.span)
+            if add and source.startswith(_REMOTE):
+                raise UnsupportedError(
+                    f"ADD of a remote source is not performed yet: {source}",
+                    at=word.span,
+                    hint="fetch it in a RUN step, or copy a local file",
+                )
+        documents = tuple(
+            FileText(doc.name, expand_heredoc(doc.content, self.env, self.buildfile.escape, doc.span) if doc.expand else doc.content)
+            for doc in item.heredocs
+        )
+        destination = self._destination(item.destination, name)
+        if len(sources) + len(documents) > 1 and not destination.endswith("/"):
+            raise BuildfileError(
+                f"with more than one source, the destination of {name} must be a directory and end in '/'", at=item.destination.span
+            )
+        origin = item.flag("from")
+        op = CopyOp(
+            sources=sources,
+            destination=destination,
+            epoch=self.epoch,
+            stage=self.source_stage(origin.value) if origin is not None and origin.value else None,
+            documents=documents,
+            chown=self._flag(item, "chown"),
+            chmod=self._flag(item, "chmod"),
+            unpack=add,
+        )
+        words = (*(f"--{flag.name}={flag.value}" for flag in item.flags), *sources, *(f"<<{doc.name}" for doc in documents))
+        self.add_step(op, item, f"{name} {' '.join((*words, destination))}")
+
+    def _flag(self, item: ast.Copy, name: str) -> str:
+        flag = item.flag(name)
+        return "" if flag is None else expand(flag.value or "", self.env, self.buildfile.escape, flag.span)
+
+    def _destination(self, word: ast.Word, name: str) -> str:
+        written = self.expand(word)
+        if not written:
+            raise BuildfileError(f"the destination of {name} is empty once its variables are replaced", at=word.span)
+        path = posixpath.normpath(posixpath.join("/", self.config.working_dir, written)).replace("//", "/", 1)
+        directory = written.endswith(("/", "/.")) or written in (".", "..")
+        return path + "/" if directory and path != "/" else path
+
+
+def _epoch(options: LowerOptions, base: Base | None) -> int:
+    """The layers' epoch: the explicit one, else the base's age, which the key holds anyway, so that a cached layer and a
+    fresh one are the same bytes; else 0."""
+    if options.epoch is not None:
+        return options.epoch
+    return (parse_time(base.created) if base else None) or 0
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    name, _, value = entry.partition("=")
+    return name, value
+
+
+def _go_list(words: tuple[str, ...]) -> str:
+    """As docker's history shows a list."""
+    return f"[{' '.join(words)}]"
+
+

@@ -1,0 +1,77 @@
+"""Instructions that only describe: EXPOSE's ports, STOPSIGNAL's signals, HEALTHCHECK's times, as an image config holds them."""
+
+from __future__ import annotations
+
+import re
+
+from imgbuild.buildfile.instructions import Healthcheck as HealthcheckInstruction
+from imgbuild.buildfile.quantities import parse_count, parse_duration
+from imgbuild.errors import BuildfileError, Span
+from imgbuild.oci.config import Healthcheck
+
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]+))?", re.ASCII)
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_LAST_SIGNAL = 64
+_SIGNALS = frozenset((
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL",
+    "PWR", "SYS", "RTMIN", "RTMAX",
+))  # fmt: skip
+_MILLISECOND = 1_000_000
+
+
+def ports(text: str, span: Span) -> tuple[str, ...]:
+    """``80``, ``80/udp`` or ``8000-8003/tcp`` as ``port/protocol``, a range one by one."""
+    match = _PORT.fullmatch(text)
+    if match is None:
+        raise BuildfileError(f"{text!r} is not a port", at=span, hint="write PORT, PORT/PROTOCOL or FIRST-LAST/PROTOCOL")
+    first, last = int(match[1]), int(match[2] or match[1])
+    protocol = (match[3] or "tcp").lower()
+    if protocol not in _PROTOCOLS:
+        raise BuildfileError(f"{protocol!r} is not a protocol", at=span, hint=f"it is one of {', '.join(_PROTOCOLS)}")
+    if not first <= last <= 65535:
+        raise BuildfileError(f"{text!r} is not a port or a range of ports", at=span, hint="ports go up to 65535")
+    return tuple(f"{port}/{protocol}" for port in range(first, last + 1))
+
+
+def stop_signal(text: str, span: Span) -> str:
+    """The signal as written, if there is such a signal."""
+    name = text.upper().removeprefix("SIG")
+    base, _, offset = name.partition("+") if "+" in name else name.partition("-")
+    real_time = base in ("RTMIN", "RTMAX") and (not offset or (offset.isdigit() and int(offset) <= 30))
+    number = text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_SIGNAL
+    if not (number or real_time or name in _SIGNALS):
+        raise BuildfileError(f"{text!r} is not a signal", at=span, hint="write a number or a name such as SIGTERM")
+    return text
+
+
+def healthcheck(item: HealthcheckInstruction, shell: tuple[str, ...]) -> Healthcheck:
+    """The check that an image config holds; times in nanoseconds."""
+    if item.command is None:
+        return Healthcheck(test=("NONE",))
+    if item.command.words is not None:
+        test = ("CMD", *item.command.words)
+    elif shell == ("/bin/sh", "-c"):
+        test = ("CMD-SHELL", item.command.line or "")
+    else:
+        # CMD-SHELL is run by the runtime's shell; another SHELL must be written out.
+        test = ("CMD", *shell, item.command.line or "")
+    retries = item.flag("retries")
+    return Healthcheck(
+        test=test,
+        interval=_duration(item, "interval"),
+        timeout=_duration(item, "timeout"),
+        start_period=_duration(item, "start-period"),
+        start_interval=_duration(item, "start-interval"),
+        retries=parse_count(retries.value or "", retries.span) if retries is not None and retries.value else 0,
+    )
+
+
+def _duration(item: HealthcheckInstruction, name: str) -> int:
+    flag = item.flag(name)
+    if flag is None or not flag.value:
+        return 0
+    duration = parse_duration(flag.value, flag.span)
+    if duration and duration < _MILLISECOND:
+        raise BuildfileError(f"--{name} is less than one millisecond", at=flag.span)
+    return duration

@@ -1,0 +1,180 @@
+"""Operations and the graph they form: what a Buildfile amounts to once bases and arguments are known.
+
+Every field of an op is part of its step's key unless it is marked `UNKEYED` where it is declared: such a field changes
+how a step runs or is shown, never what it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgbuild.errors import Span
+from imgbuild.oci.config import History, RunConfig
+from imgbuild.oci.digest import Digest
+from imgbuild.oci.image import Layer
+from imgbuild.oci.platform import Platform
+
+UNKEYED: dict[str, Any] = {"keyed": False}
+"""Metadata of a field that is left out of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An image that a stage starts from, or copies from: what `FROM` needs to know of it."""
+
+    name: str
+    digest: Digest
+    platform: Platform
+    config: RunConfig
+    layers: tuple[Layer, ...]
+    history: tuple[History, ...] = ()
+    created: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a RUN may go: DESIGN's limits of an instruction. Bytes, processors, processes, seconds."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    retry: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MountOp:
+    """One ``--mount`` of a RUN with its variables replaced. `stage` is the index of the stage that it reads, None for the
+    build context (bind) or for none (cache, tmpfs, secret)."""
+
+    kind: str
+    target: str
+    source: str = "/"
+    stage: int | None = None
+    read_only: bool = False
+    id: str = ""
+    sharing: str = "shared"
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+    size: int | None = None
+    required: bool = False
+    env: str = ""
+    span: Span | None = field(default=None, compare=False, metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A heredoc with a shebang: a file that a RUN executes."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOp:
+    """RUN: `argv` in the environment `env` (``NAME=value``), as `user` (as written) in `cwd`. `epoch` bounds the mtimes of
+    what it writes and is its SOURCE_DATE_EPOCH."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    epoch: int
+    network: str = "default"
+    mounts: tuple[MountOp, ...] = ()
+    document: Document | None = None
+    proxy: tuple[str, ...] = field(default=(), metadata=UNKEYED)
+    limits: Limits = field(default=Limits(), metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """A heredoc source of COPY: a file of that name with that content."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOp:
+    """COPY and ADD of local files. `destination` is absolute and ends in "/" where it was written so; `stage` None is the build
+    context; `chown` and `chmod` as written ("" for none); `unpack` for ADD's archives."""
+
+    sources: tuple[str, ...]
+    destination: str
+    epoch: int
+    stage: int | None = None
+    documents: tuple[FileText, ...] = ()
+    chown: str = ""
+    chmod: str = ""
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirOp:
+    """WORKDIR: `path` and what leads to it, made where missing, owned by `user` (as written)."""
+
+    path: str
+    user: str
+    epoch: int
+
+
+Op = RunOp | CopyOp | WorkdirOp
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An op in its place. `name` is what a user sees: ``[build 2/5] RUN make``."""
+
+    op: Op
+    name: str
+    span: Span
+    no_cache: bool = False
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages whose files this step reads."""
+        if isinstance(self.op, RunOp):
+            return tuple(mount.stage for mount in self.op.mounts if mount.stage is not None)
+        if isinstance(self.op, CopyOp) and self.op.stage is not None:
+            return (self.op.stage,)
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """One entry of the history to be; `step` is the number of the stage's own step whose layer it names, if any."""
+
+    created_by: str
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage: it starts from another stage (`parent`), from an image (`base`), or from nothing; its steps; and what its
+    image will say. `lines` are its own history, without its parent's."""
+
+    index: int
+    name: str
+    parent: int | None
+    base: Base | None
+    steps: tuple[Step, ...]
+    lines: tuple[HistoryLine, ...]
+    config: RunConfig
+    author: str
+    platform: Platform
+    epoch: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BuildGraph:
+    """The stages that the target needs, by index, and the target's index. No cycles."""
+
+    stages: dict[int, Stage]
+    target: int

@@ -1,0 +1,236 @@
+"""Which stages there are, what each starts from and reads, and which of them the target needs.
+
+An image that only a ``COPY --from`` or ``RUN --mount=from=`` names counts as a stage without instructions, numbered after
+those of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from imgbuild.buildfile.expand import expand
+from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
+from imgbuild.buildfile.parser import parse_trigger
+from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
+from imgbuild.graph.arguments import LowerOptions, global_arguments
+from imgbuild.graph.ops import Base
+from imgbuild.oci.platform import parse_platform
+from imgbuild.oci.reference import Reference, parse_reference
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutline:
+    """A stage before lowering: exactly one of `parent` (another stage), `image`, or neither (scratch)."""
+
+    index: int
+    name: str
+    origin: From | None
+    parent: int | None
+    image: Reference | None
+    instructions: tuple[Instruction, ...]
+    reads: tuple[tuple[int, Span], ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """All stages, the index of the target, those that it needs, the values for FROM, and where each source name leads."""
+
+    stages: tuple[StageOutline, ...]
+    target: int
+    needed: frozenset[int]
+    arguments: Mapping[str, str]
+    names: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNeed:
+    """An image that must be at hand before lowering, and the line that names it."""
+
+    reference: Reference
+    span: Span
+
+
+def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> tuple[BaseNeed, ...]:
+    """The images that are needed and not yet in `bases`. A base's ONBUILD triggers may name more: ask again after each pull."""
+    outline = make_outline(buildfile, options, bases)
+    found: dict[Reference, BaseNeed] = {}
+    for index in sorted(outline.needed):
+        stage = outline.stages[index]
+        if stage.image is not None and stage.image not in bases:
+            found.setdefault(stage.image, BaseNeed(stage.image, stage.span))
+    return tuple(found.values())
+
+
+def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> Outline:
+    """Resolve stage names and dependencies; BuildfileError for what can't be, located."""
+    if not buildfile.stages:
+        raise BuildfileError("the Buildfile has no stage", hint="start with a FROM instruction, for example: FROM debian:bookworm")
+    return _Outliner(buildfile, options, bases).outline()
+
+
+class _Outliner:
+    def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> None:
+        self._buildfile = buildfile
+        self._options = options
+        self._bases = bases
+        self._arguments = global_arguments(buildfile.global_args, options, buildfile.escape)
+        self._stages: list[StageOutline] = []
+        self._names: dict[str, int] = {}
+        self._images: dict[str, int] = {}
+
+    def outline(self) -> Outline:
+        count = len(self._buildfile.stages)
+        every_name = {(text.origin.alias or "").lower(): index for index, text in enumerate(self._buildfile.stages)}
+        every_name.pop("", None)
+        origins = [self._origin(index) for index in range(count)]
+        extra: list[StageOutline] = []
+        for index, stage in enumerate(origins):
+            instructions = self._triggers(stage, origins) + self._buildfile.stages[index].instructions
+            reads = tuple(self._reads(index, instructions, every_name, count, extra))
+            origins[index] = StageOutline(
+                index, stage.name, stage.origin, stage.parent, stage.image, instructions, reads, stage.span
+            )
+        stages = tuple(origins + extra)
+        target = self._target(every_name, count)
+        names = every_name | {f"image {name}": index for name, index in self._images.items()}
+        return Outline(stages, target, _reachable(stages, target), self._arguments, names)
+
+    def _origin(self, index: int) -> StageOutline:
+        origin = self._buildfile.stages[index].origin
+        escape = self._buildfile.escape
+        text = expand(origin.image.text, self._arguments, escape, origin.image.span)
+        if not text:
+            raise BuildfileError(
+                f"the base name {origin.image.text!r} is empty once its variables are replaced",
+                at=origin.image.span,
+                hint="only ARGs before the first FROM, with a default or --build-arg, reach FROM lines",
+            )
+        self._check_platform(origin)
+        parent = self._names.get(text.lower())
+        image = None if parent is not None or text == SCRATCH else _reference(text, origin.image.span)
+        if origin.alias:
+            self._names[origin.alias.lower()] = index
+        name = origin.alias or f"stage-{index}"
+        return StageOutline(index, name, origin, parent, image, (), (), origin.span)
+
+    def _check_platform(self, origin: From) -> None:
+        flag = origin.flag("platform")
+        if flag is None:
+            return
+        text = expand(flag.value or "", self._arguments, self._buildfile.escape, flag.span)
+        try:
+            platform = parse_platform(text, self._options.platform)
+        except ImageError as error:
+            raise BuildfileError(error.message, at=flag.span, hint=error.hint) from None
+        if not self._options.platform.accepts(platform):
+            raise UnsupportedError(
+                f"a stage for {platform} can't be built on this machine, which is {self._options.platform}",
+                at=flag.span,
+                hint="other platforms than the machine's own are not supported yet",
+            )
+
+    def _triggers(self, stage: StageOutline, before: list[StageOutline]) -> tuple[Instruction, ...]:
+        """What the stage's origin left for it by ONBUILD."""
+        if stage.image is not None and (base := self._bases.get(stage.image)) is not None:
+            try:
+                return tuple(parse_trigger(text, f"ONBUILD of {stage.image.familiar()}") for text in base.config.on_build)
+            except BuildfileError as error:
+                error.hint = error.hint or f"the trigger comes from the base image {stage.image.familiar()}"
+                raise
+        if stage.parent is not None:
+            return tuple(item.trigger for item in self._buildfile.stages[stage.parent].instructions if isinstance(item, Onbuild))
+        return ()
+
+    def _reads(
+        self, index: int, instructions: Iterable[Instruction], names: Mapping[str, int], count: int, extra: list[StageOutline]
+    ) -> Iterable[tuple[int, Span]]:
+        for text, span in source_names(instructions):
+            found = names.get(text.lower())
+            if found is None and text.isascii() and text.isdigit():
+                found = int(text)
+                if found >= count:
+                    raise BuildfileError(f"there is no stage {text}", at=span, hint=f"stages are numbered 0 to {count - 1}")
+            if found is None:
+                found = self._image_stage(text, span, count, extra)
+            elif found >= index:
+                raise self._too_late(index, found, span)
+            yield found, span
+
+    def _image_stage(self, text: str, span: Span, count: int, extra: list[StageOutline]) -> int:
+        if text not in self._images:
+            image = None if text == SCRATCH else _reference(text, span)
+            number = self._images[text] = count + len(extra)
+            extra.append(StageOutline(number, text, None, None, image, (), (), span))
+        return self._images[text]
+
+    def _too_late(self, index: int, found: int, span: Span) -> BuildfileError:
+        origin = self._buildfile.stages[found].origin
+        name = origin.alias or str(found)
+        if found == index:
+            return BuildfileError(f"the stage {name!r} copies from itself: that is a cycle", at=span)
+        own = (self._buildfile.stages[index].origin.alias or "").lower()
+        uses_own = any(text.lower() in (own, str(index)) for text, _ in source_names(self._buildfile.stages[found].instructions))
+        if uses_own or (own and origin.image.text.lower() == own):
+            return BuildfileError(f"the stages {own or index!r} and {name!r} need each other: that is a cycle", at=span)
+        return BuildfileError(
+            f"the stage {name!r} is defined after it is used here", at=span, hint=f"move 'FROM ... AS {name}' before this stage"
+        )
+
+    def _target(self, names: Mapping[str, int], count: int) -> int:
+        target = self._options.target
+        if not target:
+            return count - 1
+        if target.lower() in names:
+            return names[target.lower()]
+        if target.isascii() and target.isdigit() and int(target) < count:
+            return int(target)
+        known = ", ".join(sorted(names)) or "none of the stages has a name"
+        raise NotFoundError(f"there is no stage {target!r} in {self._buildfile.source.name}", hint=f"stages: {known}")
+
+
+def source_names(instructions: Iterable[Instruction]) -> Iterable[tuple[str, Span]]:
+    """What ``COPY --from`` and the ``from`` of mounts name, as written, and where."""
+    for instruction in instructions:
+        if isinstance(instruction, Copy) and (flag := instruction.flag("from")) is not None and flag.value:
+            yield _literal(flag.value, "--from", flag.span), flag.span
+        elif isinstance(instruction, Run):
+            flags = [flag for flag in instruction.flags if flag.name == "mount"]
+            for number, mount in enumerate(instruction.mounts):
+                span = flags[number].span if number < len(flags) else instruction.span
+                for key, value in mount:
+                    if key == "from" and value:
+                        yield _literal(value, "a mount's from", span), span
+
+
+def _literal(text: str, what: str, span: Span) -> str:
+    if "$" in text:
+        raise BuildfileError(
+            f"variables are not replaced in {what}: {text!r}", at=span, hint="name a stage by FROM with a global ARG, and use its name here"
+        )
+    return text
+
+
+def _reference(text: str, span: Span) -> Reference:
+    try:
+        return parse_reference(text)
+    except ImageError as error:
+        raise BuildfileError(error.message, at=span, hint=error.hint) from None
+
+
+def _reachable(stages: tuple[StageOutline, ...], target: int) -> frozenset[int]:
+    seen: set[int] = set()
+    pending = [target]
+    while pending:
+        index = pending.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        stage = stages[index]
+        pending += [number for number, _ in stage.reads]
+        if stage.parent is not None:
+            pending.append(stage.parent)
+    return frozenset(seen)

@@ -1,0 +1,156 @@
+"""Lowering of RUN: its command, its heredocs, its mounts and its limits."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from imgbuild.buildfile import instructions as ast
+from imgbuild.buildfile.expand import expand
+from imgbuild.buildfile.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, parse_mount
+from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_size
+from imgbuild.errors import BuildfileError, Span, UnsupportedError
+from imgbuild.graph.arguments import LowerOptions, proxy_environment
+from imgbuild.graph.ops import Document, Limits, MountOp, RunOp
+
+if TYPE_CHECKING:
+    from imgbuild.oci.config import RunConfig
+
+DOCUMENTS = "/dev/pipes"
+"""Where a heredoc with a shebang is put to be executed; BuildKit uses the same place."""
+
+_ONLY_HEREDOC = re.compile(r"\s*\d*<<-?\s*(?:'[^']*'|\"[^\"]*\"|[^\s<'\"]+)\s*")
+_NANOSECONDS = 1e9
+
+
+class StageState(Protocol):
+    """What RUN needs to know of the stage that it stands in."""
+
+    buildfile: ast.Buildfile
+    options: LowerOptions
+    config: RunConfig
+    env: dict[str, str]
+    arguments: dict[str, str]
+    epoch: int
+
+    @property
+    def shell(self) -> tuple[str, ...]: ...
+
+    def source_stage(self, name: str) -> int: ...
+
+    def add_step(self, op: RunOp, instruction: ast.Instruction, created_by: str) -> None: ...
+
+
+def lower_run(stage: StageState, item: ast.Run) -> None:
+    """Append the step of a RUN to its stage."""
+    _refuse_unsupported(item)
+    argv, document = _command(stage, item.command)
+    op = RunOp(
+        argv=argv,
+        env=tuple(f"{name}={value}" for name, value in stage.env.items()),
+        cwd=stage.config.working_dir or "/",
+        user=stage.config.user,
+        epoch=stage.epoch,
+        network=_value(item, "network") or "default",
+        mounts=_mounts(stage, item),
+        document=document,
+        proxy=proxy_environment(stage.options.build_args),
+        limits=_limits(item),
+    )
+    arguments = [f"{name}={stage.env[name]}" for name in stage.arguments]
+    words = ((f"|{len(arguments)}", *arguments) if arguments else ()) + argv
+    stage.add_step(op, item, f"RUN {' '.join(words)}")
+
+
+def _command(stage: StageState, command: ast.Command) -> tuple[tuple[str, ...], Document | None]:
+    if command.words is not None:
+        if not command.words:
+            raise BuildfileError("RUN without a command")
+        return command.words, None
+    line = command.line or ""
+    if not command.heredocs:
+        if not line.strip():
+            raise BuildfileError("RUN without a command")
+        return (*stage.shell, line), None
+    if len(command.heredocs) == 1 and _ONLY_HEREDOC.fullmatch(line):
+        only = command.heredocs[0]
+        if only.content.startswith("#!"):
+            return (f"{DOCUMENTS}/{only.name}",), Document(only.name, only.content)
+        return (*stage.shell, only.content), None
+    # The shell reads heredocs among other words itself.
+    return (*stage.shell, "\n".join((line, *(doc.raw.rstrip("\n") for doc in command.heredocs)))), None
+
+
+def _mounts(stage: StageState, item: ast.Run) -> tuple[MountOp, ...]:
+    flags = [flag for flag in item.flags if flag.name == "mount"]
+    mounts = []
+    for options, flag in zip(item.mounts, flags, strict=True):
+        expanded = tuple(
+            (key, None if value is None else expand(value, stage.env, stage.buildfile.escape, flag.span)) for key, value in options
+        )
+        mounts.append(_mount(stage, parse_mount(expanded, flag.span), flag.span))
+    return tuple(mounts)
+
+
+def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | SecretMount | SshMount, span: Span) -> MountOp:
+    def absolute(target: str) -> str:
+        return posixpath.normpath(posixpath.join("/", stage.config.working_dir, target)).replace("//", "/", 1)
+
+    match mount:
+        case BindMount():
+            source = stage.source_stage(mount.from_stage) if mount.from_stage else None
+            op = MountOp(
+                "bind", absolute(mount.target), mount.source or "/", source, mount.read_only, span=span
+            )
+        case CacheMount():
+            source = stage.source_stage(mount.from_stage) if mount.from_stage else None
+            mode = 0o755 if mount.mode is None else mount.mode
+            op = MountOp(
+                "cache", absolute(mount.target), mount.source or "/", source, mount.read_only, id=mount.id, sharing=mount.sharing.value,
+                mode=mode, uid=mount.uid or 0, gid=mount.gid or 0, span=span,
+            )  # fmt: skip
+        case TmpfsMount():
+            op = MountOp("tmpfs", absolute(mount.target), read_only=mount.read_only, size=mount.size, span=span)
+        case SecretMount():
+            target = "" if mount.target is None else absolute(mount.target)
+            op = MountOp(
+                "secret", target, id=mount.id, mode=mount.mode, uid=mount.uid, gid=mount.gid, required=mount.required,
+                env=mount.env or "", span=span,
+            )  # fmt: skip
+        case SshMount():
+            raise UnsupportedError("RUN --mount=type=ssh is not performed yet", at=span, hint="use a secret mount for a deploy key")
+    if op.target == "/" and op.kind != "secret":
+        raise BuildfileError("a mount needs a target other than '/'", at=span, hint="write target=PATH")
+    return op
+
+
+def _limits(item: ast.Run) -> Limits:
+    def parsed(name: str) -> tuple[str, Span] | None:
+        flag = item.flag(name)
+        return None if flag is None else (flag.value or "", flag.span)
+
+    memory, swap, cpus, pids = (parsed(name) for name in ("memory", "memory-swap", "cpus", "pids"))
+    timeout, idle, retry = (parsed(name) for name in ("timeout", "idle-timeout", "retry"))
+    return Limits(
+        memory=parse_size(*memory) if memory else None,
+        memory_swap=None if not swap else -1 if swap[0] == "-1" else parse_size(*swap),
+        cpus=parse_cpus(*cpus) / _NANOSECONDS if cpus else None,
+        pids=parse_count(*pids) if pids else None,
+        timeout=parse_duration(*timeout) / _NANOSECONDS if timeout else None,
+        idle_timeout=parse_duration(*idle) / _NANOSECONDS if idle else None,
+        retry=parse_count(*retry) if retry else 0,
+    )
+
+
+def _refuse_unsupported(item: ast.Run) -> None:
+    for flag in item.flags:
+        if flag.name in ("device", "on-failure") or flag.name.startswith("io-"):
+            raise UnsupportedError(f"RUN --{flag.name} is not performed yet", at=flag.span)
+        if flag.name == "security" and (flag.value or "") not in ("", "sandbox"):
+            raise UnsupportedError(f"RUN --security={flag.value} is not performed yet", at=flag.span)
+
+
+def _value(item: ast.Run, name: str) -> str:
+    flag = item.flag(name)
+    return "" if flag is None else flag.value or ""
