@@ -3,4 +3,53 @@
 `tar` reads foreign tars and writes our own; `diff` finds changes; `pack` writes them; `unpack` applies a tar; `compress` does
 one pass over blocks with both digests. Image-spec: layer.md. Nothing ever holds a whole layer in memory.
 Not here: where blobs and lowers are kept (store, snapshot).
+
+The seam to what lies below a layer is `ParentView`: the merged tree of the lowers, read without mounting it.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class ParentNode(Protocol):
+    """Status of one name of a merged tree, as lstat(2) would give it in a container; times in nanoseconds."""
+
+    @property
+    def mode(self) -> int: ...
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def mtime_ns(self) -> int: ...
+
+    @property
+    def rdev(self) -> int: ...
+
+
+class ParentView(Protocol):
+    """The merged tree below a layer, read only: whiteouts and opaque directories are already applied, overlay's own xattrs hidden.
+
+    Paths are absolute, "/"-separated, with surrogateescape. The last component is never followed; nothing is ever found
+    outside the root. A name that is not there is None for `lstat`, and FileNotFoundError for the others.
+    """
+
+    def lstat(self, path: str) -> ParentNode | None: ...
+
+    def listdir(self, path: str) -> Sequence[str]: ...
+
+    def readlink(self, path: str) -> str: ...
+
+    def xattrs(self, path: str) -> Mapping[str, bytes]: ...
+
+    def open(self, path: str) -> int:
+        """A descriptor of a regular file, to be read and closed by the caller."""
+        ...
