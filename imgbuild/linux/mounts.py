@@ -1,8 +1,19 @@
-"""Mounts as values: what is to be mounted, where, and how. Plans are lists of these; `attach` performs one."""
+"""Mounts as values: what is to be mounted, where, and how. Plans are lists of these; `attach` performs one.
+
+By the new mount API (detached mounts, Linux 5.2, attributes 5.12) where features say so, else by mount(2). Sources are paths of the
+host, or ``/proc/self/fd/N``; targets are resolved inside the new root.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from imgbuild.linux import syscalls
+from imgbuild.linux.features import Features
+from imgbuild.linux.paths import Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +49,190 @@ class Mount:
     nosuid: bool = False
     nodev: bool = False
     noexec: bool = False
+
+
+# What statvfs(2) says of a mount, as mount(2) wants it: flags that a user namespace may not take off.
+_KEPT_FLAGS = (
+    (os.ST_RDONLY, syscalls.MS_RDONLY),
+    (os.ST_NOSUID, syscalls.MS_NOSUID),
+    (os.ST_NODEV, syscalls.MS_NODEV),
+    (os.ST_NOEXEC, syscalls.MS_NOEXEC),
+    (os.ST_NOATIME, syscalls.MS_NOATIME),
+    (os.ST_NODIRATIME, syscalls.MS_NODIRATIME),
+    (os.ST_RELATIME, syscalls.MS_RELATIME),
+)
+
+
+def attach(mount: Mount, root: Root, features: Features) -> None:
+    """Perform one mount inside `root`; the mount namespace is ours alone."""
+    try:
+        if features.mount_setattr:
+            _attach_new(mount, root, features)
+        else:
+            _attach_old(mount, root)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} (for {mount.target})", error.filename) from None
+
+
+def attach_root(what: Filesystem | Bind, features: Features) -> int:
+    """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
+    start below the mount, and no directory is needed."""
+    if features.mount_setattr:
+        fd = open_mount(what)
+        try:
+            _move_over_root(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+    _mount_old(what, "/", 0)
+    return _open_over_root()
+
+
+def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
+    """A detached mount of `what`: a descriptor that `move_mount` attaches, or that vanishes when it is closed."""
+    if isinstance(what, Bind):
+        flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if what.recursive else 0)
+        fd = syscalls.open_tree(syscalls.AT_FDCWD, what.source, flags)
+        return _with_attributes(fd, attributes, what.recursive)
+    context = syscalls.fsopen(what.fstype)
+    try:
+        with _working_directory(what.directory):
+            if what.source != "none":
+                syscalls.fsconfig_set(context, "source", what.source)
+            for key, value in what.options:
+                syscalls.fsconfig_set(context, key, value)
+            syscalls.fsconfig_create(context)
+        return syscalls.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def set_read_only(fd: int, features: Features) -> None:
+    """Make the mount whose root is `fd` read-only, as a mount (its file system stays writable elsewhere)."""
+    if features.mount_setattr:
+        syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY)
+    else:
+        _remount(fd, syscalls.MS_RDONLY)
+
+
+def _attach_new(mount: Mount, root: Root, features: Features) -> None:
+    attributes = _attributes(mount)
+    fd = _open_part(mount, attributes, features) if mount.subpath else open_mount(mount.what, attributes)
+    try:
+        with root.opened(mount.target, os.O_PATH) as target:
+            syscalls.move_mount(fd, target)
+    finally:
+        os.close(fd)
+
+
+def _open_part(mount: Mount, attributes: int, features: Features) -> int:
+    """A detached mount of `subpath` of what is mounted."""
+    if isinstance(mount.what, Bind):
+        flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if mount.what.recursive else 0)
+        with Root.open_path(mount.what.source, openat2=features.openat2) as whole, whole.opened(mount.subpath, os.O_PATH) as part:
+            return _with_attributes(syscalls.open_tree(part, b"", flags), attributes, mount.what.recursive)
+    # Parts of a detached file system can be cloned only since Linux 6.15: it is attached for the moment.
+    with Root(open_mount(mount.what), openat2=features.openat2) as whole:
+        _move_over_root(whole.fd)
+        try:
+            with whole.opened(mount.subpath, os.O_PATH) as part:
+                fd = syscalls.open_tree(part, b"", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
+        finally:
+            syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
+    return _with_attributes(fd, attributes, recursive=False)
+
+
+def _with_attributes(fd: int, attributes: int, recursive: bool) -> int:
+    if attributes:
+        try:
+            syscalls.mount_setattr(fd, attributes, recursive=recursive)
+        except OSError:
+            os.close(fd)
+            raise
+    return fd
+
+
+def _move_over_root(fd: int) -> None:
+    stage = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.move_mount(fd, stage)
+    finally:
+        os.close(stage)
+
+
+def _open_over_root() -> int:
+    """What is mounted over "/": ".." stays at the root of the process, and then steps up into what is mounted there."""
+    return os.open("/..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _attributes(mount: Mount) -> int:
+    return (
+        mount.read_only * syscalls.MOUNT_ATTR_RDONLY
+        | mount.nosuid * syscalls.MOUNT_ATTR_NOSUID
+        | mount.nodev * syscalls.MOUNT_ATTR_NODEV
+        | mount.noexec * syscalls.MOUNT_ATTR_NOEXEC
+    )
+
+
+def _attach_old(mount: Mount, root: Root) -> None:
+    # MOUNT_ATTR_* and MS_* agree in these four bits.
+    flags = _attributes(mount)
+    with root.opened(mount.target, os.O_PATH) as target:
+        place = f"/proc/self/fd/{target}"
+        if mount.subpath:
+            _attach_part_old(mount, place)
+        else:
+            _mount_old(mount.what, place, flags)
+    if flags and (mount.subpath or isinstance(mount.what, Bind)):
+        # Opened again, the target is what was just mounted there.
+        with root.opened(mount.target, os.O_PATH) as target:
+            _remount(target, flags)
+
+
+def _attach_part_old(mount: Mount, place: str) -> None:
+    recursive = False
+    if isinstance(mount.what, Bind):
+        recursive = mount.what.recursive
+        whole = Root.open_path(mount.what.source, openat2=False)
+    else:
+        _mount_old(mount.what, "/", 0)
+        whole = Root(_open_over_root(), openat2=False)
+    with whole:
+        try:
+            with whole.opened(mount.subpath, os.O_PATH) as part:
+                _mount_old(Bind(f"/proc/self/fd/{part}", recursive), place, 0)
+        finally:
+            if isinstance(mount.what, Filesystem):
+                syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
+
+
+def _mount_old(what: Filesystem | Bind, target: str, flags: int) -> None:
+    """mount(2); of a bind mount the flags are the caller's to add by a remount."""
+    if isinstance(what, Bind):
+        syscalls.mount(what.source, target, None, syscalls.MS_BIND | (syscalls.MS_REC if what.recursive else 0))
+        return
+    data = ",".join(key if value is None else f"{key}={value}" for key, value in what.options)
+    with _working_directory(what.directory):
+        syscalls.mount(what.source, target, what.fstype, flags, data)
+
+
+def _remount(fd: int, flags: int) -> None:
+    """Add flags to a mount, keeping those that it has: taking off a locked one is EPERM in a user namespace."""
+    has = os.fstatvfs(fd).f_flag
+    kept = sum(wanted for seen, wanted in _KEPT_FLAGS if has & seen)
+    syscalls.mount(None, f"/proc/self/fd/{fd}", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | kept | flags)
+
+
+@contextmanager
+def _working_directory(path: str) -> Iterator[None]:
+    if not path:
+        yield
+        return
+    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(path)
+        yield
+    finally:
+        os.fchdir(back)
+        os.close(back)
