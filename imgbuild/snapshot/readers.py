@@ -1,0 +1,114 @@
+"""One lower, read without mounting it: the small Protocol that a union is made of, and its form (a).
+
+Paths here are relative to the lower ("" is its root) and real in it: whoever asks has seen every parent to be a directory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from imgbuild.errors import StoreError
+from imgbuild.snapshot import DirectoryLower, Lower
+
+OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
+"""Names of the xattrs that are overlay's own: never part of a file."""
+
+HOST_XATTRS = frozenset({"security.selinux", "security.ima", "security.evm"})
+"""xattrs that this machine puts on every file: never part of a file either."""
+
+
+class LowerReader(Protocol):
+    """How a union reads one lower. Whiteouts are seen as they are; a missing name is None; OSError only for real trouble."""
+
+    def lstat(self, path: str) -> os.stat_result | None: ...
+
+    def opaque(self, path: str) -> bool: ...
+
+    def names(self, path: str) -> list[tuple[str, bool]]:
+        """Names in a directory, each with whether it is a whiteout."""
+        ...
+
+    def open(self, path: str) -> int: ...
+
+    def readlink(self, path: str) -> str: ...
+
+    def xattrs(self, path: str) -> dict[str, bytes]: ...
+
+    def close(self) -> None: ...
+
+
+def reader_of(lower: Lower, userxattr: bool) -> LowerReader:
+    """The reader for a lower's form."""
+    if isinstance(lower, DirectoryLower):
+        return DirectoryReader(lower, userxattr)
+    raise StoreError(f"a lower in the form of an indexed tar can't be read yet: {lower.tar}")
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether an overlay-form entry says that the name is gone."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+class DirectoryReader:
+    """Form (a). Everything is relative to one fd of its root; a committed lower never changes, so no component can turn into
+    a symlink between two looks."""
+
+    def __init__(self, lower: DirectoryLower, userxattr: bool) -> None:
+        self._root = os.open(lower.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        try:
+            return os.stat(path or ".", dir_fd=self._root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def opaque(self, path: str) -> bool:
+        with self._handle(path) as handle:
+            try:
+                return os.getxattr(handle, self._opaque) == b"y"
+            except OSError:
+                return False
+
+    def names(self, path: str) -> list[tuple[str, bool]]:
+        fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            with os.scandir(fd) as entries:
+                return [(entry.name, _maybe_device(entry) and is_whiteout(entry.stat(follow_symlinks=False))) for entry in entries]
+        finally:
+            os.close(fd)
+
+    def open(self, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(path, dir_fd=self._root)
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        with self._handle(path) as handle:
+            names = os.listxattr(handle)
+            return {name: os.getxattr(handle, name) for name in sorted(names) if _belongs_to_file(name)}
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    @contextmanager
+    def _handle(self, path: str) -> Iterator[str]:
+        """A name by which the entry itself, be it a symlink or a device, can be given to a call that has no dir_fd."""
+        fd = os.open(path or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            yield f"/proc/self/fd/{fd}"
+        finally:
+            os.close(fd)
+
+
+def _maybe_device(entry: os.DirEntry[str]) -> bool:
+    return not (entry.is_symlink() or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False))
+
+
+def _belongs_to_file(name: str) -> bool:
+    return not name.startswith(OVERLAY_PREFIXES) and name not in HOST_XATTRS
