@@ -36,13 +36,23 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file with this content, in memory: it exists only in the mount namespace, never on a disk."""
+
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """`what` at `target`, an absolute path inside the new root, resolved there with symlinks kept inside the root.
 
     `subpath` attaches only that directory or file of `what`, resolved inside it. The target must exist.
     """
 
-    what: Filesystem | Bind
+    what: Filesystem | Bind | File
     target: str
     subpath: str = ""
     read_only: bool = False
@@ -66,10 +76,12 @@ _KEPT_FLAGS = (
 def attach(mount: Mount, root: Root, features: Features) -> None:
     """Perform one mount inside `root`; the mount namespace is ours alone."""
     try:
-        if features.mount_setattr:
-            _attach_new(mount, root, features)
+        if isinstance(mount.what, File):
+            _attach_file(mount.what, mount, root, features)
+        elif features.mount_setattr:
+            _attach_new(mount.what, mount, root, features)
         else:
-            _attach_old(mount, root)
+            _attach_old(mount.what, mount, root)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror} (for {mount.target})", error.filename) from None
 
@@ -116,9 +128,31 @@ def set_read_only(fd: int, features: Features) -> None:
         _remount(fd, syscalls.MS_RDONLY)
 
 
-def _attach_new(mount: Mount, root: Root, features: Features) -> None:
+def _attach_file(what: File, mount: Mount, root: Root, features: Features) -> None:
+    """The file is made in a tmpfs of its own, which is gone from the namespace as soon as the file is bound to its place."""
+    memory = Filesystem("tmpfs", (("mode", "0700"),))
+    with Root(attach_root(memory, features), openat2=features.openat2) as whole:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open("file", flags, 0o600, dir_fd=whole.fd), "wb", buffering=0) as file:
+                left = memoryview(what.data)
+                while left:
+                    left = left[file.write(left) :]
+                os.fchown(file.fileno(), what.uid, what.gid)
+                os.fchmod(file.fileno(), what.mode)
+            with whole.opened("file", os.O_PATH) as part:
+                bind = Bind(f"/proc/self/fd/{part}")
+                if features.mount_setattr:
+                    _attach_new(bind, mount, root, features)
+                else:
+                    _attach_old(bind, mount, root)
+        finally:
+            syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
+
+
+def _attach_new(what: Filesystem | Bind, mount: Mount, root: Root, features: Features) -> None:
     attributes = _attributes(mount)
-    fd = _open_part(mount, attributes, features) if mount.subpath else open_mount(mount.what, attributes)
+    fd = _open_part(what, mount.subpath, attributes, features) if mount.subpath else open_mount(what, attributes)
     try:
         with root.opened(mount.target, os.O_PATH) as target:
             syscalls.move_mount(fd, target)
@@ -126,17 +160,17 @@ def _attach_new(mount: Mount, root: Root, features: Features) -> None:
         os.close(fd)
 
 
-def _open_part(mount: Mount, attributes: int, features: Features) -> int:
+def _open_part(what: Filesystem | Bind, subpath: str, attributes: int, features: Features) -> int:
     """A detached mount of `subpath` of what is mounted."""
-    if isinstance(mount.what, Bind):
-        flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if mount.what.recursive else 0)
-        with Root.open_path(mount.what.source, openat2=features.openat2) as whole, whole.opened(mount.subpath, os.O_PATH) as part:
-            return _with_attributes(syscalls.open_tree(part, b"", flags), attributes, mount.what.recursive)
+    if isinstance(what, Bind):
+        flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if what.recursive else 0)
+        with Root.open_path(what.source, openat2=features.openat2) as whole, whole.opened(subpath, os.O_PATH) as part:
+            return _with_attributes(syscalls.open_tree(part, b"", flags), attributes, what.recursive)
     # Parts of a detached file system can be cloned only since Linux 6.15: it is attached for the moment.
-    with Root(open_mount(mount.what), openat2=features.openat2) as whole:
+    with Root(open_mount(what), openat2=features.openat2) as whole:
         _move_over_root(whole.fd)
         try:
-            with whole.opened(mount.subpath, os.O_PATH) as part:
+            with whole.opened(subpath, os.O_PATH) as part:
                 fd = syscalls.open_tree(part, b"", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
         finally:
             syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
@@ -175,35 +209,35 @@ def _attributes(mount: Mount) -> int:
     )
 
 
-def _attach_old(mount: Mount, root: Root) -> None:
+def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
     # MOUNT_ATTR_* and MS_* agree in these four bits.
     flags = _attributes(mount)
     with root.opened(mount.target, os.O_PATH) as target:
         place = f"/proc/self/fd/{target}"
         if mount.subpath:
-            _attach_part_old(mount, place)
+            _attach_part_old(what, mount.subpath, place)
         else:
-            _mount_old(mount.what, place, flags)
-    if flags and (mount.subpath or isinstance(mount.what, Bind)):
+            _mount_old(what, place, flags)
+    if flags and (mount.subpath or isinstance(what, Bind)):
         # Opened again, the target is what was just mounted there.
         with root.opened(mount.target, os.O_PATH) as target:
             _remount(target, flags)
 
 
-def _attach_part_old(mount: Mount, place: str) -> None:
+def _attach_part_old(what: Filesystem | Bind, subpath: str, place: str) -> None:
     recursive = False
-    if isinstance(mount.what, Bind):
-        recursive = mount.what.recursive
-        whole = Root.open_path(mount.what.source, openat2=False)
+    if isinstance(what, Bind):
+        recursive = what.recursive
+        whole = Root.open_path(what.source, openat2=False)
     else:
-        _mount_old(mount.what, "/", 0)
+        _mount_old(what, "/", 0)
         whole = Root(_open_over_root(), openat2=False)
     with whole:
         try:
-            with whole.opened(mount.subpath, os.O_PATH) as part:
+            with whole.opened(subpath, os.O_PATH) as part:
                 _mount_old(Bind(f"/proc/self/fd/{part}", recursive), place, 0)
         finally:
-            if isinstance(mount.what, Filesystem):
+            if isinstance(what, Filesystem):
                 syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
 
 
