@@ -1,0 +1,301 @@
+"""Content by digest, as files ``blobs/<algorithm>/<hex>`` (image-spec: image-layout.md "Blobs").
+
+A blob appears by the rename of a complete temporary file, so that it is whole for every reader and after kill -9. It is not
+yet on disk then: `make_durable` brings it there, many at once, before something that must survive a power cut refers to it.
+Whether it was is told by its mode, for all processes: a blob that can be written may not be on disk, one that is read-only is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from imgbuild.errors import CorruptError
+from imgbuild.oci.digest import Digest
+from imgbuild.store.failures import REPAIR, explain, explained, missing_blob
+from imgbuild.store.temporary import locked_file
+
+_CHUNK = 1 << 20
+_HEX = re.compile(r"[0-9a-f]{64,128}", re.ASCII)
+_SYNC_THREADS = 8
+READ_LIMIT = 4 << 20
+
+
+class Blobs:
+    """All blobs of one store. Safe to use from many threads and processes."""
+
+    def __init__(self, root: Path, temporary: Path) -> None:
+        self._root = root
+        self._temporary = temporary
+        self._pending: set[Digest] = set()
+        self._mutex = threading.Lock()
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or would be."""
+        algorithm, _, encoded = digest.partition(":")
+        return self._root / algorithm / encoded
+
+    def has(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether the blob is there, and of this size where one is given. Its bytes are not read."""
+        try:
+            found = os.stat(self.path(digest), follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and (size is None or found.st_size == size)
+
+    def size(self, digest: Digest) -> int:
+        """The size of the blob in bytes; CorruptError where it is missing."""
+        try:
+            return os.stat(self.path(digest), follow_symlinks=False).st_size
+        except FileNotFoundError:
+            raise missing_blob(digest) from None
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob's bytes as they are, unverified; CorruptError where it is missing."""
+        path = self.path(digest)
+        with explained(path):
+            try:
+                return open(path, "rb", buffering=0)
+            except FileNotFoundError:
+                raise missing_blob(digest) from None
+
+    def verified(self, digest: Digest) -> VerifyingReader:
+        """The blob's bytes; the read that meets the end raises CorruptError unless they had this digest."""
+        return VerifyingReader(self.open(digest), digest)
+
+    def read(self, digest: Digest, limit: int = READ_LIMIT) -> bytes:
+        """The whole blob, verified; CorruptError where it differs, is missing, or is longer than `limit`."""
+        with self.open(digest) as stream, explained(self.path(digest)):
+            data = stream.read(limit + 1)
+            while len(data) <= limit and (more := stream.read(limit + 1 - len(data))):
+                data += more
+        if len(data) > limit:
+            raise CorruptError(f"the blob {digest} is longer than the {limit} bytes that are read at once")
+        if _hasher(digest, data).hexdigest() != digest.partition(":")[2]:
+            raise _differs(digest)
+        return data
+
+    def verify(self, digest: Digest, on_bytes: Callable[[int], None] | None = None) -> None:
+        """Read the whole blob and compare; CorruptError. `on_bytes` is told the size of every piece read."""
+        with self.verified(digest) as stream:
+            buffer = memoryview(bytearray(_CHUNK))
+            while count := stream.readinto(buffer):
+                if on_bytes is not None:
+                    on_bytes(count)
+
+    def put(self, data: bytes) -> Digest:
+        """Keep `data`."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def writer(self, *, hashing: bool = True, algorithm: str = "sha256") -> BlobWriter:
+        """A blob in the making. With `hashing` False the caller hashes, and ends with `commit_as`."""
+        return BlobWriter(self, self._temporary, algorithm if hashing else None)
+
+    def remove(self, digest: Digest) -> None:
+        """Remove the blob if it is there. Only for who holds the store alone."""
+        with explained(self.path(digest)), suppress(FileNotFoundError):
+            os.unlink(self.path(digest))
+
+    def __iter__(self) -> Iterator[Digest]:
+        """Every blob's digest, sorted."""
+        with explained(self._root):
+            for algorithm in sorted(os.listdir(self._root)):
+                directory = self._root / algorithm
+                names = os.listdir(directory) if directory.is_dir() else []
+                yield from (Digest(f"{algorithm}:{name}") for name in sorted(names) if _HEX.fullmatch(name))
+
+    def flush(self) -> None:
+        """Bring to disk all that this process committed and that is not there yet."""
+        with self._mutex:
+            pending = tuple(self._pending)
+        self.make_durable(pending)
+
+    def make_durable(self, digests: Iterable[Digest]) -> None:
+        """Bring these blobs to disk, unless they are known to be there. Missing ones are passed over.
+
+        fdatasync for each, several at once, and not one syncfs: the same file system holds the snapshots, whose
+        gigabytes need not survive a power cut and would all be written with it.
+        """
+        wanted = tuple(digests)
+        waiting = [digest for digest in wanted if self.is_unsynced(digest)]
+        if waiting:
+            _in_threads(lambda digest: _sync(self.path(digest)), waiting)
+            for directory in {self.path(digest).parent for digest in waiting}:
+                _sync(directory)
+            for digest in waiting:
+                with explained(self.path(digest)), suppress(FileNotFoundError):
+                    os.chmod(self.path(digest), 0o444)
+        with self._mutex:
+            self._pending.difference_update(wanted)
+
+    def is_unsynced(self, digest: Digest) -> bool:
+        """Whether the blob is there and perhaps not on disk."""
+        try:
+            return bool(os.stat(self.path(digest), follow_symlinks=False).st_mode & stat.S_IWUSR)
+        except OSError:
+            return False
+
+    def publish(self, temporary: Path, digest: Digest, size: int) -> None:
+        """Give a complete temporary file its place; a blob of that size that is there already stays. For BlobWriter."""
+        path = self.path(digest)
+        if self.has(digest, size):
+            os.unlink(temporary)
+            return
+        with self._mutex:
+            self._pending.add(digest)
+        try:
+            os.rename(temporary, path)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            os.rename(temporary, path)
+
+
+class BlobWriter:
+    """A blob in the making: write, then `commit` or `commit_as`. Leaving it uncommitted discards it.
+
+    The temporary file `path` is under a flock for as long as its writer lives; a sweep removes those that are not. Who hashes
+    by himself may also write to `path` by himself.
+    """
+
+    def __init__(self, blobs: Blobs, temporary: Path, algorithm: str | None) -> None:
+        self._blobs = blobs
+        self._algorithm = algorithm
+        self._hasher = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
+        self.size = 0
+        self.path, self._descriptor = locked_file(temporary, "blob")
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Discard what was not committed. Idempotent."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.unlink(self.path)
+            self._release()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append `data`, all of it."""
+        rest = memoryview(data).cast("B")
+        total = len(rest)
+        if self._hasher is not None:
+            self._hasher.update(rest)
+        with explained(self.path):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        self.size += total
+        return total
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what was written so far."""
+        if self._hasher is None:
+            raise ValueError("this writer does not hash")
+        return Digest(f"{self._algorithm}:{self._hasher.hexdigest()}")
+
+    def commit(self, expected: Digest | None = None, size: int | None = None) -> Digest:
+        """Publish the blob; CorruptError, and nothing published, where it is not the expected one."""
+        if size is not None and size != self.size:
+            raise CorruptError(f"a blob has {self.size} bytes where {size} were expected", detail=expected)
+        if expected is not None and expected != self.digest:
+            raise CorruptError(f"a blob's digest is {self.digest} where {expected} was expected")
+        return self.commit_as(self.digest)
+
+    def commit_as(self, digest: Digest) -> Digest:
+        """Publish the blob under a digest that the caller has computed over the very bytes written."""
+        if self._descriptor < 0:
+            raise ValueError("the blob is committed or discarded already")
+        with explained(self.path):
+            self._blobs.publish(self.path, digest, os.fstat(self._descriptor).st_size)
+        self._release()
+        return digest
+
+    def _release(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+class VerifyingReader:
+    """Reads a blob and hashes on the way. Not seekable."""
+
+    def __init__(self, stream: BinaryIO, digest: Digest) -> None:
+        self._stream = stream
+        self._digest = digest
+        self._hasher = _hasher(digest)
+
+    def __enter__(self) -> VerifyingReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.close()
+
+    def close(self) -> None:
+        """Stop reading; nothing is verified then."""
+        self._stream.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a raw stream; b"" at the end, once the digest was right."""
+        with explained(Path(self._stream.name)):
+            data = self._stream.read(size)
+        self._hasher.update(data)
+        if (not data and size != 0) or size < 0:
+            self._check()
+        return data
+
+    def readinto(self, buffer: memoryview | bytearray) -> int:
+        """As of a raw stream; 0 at the end, once the digest was right."""
+        with explained(Path(self._stream.name)):
+            count = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        self._hasher.update(memoryview(buffer)[:count])
+        if not count and len(buffer):
+            self._check()
+        return int(count)
+
+    def _check(self) -> None:
+        if self._hasher.hexdigest() != self._digest.partition(":")[2]:
+            raise _differs(self._digest)
+
+
+def _hasher(digest: Digest, data: bytes = b"") -> hashlib._Hash:
+    return hashlib.new(digest.partition(":")[0], data, usedforsecurity=False)
+
+
+def _differs(digest: Digest) -> CorruptError:
+    return CorruptError(f"the bytes of the blob {digest} have another digest", hint=REPAIR)
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        with explained(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _in_threads(work: Callable[[Digest], None], items: list[Digest]) -> None:
+    if len(items) == 1:
+        work(items[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_SYNC_THREADS, len(items)), "sync") as pool:
+        list(pool.map(work, items))

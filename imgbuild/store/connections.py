@@ -1,0 +1,148 @@
+"""SQLite as the index uses it: one connection a thread, opened when first needed; sqlite3's one door.
+
+WAL with synchronous=NORMAL: a commit writes no more than a few pages and waits for no disk, a power cut may undo the last
+commits and never damages the file. OFF would save the sync of a checkpoint, and risk the whole index for it. What is in the
+index can be had again (blobs, index.json and directories are the truth), but not for nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgbuild.errors import StoreError
+from imgbuild.store.failures import explained
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION = 0x696D6764
+"""PRAGMA application_id: which program the file belongs to."""
+
+_BUSY_SECONDS = 30.0
+_REBUILD = "run `imgbuild fsck --repair`: it makes a new index; images stay, the step cache is lost"
+
+
+class Connections:
+    """The connections of one process to one index file; `schema` makes it, `version` (PRAGMA user_version) tells its form."""
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        self.path = path
+        self._schema = schema
+        self._version = version
+        self._local = threading.local()
+        self._open: weakref.WeakSet[_Handle] = weakref.WeakSet()
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; each statement sees the latest commits. sqlite's errors become StoreErrors."""
+        import sqlite3
+
+        try:
+            yield self._connection()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection inside one transaction, committed at the end, undone by an exception."""
+        with self.reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close all connections; no thread may be using one. A later use opens anew."""
+        with self._mutex:
+            handles = tuple(self._open)
+            self._open.clear()
+            self._local = threading.local()
+        for handle in handles:
+            handle.connection.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = _Handle(self._connect())
+            self._local.handle = handle
+            with self._mutex:
+                self._open.add(handle)
+        return handle.connection
+
+    def _connect(self) -> sqlite3.Connection:
+        import sqlite3
+
+        with explained(self.path):
+            self.path.parent.stat()
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        version, application = _identity(connection)
+        if (version, application) == (0, 0):
+            # journal_mode can't be set inside a transaction; of several processes that do, all set the same.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            version, application = _identity(connection)
+            if (version, application) == (0, 0):
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise StoreError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
+                for statement in self._schema.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id={APPLICATION}")
+                connection.execute(f"PRAGMA user_version={self._version}")
+                version, application = self._version, APPLICATION
+            connection.execute("COMMIT")
+        if application != APPLICATION:
+            raise StoreError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
+        if version != self._version:
+            raise StoreError(
+                f"the store's index has the form {version}, this imgbuild knows {self._version}",
+                hint="use the imgbuild that made it, or " + _REBUILD,
+            )
+
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return StoreError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(error))
+        if name.startswith("SQLITE_FULL"):
+            hint = "`imgbuild du` shows what uses it, `imgbuild prune` frees what nothing needs"
+            return StoreError(f"no space left for {self.path}", hint=hint, detail=str(error))
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            hint = "set IMGBUILD_ROOT to a directory that can be written"
+            return StoreError(f"the store's index {self.path} can't be written", hint=hint, detail=str(error))
+        if name.startswith("SQLITE_BUSY"):
+            return StoreError(f"the store's index {self.path} is locked", hint="another program keeps it open in a transaction")
+        return StoreError(f"the store's index {self.path} can't be used", hint=_REBUILD, detail=str(error))
+
+
+class _Handle:
+    """Holds a thread's connection; the connection closes when its thread is gone (sqlite3.Connection has no weak references)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.connection.close()
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    return int(version), int(connection.execute("PRAGMA application_id").fetchone()[0])

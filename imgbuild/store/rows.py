@@ -1,0 +1,77 @@
+"""The rows of the index, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from imgbuild.oci.digest import DiffID, Digest
+from imgbuild.oci.image import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step that was performed: the record its key was made from (JSON), the layer it made (`diff_id`; None where
+    `empty`), the snapshot that holds it, what it cost (`usage`, JSON), and by which build and when (seconds since 1970)."""
+
+    key: str
+    record: bytes
+    diff_id: DiffID | None
+    snapshot: str
+    empty: bool
+    usage: str
+    build: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """A blob that a layer is stored as. `compression` are the parameters it was made with, "" for a pulled one."""
+
+    diff_id: DiffID
+    blob: Descriptor
+    uncompressed_size: int
+    compression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A committed snapshot. `size` (bytes, apparent) and `inodes` count what is below its ``fs``; `tree` is the digest that
+    `trees.survey` made of it, "" where nobody did."""
+
+    id: str
+    diff_id: DiffID | None
+    size: int
+    inodes: int
+    tree: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRow:
+    """One build: seconds since 1970, and what came out (JSON)."""
+
+    id: str
+    started: float
+    ended: float
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A registry's repository that is known to have a blob."""
+
+    digest: Digest
+    registry: str
+    repository: str
+
+
+class FileStat(NamedTuple):
+    """What a file's content digest was taken at; `digest` is a sha256 one. Whether it may still be believed is the reader's
+    decision."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str

@@ -1,0 +1,146 @@
+"""The store as a whole: where its parts are, how it comes into being, who may use it, and how it is left.
+
+On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
+lease), ``locks/``, ``boot``, ``snapshots/<id>/fs``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``, ``tmp/``, ``trash/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from imgbuild.errors import StoreError
+from imgbuild.store.blobs import Blobs
+from imgbuild.store.failures import explained
+from imgbuild.store.index import Index
+from imgbuild.store.locks import Lease, NamedLocks
+from imgbuild.store.recovery import recover, was_booted_since
+from imgbuild.store.tags import Tags
+from imgbuild.store.temporary import Scratch, write_durably
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "locks", "tmp", "trash")
+_TRASH_SECONDS = 0.02
+_TRASH_SHARE = 0.05
+
+
+class Store:
+    """One store, open. Safe to share between threads; not across a fork (start the zygote first)."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """For `open`."""
+        self.root = root
+        self.clock = clock
+        self.scratch = Scratch(root)
+        self.locks = NamedLocks(root / "locks")
+        self.blobs = Blobs(root / "blobs", self.scratch.temporary)
+        self.index = Index(root / "index.db", clock=clock)
+        self.tags = Tags(root / "index.json", self.blobs, self.locks, self.scratch.temporary)
+        self._lease = Lease(root / "lock")
+        self._opened = time.monotonic()
+
+    @classmethod
+    def open(cls, root: Path, *, clock: Callable[[], float] = time.time) -> Store:
+        """Open the store at `root`, making it where there is none. Takes what dead processes left for trash, and after a reboot
+        doubts what may not have reached the disk. StoreError where the place can't be used or holds something else."""
+        store = cls(Path(os.path.abspath(root)), clock=clock)
+        _lay_out(store.root)
+        with suppress(StoreError):  # on a read-only file system reading still works
+            store.scratch.sweep()
+        if was_booted_since(store.root):
+            with store.exclusive(timeout=None):
+                recover(store.root, store.blobs, store.index, store.scratch)
+        return store
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open), the
+        rest of which stays for the next time or for a prune. Idempotent."""
+        self.index.close()
+        now = time.monotonic()
+        with suppress(StoreError):
+            self.scratch.empty(deadline=now + _TRASH_SECONDS + _TRASH_SHARE * (now - self._opened))
+
+    def lease(
+        self, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """Nothing is taken out of the store meanwhile. Builds, pulls and runs hold it; nests, and threads don't mind each other."""
+        return self._lease.shared(cancelled=cancelled, on_wait=on_wait)
+
+    def exclusive(
+        self,
+        *,
+        timeout: float | None = 60.0,
+        cancelled: Callable[[], bool] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> AbstractContextManager[None]:
+        """Nobody holds a lease meanwhile: for collecting and repairing. ConflictError after `timeout` seconds; `on_wait` is
+        called once if there is something to wait for."""
+        return self._lease.exclusive(timeout=timeout, cancelled=cancelled, on_wait=on_wait)
+
+    def lock(
+        self, name: str, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """The exclusive lock `name`, between threads and processes: for work that is to be done once. Not re-entrant. Raises
+        locks.Interrupted when `cancelled` says so."""
+        return self.locks.hold(name, cancelled=cancelled, on_wait=on_wait)
+
+    def temporary(self, prefix: str) -> AbstractContextManager[Path]:
+        """A new directory on the store's file system, gone with the context or with this process; what was moved out stays."""
+        return self.scratch.directory(prefix)
+
+    def discard(self, path: Path) -> None:
+        """Make a tree of the store disappear at once; its deletion follows."""
+        self.scratch.discard(path)
+
+    def flush(self) -> None:
+        """Bring all blobs that this process committed to disk. (`tags.set` does so for the image that it names.)"""
+        self.blobs.flush()
+
+    def snapshot_path(self, identity: str) -> Path:
+        """The directory lower of a committed snapshot."""
+        return self.root / "snapshots" / identity / "fs"
+
+
+def _lay_out(root: Path) -> None:
+    layout = root / "oci-layout"
+    with explained(root):
+        with suppress(FileNotFoundError):
+            if layout.read_bytes() != _LAYOUT:
+                _check_layout(layout)
+            _make_directories(root)
+            return
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours = {name.partition("/")[0] for name in _DIRECTORIES} | {"lock", "index.json", "lost+found"}
+        foreign = sorted(set(os.listdir(root)) - ours)
+        if foreign:
+            hint = "set IMGBUILD_ROOT to a new or an empty directory"
+            raise StoreError(f"{root} is not a store: it holds {foreign[0]!r} and no oci-layout", hint=hint)
+        _make_directories(root)
+        # The layout file comes last: while it is missing, the next open makes everything again.
+        write_durably(layout, _LAYOUT, root / "tmp")
+
+
+def _make_directories(root: Path) -> None:
+    for name in _DIRECTORIES:
+        with suppress(FileExistsError):
+            os.mkdir(root / name, 0o700 if name != "blobs" else 0o755)
+
+
+def _check_layout(layout: Path) -> None:
+    try:
+        version = json.loads(layout.read_bytes())["imageLayoutVersion"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise StoreError(f"{layout} is not an OCI layout's", hint="set IMGBUILD_ROOT to a new or an empty directory") from None
+    if not str(version).startswith("1."):
+        raise StoreError(f"the store {layout.parent} has the layout version {version}, this imgbuild knows 1.0.0")

@@ -1,0 +1,227 @@
+"""index.json: the only truth about which images there are and what they are called (image-spec: image-layout.md "index.json").
+
+An entry's name is its annotation org.opencontainers.image.ref.name, in the form in which users write references
+(``hello:latest``; ``hello@sha256:...`` for an image fetched by digest); an image without one is dangling. Entries and fields
+that others wrote are kept as they are. The file is replaced as a whole, under a lock, and never before all that the new entry
+refers to is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from imgbuild.errors import CorruptError, ImageError
+from imgbuild.oci.digest import Digest
+from imgbuild.oci.image import OCI_INDEX, REF_NAME, Descriptor, canonical_json, descriptor_json, parse_descriptor
+from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.store.blobs import Blobs
+from imgbuild.store.closure import closure
+from imgbuild.store.failures import REPAIR, explained, missing_blob
+from imgbuild.store.locks import NamedLocks
+from imgbuild.store.temporary import write_durably
+
+Entries = list[Any]
+"""The entries of index.json as they stand there, foreign ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: its name as it stands there (None: dangling), the reference it reads as, and the image."""
+
+    name: str | None
+    reference: Reference | None
+    descriptor: Descriptor
+
+
+class Tags:
+    """The named and unnamed images of a store."""
+
+    def __init__(self, path: Path, blobs: Blobs, locks: NamedLocks, temporary: Path) -> None:
+        self._path = path
+        self._temporary = temporary
+        self._blobs = blobs
+        self._locks = locks
+
+    def get(self, reference: Reference) -> Descriptor | None:
+        """The image of that name; with a digest, the image of that digest in that repository (its tag does not matter)."""
+        for entry in self.entries():
+            if entry.reference is not None and _meets(entry, reference):
+                return entry.descriptor
+        return None
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All images, in the order of the file; entries that are no descriptors are passed over."""
+        found = (_entry(value) for value in _entries(self._read()))
+        return tuple(entry for entry in found if entry is not None)
+
+    def list(self) -> tuple[tuple[Reference | None, Descriptor], ...]:
+        """All images with their names; None for those without."""
+        return tuple((entry.reference, entry.descriptor) for entry in self.entries())
+
+    def set(self, reference: Reference, descriptor: Descriptor) -> None:
+        """Let `reference` name `descriptor`, whose blobs are all here (else CorruptError) and are on disk thereafter.
+
+        The image that had the name stays, without it. With a digest in `reference` (which must be the image's) the entry is
+        ``name@digest``, without a tag, as docker has it.
+        """
+        if reference.digest is not None:
+            if reference.digest != descriptor.digest:
+                raise ImageError(f"{reference} can't name an image with the digest {descriptor.digest}")
+            reference = replace(reference, tag=None)
+        name = reference.familiar()
+        self._settle(descriptor)
+        self._change(lambda entries: _named(entries, name, descriptor))
+
+    def add_untagged(self, descriptor: Descriptor) -> None:
+        """Keep an image without a name, unless it is here already under any or none."""
+        self._settle(descriptor)
+        self._change(lambda entries: entries if _holds(entries, descriptor.digest) else [*entries, _value(None, descriptor)])
+
+    def remove(self, reference: Reference) -> Descriptor | None:
+        """Take the name away, and the image's entry with it; returns what it named. Its blobs are left to the collector."""
+        removed: list[Descriptor] = []
+
+        def without(entries: Entries) -> Entries:
+            removed.clear()
+            kept = []
+            for value in entries:
+                entry = _entry(value)
+                if entry is not None and entry.reference is not None and _meets(entry, reference):
+                    removed.append(entry.descriptor)
+                else:
+                    kept.append(value)
+            return kept
+
+        self._change(without)
+        return removed[0] if removed else None
+
+    def remove_digest(self, digest: Digest) -> tuple[Entry, ...]:
+        """Remove every entry of this image; returns them."""
+        return self._remove_where(lambda entry: entry.descriptor.digest == digest)
+
+    def remove_untagged(self) -> tuple[Entry, ...]:
+        """Remove all dangling images; returns them."""
+        return self._remove_where(lambda entry: entry.name is None)
+
+    def _remove_where(self, condition: Callable[[Entry], bool]) -> tuple[Entry, ...]:
+        removed: list[Entry] = []
+
+        def without(entries: Entries) -> Entries:
+            pairs = [(value, _entry(value)) for value in entries]
+            removed[:] = [entry for _, entry in pairs if entry is not None and condition(entry)]
+            return [value for value, entry in pairs if entry is None or not condition(entry)]
+
+        self._change(without)
+        return tuple(removed)
+
+    def _settle(self, descriptor: Descriptor) -> None:
+        needed = {part.digest: part for part in closure(self._blobs, descriptor)}
+        for part in needed.values():
+            if not self._blobs.has(part.digest):
+                raise missing_blob(part.digest)
+            if not self._blobs.has(part.digest, part.size):
+                raise CorruptError(f"the blob {part.digest} has not the {part.size} bytes that the image says", hint=REPAIR)
+        self._blobs.make_durable(needed)
+
+    def _change(self, edit: Callable[[Entries], Entries]) -> None:
+        with self._locks.hold("index.json"):
+            document = self._read()
+            entries = _entries(document)
+            changed = edit(entries)
+            if changed != entries or not self._path.exists():
+                write_durably(self._path, canonical_json({**document, "manifests": changed}), self._temporary)
+
+    def _read(self) -> dict[str, Any]:
+        with explained(self._path):
+            try:
+                data = self._path.read_bytes()
+            except FileNotFoundError:
+                return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise _malformed(str(error)) from None
+        if not isinstance(value, dict) or not isinstance(value.get("manifests", []), list):
+            raise _malformed("it holds no list of manifests")
+        return value
+
+
+def _malformed(detail: str) -> CorruptError:
+    return CorruptError("the store's index.json can't be read", hint="run `imgbuild fsck --repair`", detail=detail)
+
+
+def _entries(document: dict[str, Any]) -> Entries:
+    return list(document.get("manifests", []))
+
+
+def _entry(value: object) -> Entry | None:
+    try:
+        descriptor = parse_descriptor(value, "entry of index.json")
+    except ImageError:
+        return None
+    name = descriptor.annotation(REF_NAME)
+    annotations = tuple(pair for pair in descriptor.annotations if pair[0] != REF_NAME)
+    try:
+        reference = None if name is None else parse_reference(name)
+    except ImageError:
+        reference = None
+    return Entry(name, reference, replace(descriptor, annotations=annotations))
+
+
+def _value(name: str | None, descriptor: Descriptor) -> dict[str, Any]:
+    annotations = dict(descriptor.annotations)
+    annotations.pop(REF_NAME, None)
+    if name is not None:
+        annotations[REF_NAME] = name
+    return descriptor_json(replace(descriptor, annotations=tuple(sorted(annotations.items()))))
+
+
+def _nameless(value: dict[str, Any]) -> dict[str, Any]:
+    annotations = {key: text for key, text in value.get("annotations", {}).items() if key != REF_NAME}
+    rest = {key: field for key, field in value.items() if key != "annotations"}
+    return {**rest, "annotations": annotations} if annotations else rest
+
+
+def _named(entries: Entries, name: str, descriptor: Descriptor) -> Entries:
+    wanted = _value(name, descriptor)
+    changed: Entries = []
+    for value in entries:
+        entry = _entry(value)
+        if entry is None or entry.reference is None or entry.reference.familiar() != name:
+            changed.append(value)
+        elif entry.descriptor.digest != descriptor.digest:
+            changed.append(_nameless(value))
+        elif wanted not in changed:
+            changed.append(wanted)
+    return _without_needless(changed if wanted in changed else [*changed, wanted])
+
+
+def _without_needless(entries: Entries) -> Entries:
+    """Entries without the nameless ones of images that also have a name, or stand there twice."""
+    parsed = [_entry(value) for value in entries]
+    named = {entry.descriptor.digest for entry in parsed if entry is not None and entry.name is not None}
+    kept, seen = [], set(named)
+    for value, entry in zip(entries, parsed, strict=True):
+        if entry is None or entry.name is not None:
+            kept.append(value)
+        elif entry.descriptor.digest not in seen:
+            seen.add(entry.descriptor.digest)
+            kept.append(value)
+    return kept
+
+
+def _holds(entries: Entries, digest: Digest) -> bool:
+    return any(entry is not None and entry.descriptor.digest == digest for entry in map(_entry, entries))
+
+
+def _meets(entry: Entry, wanted: Reference) -> bool:
+    reference = entry.reference
+    if reference is None or reference.name != wanted.name:
+        return False
+    if wanted.digest is not None:
+        return entry.descriptor.digest == wanted.digest
+    return reference.digest is None and reference.tag == wanted.tag

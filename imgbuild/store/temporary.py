@@ -1,0 +1,143 @@
+"""What is on its way in (``tmp/``) and on its way out (``trash/``).
+
+A temporary directory is under a flock of its owner: when the owner dies, however it dies and in whichever pid namespace it
+lived, the lock goes, and the next `sweep` takes the directory for trash. Its name holds the owner's pid for people only.
+What is thrown away is renamed into the trash, which costs nothing; emptying it is work for quiet moments.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imgbuild.errors import StoreError
+from imgbuild.store.failures import explained
+from imgbuild.store.locks import is_still, try_flock
+from imgbuild.store.removal import remove_tree
+
+_SWEEP_AT_ONCE = 256
+
+
+def locked_file(directory: Path, prefix: str) -> tuple[Path, int]:
+    """A new file for writing, under a flock for as long as its descriptor is open: no sweep takes it meanwhile."""
+    while True:
+        path = directory / f"{prefix}-{os.getpid()}-{os.urandom(8).hex()}"
+        with explained(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        if try_flock(descriptor, fcntl.LOCK_EX) and is_still(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)  # a sweep was quicker than our flock
+
+
+def write_durably(path: Path, data: bytes, temporary: Path) -> None:
+    """Replace a file as a whole, by way of the directory `temporary`: it has the old or the new bytes, at every instant and
+    after a power cut."""
+    new, descriptor = locked_file(temporary, path.name)
+    try:
+        with explained(new):
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+            os.rename(new, path)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+class Scratch:
+    """The two directories, ``tmp`` and ``trash``, of one store."""
+
+    def __init__(self, root: Path) -> None:
+        self.temporary = root / "tmp"
+        self.trash = root / "trash"
+
+    @contextmanager
+    def directory(self, prefix: str) -> Iterator[Path]:
+        """A new directory that goes away with the context, or with this process. What is moved out of it stays."""
+        path, descriptor = self._create(prefix)
+        try:
+            yield path
+        finally:
+            try:
+                self.discard(path)
+            finally:
+                os.close(descriptor)
+
+    def discard(self, path: Path) -> None:
+        """Make `path` (a tree or a file of the store's file system) disappear at once. Not being there is fine."""
+        with suppress(OSError):
+            path.rmdir()  # the common case: everything was moved out
+            return
+        with explained(path):
+            try:
+                os.rename(path, self._trashed())
+            except FileNotFoundError:
+                if path.is_symlink() or path.exists():
+                    raise
+
+    def sweep(self) -> None:
+        """Take what dead owners left in ``tmp`` for trash. Bounded work: renames of at most a few hundred entries."""
+        with explained(self.temporary):
+            names = os.listdir(self.temporary)
+        for name in names[:_SWEEP_AT_ONCE]:
+            with suppress(OSError):
+                self._sweep_one(self.temporary / name)
+
+    def empty(self, *, deadline: float | None = None) -> int:
+        """Delete what is in the trash, until `deadline` (time.monotonic): the bytes given back. Goes on where one tree
+        can't be removed, and raises the first StoreError at the end."""
+        freed, failure = 0, None
+        with explained(self.trash):
+            names = sorted(os.listdir(self.trash))
+        for name in names:
+            try:
+                count, finished = remove_tree(self.trash / name, self.trash, deadline=deadline)
+            except StoreError as error:
+                failure = failure or error
+                continue
+            freed += count
+            if not finished:
+                break
+        if failure is not None:
+            raise failure
+        return freed
+
+    def _create(self, prefix: str) -> tuple[Path, int]:
+        while True:
+            path = self.temporary / f"{prefix}-{os.getpid()}-{os.urandom(8).hex()}"
+            with explained(path):
+                path.mkdir(mode=0o700)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # swept before it was locked
+            if try_flock(descriptor, fcntl.LOCK_EX) and is_still(path, descriptor):
+                return path, descriptor
+            os.close(descriptor)
+
+    def _sweep_one(self, path: Path) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                path.unlink()
+            raise
+        try:
+            if try_flock(descriptor, fcntl.LOCK_EX):
+                os.rename(path, self._trashed())
+        finally:
+            os.close(descriptor)
+
+    def _trashed(self) -> Path:
+        return self.trash / f"{os.getpid()}-{os.urandom(8).hex()}"
