@@ -1,0 +1,1 @@
+"""Tests of `registry-mock`, from outside: a process, a socket, HTTP."""
