@@ -87,6 +87,12 @@ class UnionView:
             hidden.update(gone)
         return tuple(sorted(names, key=os.fsencode))
 
+    def entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+        """The names in a directory and their status, sorted by the names' bytes."""
+        path = _normal(path)
+        for name in self.listdir(path):
+            yield name, self._entry(_join(path, name)).status
+
     def open(self, path: str) -> int:
         """A new descriptor of the file at a real path, for reading. OSError where no regular file is."""
         path = _normal(path)
