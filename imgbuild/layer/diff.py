@@ -1,0 +1,354 @@
+"""What changed in an upperdir, relative to the tree below it, as a sequence of `Change`; and the mtimes that the upper shall have.
+
+The order is a function of the names alone: a directory, its opaque marker, its whiteouts, then its entries, each with what is
+below it; siblings sorted by bytes. The first name of a hard-linked file is the file, the others are links to it.
+
+What counts as a change. An entry is *untouched* where the parents have one of the same type, mode, owner, kept xattrs, size,
+target or device, content, and mtime to the nanosecond: overlay copied it up and that was all. What is not untouched gets its mtime
+*clamped*: to whole seconds, and to the epoch if it is later. If it then equals the parents' entry, it has not changed either.
+The rest is changed. So neither a copy-up, nor a file written again with what it held, makes a layer differ.
+Directories follow the same rule, with one more: those above a change are always written, with clamped mtimes, changed
+or not. Unpackers make directories that a layer doesn't name with modes of their own; and whether overlay copied such a directory up,
+or changed its mtime, must not be seen. The root's mtime alone is never a change: its upper directory was made for the step.
+A hard-linked file is always written, or its other names would lose it.
+
+`clamp` gives the upper itself the mtimes that the layer will have, and takes the opaque marks from directories that hide nothing
+(overlay puts one on each new directory), so that it can stand for the layer wherever the layer is used.
+
+Whiteouts (a 0/0 character device; a file with overlay's whiteout xattr in a directory whose opaque xattr is "x") count only
+where the parents have the name, opaque marks ("y") only where they have the directory. The root can't be opaque in a layer: what
+it would hide is whited out by name. Kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from imgbuild.errors import LayerError
+from imgbuild.layer import ParentNode, ParentView
+from imgbuild.layer.failures import explained
+from imgbuild.layer.tar import CHUNK
+from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
+
+ChangeKind = Literal["whiteout", "opaque", "file", "dir", "symlink", "hardlink", "char", "block", "fifo"]
+
+_SECOND = 1_000_000_000
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_KINDS: dict[int, ChangeKind] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change. `path` is relative to the root, without "." and slashes at its ends, empty for the root itself; `link` a symlink's
+    target, or the path of the file that a hard link names; `mtime` whole seconds. An "opaque" change is about the directory itself."""
+
+    path: bytes
+    kind: ChangeKind
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    link: bytes = b""
+    rdev: int = 0
+    xattrs: Xattrs = ()
+
+
+def changes(upper: Path, parents: ParentView, epoch: int | None, *, rootless: bool = False) -> Iterator[Change]:
+    """The changes that an upperdir holds, read only, while nobody writes to it. `epoch` in seconds; None clamps nothing.
+
+    `rootless`: overlay's xattrs in the upper are ``user.overlay.*`` (mounted with userxattr), else ``trusted.overlay.*``.
+    """
+    return _Walk(parents, epoch, rootless, apply=False).run(upper)
+
+
+def clamp(upper: Path, epoch: int | None, parents: ParentView | None = None, *, rootless: bool = False) -> None:
+    """Make the upper what its layer will be: see above. To be done before anything uses it as a lower; idempotent.
+
+    Without `parents` everything is taken as new; what overlay only copied up is then clamped, too, where it is later than the epoch.
+    """
+    for _ in _Walk(parents or _Nothing(), epoch, rootless, apply=True).run(upper):
+        pass
+
+
+def overlay_prefix(rootless: bool) -> str:
+    """Where overlay keeps its own attributes: userxattr mounts can't use the trusted namespace."""
+    return "user.overlay." if rootless else "trusted.overlay."
+
+
+class _Nothing:
+    """The view below the first layer."""
+
+    def lstat(self, path: str) -> ParentNode | None:
+        return None
+
+    def listdir(self, path: str) -> list[str]:
+        raise FileNotFoundError(path)
+
+    def readlink(self, path: str) -> str:
+        raise FileNotFoundError(path)
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        raise FileNotFoundError(path)
+
+    def open(self, path: str) -> int:
+        raise FileNotFoundError(path)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A directory that is written only if something below it is."""
+
+    change: Change
+    fd: int
+    late: bool
+    """Whether writing it would change its mtime."""
+
+
+_Frame = Generator["Change | _Frame", None, None]
+"""What is in a directory: changes, and directories in it."""
+
+
+class _Walk:
+    """One pass over an upper. With `apply` mtimes are set on the way, and contents are read only where that depends on them."""
+
+    def __init__(self, parents: ParentView, epoch: int | None, rootless: bool, *, apply: bool) -> None:
+        self._parents = parents
+        self._epoch = epoch
+        self._prefix = overlay_prefix(rootless)
+        self._apply = apply
+        self._waiting: list[_Waiting] = []
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def run(self, upper: Path) -> Iterator[Change]:
+        with explained(upper):
+            top = os.open(upper, _DIRECTORY)
+            # Not recursion: a tree may be deeper than Python's stack.
+            stack = [self._root(top)]
+            try:
+                while stack:
+                    item = next(stack[-1], None)
+                    if item is None:
+                        stack.pop()
+                    elif isinstance(item, Change):
+                        yield item
+                    else:
+                        stack.append(item)
+            finally:
+                for frame in reversed(stack):
+                    frame.close()
+                os.close(top)
+
+    def _root(self, fd: int) -> _Frame:
+        node = self._parents.lstat("/")
+        change, late = self._directory_change(fd, b"", raw := read_xattrs(fd))
+        owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.mode), node.uid, node.gid)
+        below = () if node is None else portable(self._parents.xattrs("/"))
+        if (change.mode, change.uid, change.gid) == owner and change.xattrs == below:
+            self._waiting.append(_Waiting(change, fd, late))
+        else:
+            yield from self._written(change, fd, late)
+        yield self._children(fd, b"", below=node is not None, raw=raw, covering=raw.get(self._prefix + "opaque") == b"y")
+        if self._waiting and self._apply:
+            when = node.mtime_ns if node is not None else 0
+            os.utime(fd, ns=(when, when))
+
+    def _children(self, fd: int, path: bytes, *, below: bool, raw: dict[str, bytes], covering: bool = False) -> _Frame:
+        """What is in a directory. `below`: the parents' directory shows through; `covering`: it does not, but is still to be hidden
+        name by name."""
+        marked = raw.get(self._prefix + "opaque") == b"x"
+        with os.scandir(fd) as found:
+            entries = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in found)
+        whiteouts = {name for name, status in entries if self._is_whiteout(fd, name, status, marked)}
+        hidden = whiteouts if below else set()
+        if covering and below:
+            names = {os.fsencode(name) for name in self._parents.listdir("/" + os.fsdecode(path))}
+            hidden = hidden | (names - {name for name, _ in entries})
+        prefix = path + b"/" if path else b""
+        for name in sorted(hidden):
+            if self._parents.lstat(_absolute(prefix + name)) is not None:
+                yield from self._flushed()
+                yield Change(prefix + name, "whiteout")
+        for name, status in entries:
+            if name in whiteouts:
+                continue
+            node = self._parents.lstat(_absolute(prefix + name)) if below else None
+            if stat.S_ISDIR(status.st_mode):
+                yield self._directory(fd, name, prefix + name, node, covering)
+            else:
+                yield from self._entry(fd, name, prefix + name, status, None if covering else node)
+
+    def _directory(self, parent: int, name: bytes, path: bytes, node: ParentNode | None, covered: bool) -> _Frame:
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            raw = read_xattrs(fd)
+            if self._prefix + "redirect" in raw:
+                raise LayerError(f"the upperdir was mounted with redirect_dir: {os.fsdecode(path)!r}")
+            shown = node is not None and stat.S_ISDIR(node.mode)
+            marked = raw.get(self._prefix + "opaque") == b"y"
+            opaque = marked or covered
+            change, late = self._directory_change(fd, path, raw)
+            waiting = None
+            if shown and not opaque and node is not None and self._same(change, os.fstat(fd), node):
+                waiting = _Waiting(change, fd, late)
+                self._waiting.append(waiting)
+            else:
+                yield from self._written(change, fd, late)
+                if opaque and shown:
+                    yield Change(path, "opaque")
+                elif marked and self._apply:
+                    os.removexattr(fd, self._prefix + "opaque")
+            yield self._children(fd, path, below=shown and not opaque, raw=raw)
+            if waiting is not None and self._waiting and self._waiting[-1] is waiting:
+                self._waiting.pop()
+                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.mtime_ns:
+                    _set_mtime(fd, change.mtime)
+        finally:
+            os.close(fd)
+
+    def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: ParentNode | None) -> Iterator[Change]:
+        change = self._plain_change(parent, name, path, status)
+        if change is None:
+            return
+        late = status.st_mtime_ns != change.mtime * _SECOND
+        if change.kind == "file" and status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                change = replace(change, kind="hardlink", link=first, size=0, xattrs=())
+        elif node is not None and self._same(change, status, node) and self._same_content(parent, name, change, status, node):
+            late = status.st_mtime_ns != node.mtime_ns
+            if late and self._apply:
+                os.utime(name, ns=(change.mtime * _SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
+            return
+        yield from self._flushed()
+        if late and self._apply:
+            os.utime(name, ns=(change.mtime * _SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
+        yield change
+
+    def _plain_change(self, parent: int, name: bytes, path: bytes, status: os.stat_result) -> Change | None:
+        """Anything but a directory as a change; None for sockets, which tar has no word for."""
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return None
+        raw: dict[str, bytes] = {}
+        if kind == "file":
+            raw = self._file_xattrs(parent, name)
+            if self._prefix + "metacopy" in raw:
+                raise LayerError(f"the upperdir was mounted with metacopy: {os.fsdecode(path)!r}")
+        return Change(
+            path=path,
+            kind=kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            size=status.st_size if kind == "file" else 0,
+            mtime=self._clamped(status.st_mtime_ns),
+            link=os.readlink(name, dir_fd=parent) if kind == "symlink" else b"",
+            rdev=status.st_rdev if kind in ("char", "block") else 0,
+            xattrs=portable(raw),
+        )
+
+    def _directory_change(self, fd: int, path: bytes, raw: dict[str, bytes]) -> tuple[Change, bool]:
+        """A directory as a change, and whether its mtime is another than the change's."""
+        status = os.fstat(fd)
+        mtime = self._clamped(status.st_mtime_ns)
+        change = Change(path, "dir", stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, mtime=mtime, xattrs=portable(raw))
+        return change, status.st_mtime_ns != mtime * _SECOND
+
+    def _clamped(self, mtime_ns: int) -> int:
+        seconds = mtime_ns // _SECOND
+        return seconds if self._epoch is None else min(seconds, self._epoch)
+
+    def _is_whiteout(self, parent: int, name: bytes, status: os.stat_result, marked: bool) -> bool:
+        if stat.S_ISCHR(status.st_mode):
+            return status.st_rdev == 0
+        if marked and stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            return self._prefix + "whiteout" in self._file_xattrs(parent, name)
+        return False
+
+    def _file_xattrs(self, parent: int, name: bytes) -> dict[str, bytes]:
+        fd = os.open(name, _FILE, dir_fd=parent)
+        try:
+            return read_xattrs(fd)
+        finally:
+            os.close(fd)
+
+    def _same(self, change: Change, status: os.stat_result, node: ParentNode) -> bool:
+        """Whether all but a content is the parents', the mtime as it is or clamped."""
+        if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode):
+            return False
+        if status.st_mtime_ns != node.mtime_ns and change.mtime * _SECOND != node.mtime_ns:
+            return False
+        if (change.mode, change.uid, change.gid) != (stat.S_IMODE(node.mode), node.uid, node.gid):
+            return False
+        if change.kind in ("file", "dir"):
+            if change.kind == "file" and change.size != node.size:
+                return False
+            return change.xattrs == portable(self._parents.xattrs(_absolute(change.path)))
+        if change.kind == "symlink":
+            return change.link == os.fsencode(self._parents.readlink(_absolute(change.path)))
+        return change.kind == "fifo" or change.rdev == node.rdev
+
+    def _same_content(self, parent: int, name: bytes, change: Change, status: os.stat_result, node: ParentNode) -> bool:
+        if change.kind != "file" or change.size == 0:
+            return True
+        exact = status.st_mtime_ns == node.mtime_ns
+        matters = (exact and status.st_mtime_ns != change.mtime * _SECOND) or any(waiting.late for waiting in self._waiting)
+        if self._apply and not matters:
+            return True
+        ours = os.open(name, _FILE, dir_fd=parent)
+        try:
+            theirs = self._parents.open(_absolute(change.path))
+            try:
+                return _equal(ours, theirs)
+            finally:
+                os.close(theirs)
+        finally:
+            os.close(ours)
+
+    def _flushed(self) -> Iterator[Change]:
+        """The directories above a change, before it."""
+        waiting, self._waiting = self._waiting, []
+        for directory in waiting:
+            if directory.late and self._apply:
+                _set_mtime(directory.fd, directory.change.mtime)
+            yield directory.change
+
+    def _written(self, change: Change, fd: int, late: bool) -> Iterator[Change]:
+        yield from self._flushed()
+        if late and self._apply:
+            _set_mtime(fd, change.mtime)
+        yield change
+
+
+def _set_mtime(fd: int, seconds: int) -> None:
+    os.utime(fd, ns=(seconds * _SECOND, seconds * _SECOND))
+
+
+def _absolute(path: bytes) -> str:
+    return "/" + os.fsdecode(path)
+
+
+def _equal(ours: int, theirs: int) -> bool:
+    while True:
+        mine = os.read(ours, CHUNK)
+        other = b""
+        while len(other) < len(mine) and (more := os.read(theirs, len(mine) - len(other))):
+            other += more
+        if mine != other:
+            return False
+        if not mine:
+            return not os.read(theirs, 1)
