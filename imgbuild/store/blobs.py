@@ -114,6 +114,12 @@ class Blobs:
                 names = os.listdir(directory) if directory.is_dir() else []
                 yield from (Digest(f"{algorithm}:{name}") for name in sorted(names) if _HEX.fullmatch(name))
 
+    def strays(self) -> tuple[Path, ...]:
+        """What stands among the blobs and is none."""
+        with explained(self._root):
+            every = [path for directory in self._root.iterdir() for path in (directory.iterdir() if directory.is_dir() else [directory])]
+        return tuple(sorted(path for path in every if path.parent == self._root or not _HEX.fullmatch(path.name)))
+
     def flush(self) -> None:
         """Bring to disk all that this process committed and that is not there yet."""
         with self._mutex:

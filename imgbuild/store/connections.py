@@ -61,6 +61,13 @@ class Connections:
                     connection.execute("ROLLBACK")
                 raise
 
+    def check(self) -> None:
+        """Read the whole file; StoreError where it is damaged."""
+        with self.reading() as connection:
+            verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(verdict))
+
     def close(self) -> None:
         """Close all connections; no thread may be using one. A later use opens anew."""
         with self._mutex:

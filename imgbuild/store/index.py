@@ -68,6 +68,12 @@ class Index:
         finally:
             self.connections.close()
 
+    def start_anew(self, discard: Callable[[Path], None]) -> None:
+        """Give the file up for a new one. For who holds the store alone."""
+        self.connections.close()
+        for suffix in ("-wal", "-shm", ""):
+            discard(Path(f"{self.connections.path}{suffix}"))
+
     # Steps
 
     def step(self, key: str) -> StepRow | None:

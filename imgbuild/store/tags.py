@@ -107,6 +107,22 @@ class Tags:
         """Remove all dangling images; returns them."""
         return self._remove_where(lambda entry: entry.name is None)
 
+    def unreadable(self) -> tuple[str, ...]:
+        """Why entries are passed over, one sentence each."""
+        reasons = []
+        for value in _entries(self._read()):
+            try:
+                parse_descriptor(value, "entry of index.json")
+            except ImageError as error:
+                reasons.append(error.message)
+        return tuple(reasons)
+
+    def start_anew(self) -> None:
+        """Set a file that can't be read aside, as index.json.damaged, and begin with no images."""
+        with self._locks.hold("index.json"), explained(self._path):
+            self._path.replace(self._path.with_name("index.json.damaged"))
+        self._change(lambda entries: entries)
+
     def _remove_where(self, condition: Callable[[Entry], bool]) -> tuple[Entry, ...]:
         removed: list[Entry] = []
 

@@ -1,0 +1,181 @@
+"""What nothing needs any more: found as a plan, then taken out by who has the store alone.
+
+Roots are the entries of index.json with all they reach, the containers' snapshots (which the caller names) and, unless the cache
+is to go too, the step records. Names are changed first, then rows, then files: a crash in between leaves garbage, never a gap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgbuild.errors import CorruptError, ImageError
+from imgbuild.oci.config import parse_config
+from imgbuild.oci.digest import DiffID, Digest
+from imgbuild.store.closure import closure, manifests
+from imgbuild.store.failures import explained
+from imgbuild.store.rows import StepRow
+from imgbuild.store.store import Store
+from imgbuild.store.tags import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts as needed. `containers`: ids of the snapshots that containers stand on. `keep_cache`: step records, and what
+    they refer to, cache mounts and failed steps stay. `unused_since` (seconds since 1970): of those, only steps that were used
+    since, and failed steps of since. `drop_untagged`: images without a name are not needed."""
+
+    containers: frozenset[str] = frozenset()
+    keep_cache: bool = True
+    unused_since: float | None = None
+    drop_untagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to go: images by entry, steps by key, blobs, snapshots by id, whole directories (cache mounts, failed steps), and
+    memos recorded before a time."""
+
+    untagged: tuple[Entry, ...]
+    steps: tuple[str, ...]
+    blobs: tuple[Digest, ...]
+    snapshots: tuple[str, ...]
+    directories: tuple[Path, ...]
+    memos_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What went: bytes given back to the file system, and how many of each."""
+
+    bytes: int = 0
+    images: int = 0
+    steps: int = 0
+    blobs: int = 0
+    snapshots: int = 0
+    directories: int = 0
+
+
+@dataclass(slots=True)
+class _Live:
+    blobs: set[Digest]
+    diff_ids: set[DiffID]
+    snapshots: set[str]
+
+
+def plan(store: Store, policy: Policy) -> Plan:
+    """What `collect` would take out now. Hold a lease at least."""
+    entries = store.tags.entries()
+    untagged = tuple(entry for entry in entries if entry.name is None) if policy.drop_untagged else ()
+    live = _Live(set(), set(), set(policy.containers))
+    for entry in entries:
+        if entry not in untagged:
+            _mark_image(store, entry, live)
+    steps = _mark_steps(store, policy, live)
+    present = _listing(store.root / "snapshots")
+    live.snapshots.update(row.id for row in store.index.snapshots() if row.diff_id in live.diff_ids)
+    if policy.keep_cache:
+        live.blobs.update(row.blob.digest for row in store.index.layers() if row.diff_id in live.diff_ids)
+    memos_before = policy.unused_since if policy.keep_cache else store.clock() + 1
+    return Plan(
+        untagged=untagged,
+        steps=steps,
+        blobs=tuple(digest for digest in store.blobs if digest not in live.blobs),
+        snapshots=tuple(name for name in present if name not in live.snapshots),
+        directories=_directories(store, policy),
+        memos_before=memos_before,
+    )
+
+
+def collect(
+    store: Store,
+    policy: Policy,
+    *,
+    timeout: float | None = 60.0,
+    on_wait: Callable[[], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Freed:
+    """Take out what the policy does not need, and empty the trash. Waits for all leases as `Store.exclusive` does."""
+    with store.exclusive(timeout=timeout, on_wait=on_wait, cancelled=cancelled):
+        going = plan(store, policy)
+        size = sum(_allocated(store.blobs.path(digest)) for digest in going.blobs)
+        if going.untagged:
+            store.tags.remove_untagged()
+        gone_rows = {row.id for row in store.index.snapshots()} - set(_listing(store.root / "snapshots"))
+        store.index.forget(
+            steps=going.steps,
+            layers=going.blobs,
+            snapshots={*going.snapshots, *gone_rows},
+            memos_before=going.memos_before,
+        )
+        for digest in going.blobs:
+            store.blobs.remove(digest)
+        for identity in going.snapshots:
+            store.discard(store.root / "snapshots" / identity)
+        for directory in going.directories:
+            store.discard(directory)
+        store.scratch.sweep()
+        store.locks.sweep()
+    return Freed(
+        bytes=size + store.scratch.empty(),
+        images=len(going.untagged),
+        steps=len(going.steps),
+        blobs=len(going.blobs),
+        snapshots=len(going.snapshots),
+        directories=len(going.directories),
+    )
+
+
+def _mark_image(store: Store, entry: Entry, live: _Live) -> None:
+    live.blobs.add(entry.descriptor.digest)
+    # An image that is damaged needs what can still be seen of it; fsck tells about the rest.
+    with suppress(CorruptError, ImageError):
+        for part in closure(store.blobs, entry.descriptor):
+            live.blobs.add(part.digest)
+    with suppress(CorruptError, ImageError):
+        for _, manifest in manifests(store.blobs, entry.descriptor):
+            with suppress(CorruptError, ImageError):
+                live.diff_ids.update(parse_config(store.blobs.read(manifest.config.digest)).diff_ids)
+
+
+def _mark_steps(store: Store, policy: Policy, live: _Live) -> tuple[str, ...]:
+    """Mark what the kept steps need; the keys of the others."""
+    unused = frozenset[str]() if policy.unused_since is None else store.index.unused_steps(policy.unused_since)
+    here = {row.diff_id for row in store.index.layers() if store.blobs.has(row.blob.digest)}
+    going = []
+    for row in store.index.steps():
+        if policy.keep_cache and row.key not in unused and _can_be_served(store, row, here):
+            live.snapshots.add(row.snapshot)
+            if row.diff_id is not None:
+                live.diff_ids.add(row.diff_id)
+        else:
+            going.append(row.key)
+    return tuple(going)
+
+
+def _can_be_served(store: Store, row: StepRow, here: set[DiffID]) -> bool:
+    return row.empty or row.diff_id in here or (bool(row.snapshot) and store.snapshot_path(row.snapshot).is_dir())
+
+
+def _directories(store: Store, policy: Policy) -> tuple[Path, ...]:
+    failed = [store.root / "failed" / name for name in _listing(store.root / "failed")]
+    if not policy.keep_cache:
+        return (*failed, *(store.root / "cache" / name for name in _listing(store.root / "cache")))
+    if policy.unused_since is None:
+        return ()
+    return tuple(path for path in failed if path.lstat().st_mtime < policy.unused_since)
+
+
+def _listing(directory: Path) -> list[str]:
+    with explained(directory):
+        return sorted(os.listdir(directory))
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0

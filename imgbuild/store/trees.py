@@ -1,0 +1,100 @@
+"""Looking over whole trees of the store: what identifies a snapshot, and what a tree takes on the disk.
+
+A survey reads no file's content: it is for finding what was lost or tampered with by accident or by hand, at the price of a walk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgbuild.store.failures import explained
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`tree`: a digest over every path with its type, mode, owner, size, mtime, device, link target and xattrs. `size`: apparent
+    bytes of the regular files; `inodes`: hard links counted once, the top included."""
+
+    tree: str
+    size: int
+    inodes: int
+
+
+def survey(path: Path) -> Survey:
+    """Look over the tree at `path`, to be recorded with a snapshot and compared later."""
+    hasher, size, seen = hashlib.sha256(usedforsecurity=False), 0, set()
+    with explained(path):
+        for name, full, status in _walk(os.fsencode(path)):
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            hasher.update(_line(name, full, status))
+    return Survey("sha256:" + hasher.hexdigest(), size, len(seen))
+
+
+def physical(path: Path, seen: set[tuple[int, int]]) -> int:
+    """The bytes that the tree or file at `path` takes on the disk. Files with several links are counted where they are first
+    met, over all calls that share `seen`; what can't be reached (no permission, paths longer than the kernel takes) is not."""
+    total = 0
+    with explained(path):
+        for _, _, status in _walk(os.fsencode(path), lenient=True):
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                identity = (status.st_dev, status.st_ino)
+                if identity in seen:
+                    continue
+                seen.add(identity)
+            total += status.st_blocks * _BLOCK
+    return total
+
+
+def _walk(top: bytes, *, lenient: bool = False) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
+    """(path below `top`, full path, lstat) of everything, in a fixed order. What vanishes meanwhile is passed over, and with
+    `lenient` what can't be reached too."""
+    passed_over = OSError if lenient else FileNotFoundError
+    try:
+        status = os.lstat(top)
+    except passed_over:
+        return
+    yield b"", top, status
+    pending = [b""] if stat.S_ISDIR(status.st_mode) else []
+    while pending:
+        directory = pending.pop()
+        try:
+            with os.scandir(os.path.join(top, directory)) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except passed_over:
+            continue
+        for entry in entries:
+            name = os.path.join(directory, entry.name)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except passed_over:
+                continue
+            yield name, entry.path, status
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(name)
+
+
+def _line(name: bytes, full: bytes, status: os.stat_result) -> bytes:
+    mode = status.st_mode
+    size = status.st_size if stat.S_ISREG(mode) else 0
+    link = os.readlink(full) if stat.S_ISLNK(mode) else b""
+    device = status.st_rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0
+    numbers = f"{mode} {status.st_uid} {status.st_gid} {size} {status.st_mtime_ns} {device}".encode()
+    xattrs = [os.fsencode(key) + b"=" + os.getxattr(full, key, follow_symlinks=False) for key in _xattr_names(full)]
+    # Each part with its length before it: no two trees have one text.
+    return b"".join(b"%d:%b" % (len(part), part) for part in (name, numbers, link, *xattrs)) + b"\n"
+
+
+def _xattr_names(full: bytes) -> list[str]:
+    try:
+        return sorted(os.listxattr(full, follow_symlinks=False))
+    except OSError:
+        return []  # a file system without them
