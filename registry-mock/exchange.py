@@ -13,7 +13,7 @@ import struct
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import IO, TYPE_CHECKING, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from errors import RegistryError, too_many_requests, unknown, unsupported
 from faults import Fault, FaultError, from_json
@@ -67,15 +67,14 @@ class Exchange(BaseHTTPRequestHandler):
         return cast("Server", self.server)
 
     def _serve(self) -> None:
-        parts = urlsplit(self.path)
-        if parts.path in _CONTROL:
-            self._converse(parts.path, parts.query, None, _unlogged())
+        path, _, query = self.path.partition("?")
+        if path in _CONTROL:
+            self._converse(path, query, None, _unlogged())
             return
-        with self._here.journal.record(self.command, parts.path, parts.query, self._kept_headers()) as record:
-            target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-            fault = self._here.faults.strike(self.command, target)
+        with self._here.journal.record(self.command, path, query, self._kept_headers()) as record:
+            fault = self._here.faults.strike(self.command, self.path)
             record.fault = fault.do if fault else None
-            self._converse(parts.path, parts.query, fault, record)
+            self._converse(path, query, fault, record)
 
     def _converse(self, path: str, query: str, fault: Fault | None, record: Record) -> None:
         try:

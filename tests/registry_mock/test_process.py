@@ -117,6 +117,14 @@ def test_bad_framing_ends_the_connection(shared: Mock, name: str, rest: bytes) -
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize(
+    "target", ["http://[", "/[", "//v2/", "*", "/v2/%ff/tags/list", "/v2/\xe9/tags/list?%", "/v2/a/tags/list?n=" + "9" * 5000]
+)
+def test_strange_targets(shared: Mock, target: str) -> None:
+    answer = raw(shared, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1"))
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 200 ")), answer
+
+
 def test_bad_requests_are_refused_in_json(shared: Mock) -> None:
     for request in (b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / x y\r\n\r\n"):
         answer = raw(shared, request)
