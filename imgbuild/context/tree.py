@@ -14,6 +14,7 @@ from typing import Protocol
 
 from imgbuild.context.glob import BadPattern, compile_component, is_pattern
 from imgbuild.errors import ContextError
+from imgbuild.linux.node import Node
 
 
 class Tree(Protocol):
@@ -29,9 +30,9 @@ class Tree(Protocol):
         file capabilities are accidents, which neither count nor are copied."""
         ...
 
-    def lstat(self, path: str) -> os.stat_result | None: ...
+    def lstat(self, path: str) -> Node | None: ...
 
-    def entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    def entries(self, path: str) -> Iterator[tuple[str, Node]]:
         """Names and their status in a directory, sorted by the names' bytes."""
         ...
 
@@ -135,4 +136,4 @@ def _similar(tree: Tree, path: str) -> str | None:
 
 def _mode(tree: Tree, path: str) -> int:
     status = tree.lstat(path)
-    return status.st_mode if status else 0
+    return status.mode if status else 0

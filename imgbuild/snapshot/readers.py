@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from imgbuild.errors import StoreError
+from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower, Lower
 
 OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
@@ -24,7 +25,7 @@ HOST_XATTRS = frozenset({"security.selinux", "security.ima", "security.evm"})
 class LowerReader(Protocol):
     """How a union reads one lower. Whiteouts are seen as they are; a missing name is None; OSError only for real trouble."""
 
-    def lstat(self, path: str) -> os.stat_result | None: ...
+    def lstat(self, path: str) -> Node | None: ...
 
     def opaque(self, path: str) -> bool: ...
 
@@ -48,9 +49,9 @@ def reader_of(lower: Lower, userxattr: bool) -> LowerReader:
     raise StoreError(f"a lower in the form of an indexed tar can't be read yet: {lower.tar}")
 
 
-def is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: Node) -> bool:
     """Whether an overlay-form entry says that the name is gone."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+    return stat.S_ISCHR(status.mode) and status.rdev == 0
 
 
 class DirectoryReader:
@@ -61,9 +62,9 @@ class DirectoryReader:
         self._root = os.open(lower.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
 
-    def lstat(self, path: str) -> os.stat_result | None:
+    def lstat(self, path: str) -> Node | None:
         try:
-            return os.stat(path or ".", dir_fd=self._root, follow_symlinks=False)
+            return Node.of(os.stat(path or ".", dir_fd=self._root, follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -78,7 +79,7 @@ class DirectoryReader:
         fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
         try:
             with os.scandir(fd) as entries:
-                return [(entry.name, _maybe_device(entry) and is_whiteout(entry.stat(follow_symlinks=False))) for entry in entries]
+                return [(entry.name, _maybe_device(entry) and is_whiteout(Node.of(entry.stat(follow_symlinks=False)))) for entry in entries]
         finally:
             os.close(fd)
 

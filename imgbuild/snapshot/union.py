@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.readers import LowerReader, is_whiteout, reader_of
 
 _REMEMBERED = 1 << 16
 
-EMPTY_ROOT = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 2, *[0] * 6, *[0.0] * 3, *[0] * 6))
+EMPTY_ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 0, 0)
 """The root directory of a stack without lowers."""
 
 
@@ -29,7 +30,7 @@ class _Found:
     """An entry of the union: its status, the lower that has it (the topmost, for a directory), and for a directory all the
     lowers that make it up, topmost first."""
 
-    status: os.stat_result
+    status: Node
     lower: int
     merged: tuple[int, ...] = ()
 
@@ -61,12 +62,12 @@ class UnionView:
         while self._readers:
             self._readers.pop().close()
 
-    def lstat(self, path: str) -> os.stat_result | None:
+    def lstat(self, path: str) -> Node | None:
         """The status of the entry at a real path, and None where nothing is."""
         found = self._find(_normal(path))
         return found.status if found else None
 
-    def stat(self, path: str) -> os.stat_result | None:
+    def stat(self, path: str) -> Node | None:
         """The status of what a path means with all symlinks followed, and None where that is nothing."""
         return self.lstat(self.resolve(path))
 
@@ -87,7 +88,7 @@ class UnionView:
             hidden.update(gone)
         return tuple(sorted(names, key=os.fsencode))
 
-    def entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    def entries(self, path: str) -> Iterator[tuple[str, Node]]:
         """The names in a directory and their status, sorted by the names' bytes."""
         path = _normal(path)
         for name in self.listdir(path):
@@ -97,7 +98,7 @@ class UnionView:
         """A new descriptor of the file at a real path, for reading. OSError where no regular file is."""
         path = _normal(path)
         found = self._entry(path)
-        if not stat.S_ISREG(found.status.st_mode):
+        if not stat.S_ISREG(found.status.mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         return self._readers[found.lower].open(path[1:])
 
@@ -113,28 +114,28 @@ class UnionView:
             return {}
         return self._readers[self._entry(path).lower].xattrs(path[1:])
 
-    def walk(self, path: str = "/") -> Iterator[tuple[str, os.stat_result]]:
+    def walk(self, path: str = "/") -> Iterator[tuple[str, Node]]:
         """The entry at a real path and all below it, parents first, names sorted by their bytes."""
         pending = [_normal(path)]
         while pending:
             here = pending.pop()
             status = self._entry(here).status
             yield here, status
-            if stat.S_ISDIR(status.st_mode):
+            if stat.S_ISDIR(status.mode):
                 pending.extend(_join(here, name) for name in reversed(self.listdir(here)))
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes | None:
         """The first `limit` bytes of what a path means with symlinks followed; None where that is no regular file."""
         real = self.resolve(path)
         status = self.lstat(real)
-        if status is None or not stat.S_ISREG(status.st_mode):
+        if status is None or not stat.S_ISREG(status.mode):
             return None
         with os.fdopen(self.open(real), "rb") as file:
             return file.read(limit)
 
     def _link(self, path: str) -> str | None:
         found = self._find(path)
-        return self.readlink(path) if found and stat.S_ISLNK(found.status.st_mode) else None
+        return self.readlink(path) if found and stat.S_ISLNK(found.status.mode) else None
 
     def _entry(self, path: str) -> _Found:
         found = self._find(path)
@@ -144,7 +145,7 @@ class UnionView:
 
     def _directory(self, path: str) -> _Found:
         found = self._entry(path)
-        if not stat.S_ISDIR(found.status.st_mode):
+        if not stat.S_ISDIR(found.status.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return found
 
@@ -164,14 +165,14 @@ class UnionView:
 
     def _merge(self, path: str, candidates: tuple[int, ...]) -> _Found | None:
         """What the lowers `candidates`, topmost first, make of `path`: as ovl_lookup() in the kernel does."""
-        top: os.stat_result | None = None
+        top: Node | None = None
         merged: list[int] = []
         for index in candidates:
             reader = self._readers[index]
             status = reader.lstat(path)
             if status is None:
                 continue
-            if not stat.S_ISDIR(status.st_mode):
+            if not stat.S_ISDIR(status.mode):
                 if top is None and not is_whiteout(status):
                     return _Found(status, index)
                 break

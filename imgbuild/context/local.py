@@ -1,0 +1,173 @@
+"""The build context: a directory of this machine, read in place, without what its ignore file takes away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from imgbuild.context.filtered import Filtered
+from imgbuild.context.ignore import Ignore
+from imgbuild.context.stats import FileDigests, StatCache
+from imgbuild.context.tree import Found, match
+from imgbuild.errors import ContextError
+from imgbuild.linux.node import Node
+from imgbuild.linux.symlinks import resolve_inside
+
+CAPABILITY = "security.capability"
+"""The one extended attribute that comes from a context: the others do not survive a checkout."""
+
+
+class LocalContext(Filtered):
+    """`root` as a Tree; sockets are not in it. A context manager: it holds one descriptor.
+
+    Directories are read once, so that digest and copy see the same files; a file that is not any more what the reading saw is a
+    ContextError. With `stats`, an unchanged file is not read again by the next build.
+    """
+
+    def __init__(
+        self, root: Path, ignore: Ignore | None = None, *, stats: StatCache | None = None, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.root = root
+        self.ignore = ignore or Ignore()
+        self._disk = _Disk(root)
+        super().__init__(self._disk, self.ignore)
+        self.digests = FileDigests(self, stats, os.path.realpath(root), clock)
+
+    def __enter__(self) -> LocalContext:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory; closing again does nothing."""
+        self._disk.close()
+
+    def match(self, source: str) -> tuple[Found, ...]:
+        """What a source word means here (see tree.match); the error for a missing one names the ignore file's line."""
+        return match(self, source, hint=self._why_missing)
+
+    def _why_missing(self, path: str) -> str | None:
+        pattern = self.ignore.reason(path[1:])
+        if pattern is None or pattern.exception or not self._disk.exists(path):
+            return None
+        return f"it exists, but line {pattern.line} of {self.ignore.name} excludes it: {pattern}"
+
+
+class _Disk:
+    """A directory as a Tree, without following symlinks; a directory or file that was replaced since it was seen is an error."""
+
+    local = True
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ContextError(f"can't open the build context {str(root)!r}: {error.strerror}") from None
+        self._directories: dict[str, dict[str, Node]] = {}
+        self._open = True
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._root)
+
+    def exists(self, path: str) -> bool:
+        return self._status(path) is not None
+
+    def lstat(self, path: str) -> Node | None:
+        if path == "/":
+            return Node.of(os.fstat(self._root))
+        parent, _, name = path.rpartition("/")
+        seen = self._directories.get(parent or "/")
+        return seen.get(name) if seen is not None else self._status(path)
+
+    def entries(self, path: str) -> Iterator[tuple[str, Node]]:
+        seen = self._directories.get(path)
+        if seen is None:
+            seen = self._directories[path] = self._scan(path)
+        return iter(seen.items())
+
+    def open(self, path: str) -> int:
+        known = self.lstat(path)
+        try:
+            fd = os.open(_relative(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if known is None or not same_file(known, Node.of(os.fstat(fd))):
+            os.close(fd)
+            raise changed(path)
+        return fd
+
+    def readlink(self, path: str) -> str:
+        try:
+            return os.readlink(_relative(path), dir_fd=self._root)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        known = self.lstat(path)
+        if known is None or not stat.S_ISREG(known.mode):
+            return {}
+        fd = self.open(path)
+        try:
+            return {CAPABILITY: os.getxattr(fd, CAPABILITY)}
+        except OSError:
+            return {}
+        finally:
+            os.close(fd)
+
+    def resolve(self, path: str, follow_last: bool = True) -> str:
+        return resolve_inside(path, lambda real: None, follow_last)
+
+    def _status(self, path: str) -> Node | None:
+        try:
+            return Node.of(os.stat(_relative(path), dir_fd=self._root, follow_symlinks=False))
+        except OSError:
+            return None
+
+    def _scan(self, path: str) -> dict[str, Node]:
+        known = self.lstat(path)
+        try:
+            fd = os.open(_relative(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        try:
+            now = Node.of(os.fstat(fd))
+            if known is None or (known.dev, known.ino) != (now.dev, now.ino):
+                raise changed(path)
+            with os.scandir(fd) as entries:
+                found = [(entry.name, Node.of(entry.stat(follow_symlinks=False))) for entry in entries]
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        finally:
+            os.close(fd)
+        found.sort(key=lambda entry: os.fsencode(entry[0]))
+        return {name: status for name, status in found if not stat.S_ISSOCK(status.mode)}
+
+
+def same_file(first: Node, second: Node) -> bool:
+    """Whether two looks saw one unchanged file; other names that it got or lost do not count."""
+    return first == second._replace(nlink=first.nlink)
+
+
+def changed(path: str) -> ContextError:
+    """The error for a file that is not any more what was seen."""
+    return ContextError(f"{path[1:] or '.'!r} changed while it was read", hint="build again when nothing writes to the build context")
+
+
+def _unreadable(path: str, error: OSError) -> ContextError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return changed(path)
+    return ContextError(
+        f"can't read {path[1:] or '.'!r} in the build context: {error.strerror}", hint="make it readable, or name it in the ignore file"
+    )
+
+
+def _relative(path: str) -> str:
+    return path[1:] or "."
