@@ -5,7 +5,6 @@ An ignored directory is read only where an exception may bring back something be
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass

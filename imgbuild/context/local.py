@@ -45,7 +45,8 @@ class LocalContext(Filtered):
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory; closing again does nothing."""
+        """Remember the digests that were taken, and let go of the directory; closing again does nothing."""
+        self.digests.save()
         self._disk.close()
 
     def match(self, source: str) -> tuple[Found, ...]:

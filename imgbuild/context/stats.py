@@ -1,109 +1,122 @@
 """Digests of files' contents, remembered by what stat says of them, so that an unchanged context costs one walk.
 
-An entry is (device, inode, size, mtime, ctime) -> digest. A file that changed so shortly before it was looked at that its clock
-could not tell another change is not remembered: the next build reads it again.
+A file that changed so shortly before it was looked at that its clock could not tell another change is not remembered: the
+next build reads it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
 from imgbuild.linux.node import Node
 
-StatRow = tuple[int, int, int, int, int, str]
-"""Device, inode, size, mtime_ns, ctime_ns, digest."""
-
 _RACY_NS = 2_000_000_000
 """The coarsest clock of a file system in use (FAT, 2 s)."""
 
-_INLINE = 64 << 10
+_SMALL = 64 << 10
 _BLOCK = 1 << 20
+_THREADS = 16
+
+
+class FileStat(NamedTuple):
+    """What a file's digest (``sha256:...``) was taken at."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str
 
 
 class StatCache(Protocol):
-    """What the store's index remembers for the directory `root`; both calls are in bulk. Paths are relative."""
+    """What is remembered of the files of a directory `root`, by relative paths. `record_stats` replaces all of it."""
 
-    def stats(self, root: str) -> Mapping[str, StatRow]: ...
+    def stats(self, root: str) -> Mapping[str, FileStat]: ...
 
-    def record_stats(self, root: str, rows: Iterable[tuple[str, StatRow]]) -> None: ...
+    def record_stats(self, root: str, rows: Mapping[str, FileStat]) -> None: ...
 
 
 class FileDigests:
-    """Digests of a tree's regular files: of their bytes, and of their capabilities where the tree is local."""
+    """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local."""
 
-    def __init__(self, tree: Tree, cache: StatCache | None = None, root: str = "", clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, tree: Tree, cache: StatCache | None = None, root: str = "", clock: Callable[[], int] = lambda: 0) -> None:
         self._tree = tree
         self._cache = cache
         self._root = root
         self._clock = clock
-        self._rows: Mapping[str, StatRow] | None = None
+        self._rows: dict[str, FileStat] | None = None
         self._known: dict[str, str] = {}
+        self._dirty = False
 
-    def of(self, files: Sequence[tuple[str, Node]]) -> dict[str, str]:
-        """The digests of files by their real paths. Reads those that are not remembered, big ones in parallel."""
+    def of(self, files: Sequence[tuple[str, Node]]) -> Mapping[str, str]:
+        """The digests of files, and of those that were asked for before, by their real paths. Big ones are read in parallel."""
         if self._rows is None:
-            self._rows = self._cache.stats(self._root) if self._cache else {}
-        known = self._known
-        rows = self._rows
+            self._rows = dict(self._cache.stats(self._root)) if self._cache else {}
+        known, rows = self._known, self._rows
         missing = []
-        for path, status in files:
+        for path, node in files:
             if path in known:
                 continue
             row = rows.get(path[1:])
-            if row is not None and row[:5] == _identity(status):
+            if row is not None and row[:5] == _identity(node):
                 known[path] = row[5]
             else:
-                missing.append((path, status))
+                missing.append((path, node))
         if missing:
-            self._read(missing)
+            self._read(missing, rows)
         return known
 
-    def _read(self, files: list[tuple[str, Node]]) -> None:
-        started = self._clock() if self._clock else 0
-        large = [(path, status) for path, status in files if status.size > _INLINE]
-        for path, status in files:
-            if status.size <= _INLINE:
-                self._known[path] = self._digest(path, status)
+    def save(self) -> None:
+        """Hand what was learned to the cache, once, when nothing more is asked."""
+        if self._cache and self._dirty and self._rows is not None:
+            self._cache.record_stats(self._root, self._rows)
+            self._dirty = False
+
+    def _read(self, files: list[tuple[str, Node]], rows: dict[str, FileStat]) -> None:
+        started = self._clock()
+        digests = {path: self._digest(path, node) for path, node in files if node.size <= _SMALL}
+        large = [(path, node) for path, node in files if node.size > _SMALL]
         if len(large) > 1:
-            # only now: a build that reads nothing big never imports this
-            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+            # here, since a build that reads nothing big must not pay for the import
+            from concurrent.futures import ThreadPoolExecutor
 
-            with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1, 16), "digest") as pool:
-                for (path, _), digest in zip(large, pool.map(lambda file: self._digest(*file), large), strict=True):
-                    self._known[path] = digest
+            with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1, _THREADS), "digest") as pool:
+                digests.update(zip([path for path, _ in large], pool.map(lambda file: self._digest(*file), large), strict=True))
         else:
-            self._known.update((path, self._digest(path, status)) for path, status in large)
-        if self._cache:
-            rows = [
-                (path[1:], (*_identity(status), self._known[path]))
-                for path, status in files
-                if max(status.mtime_ns, status.ctime_ns) < started - _RACY_NS
-            ]
-            self._cache.record_stats(self._root, rows)
+            digests.update((path, self._digest(path, node)) for path, node in large)
+        self._known.update(digests)
+        self._dirty = True
+        for path, node in files:
+            rows.pop(path[1:], None)
+            if max(node.mtime_ns, node.ctime_ns) < started - _RACY_NS:
+                rows[path[1:]] = FileStat(*_identity(node), digests[path])
 
-    def _digest(self, path: str, status: Node) -> str:
+    def _digest(self, path: str, node: Node) -> str:
+        content = hashlib.sha256()
+        size = 0
         fd = self._tree.open(path)
         try:
-            digest = hashlib.sha256()
-            size = 0
-            while block := os.read(fd, min(_BLOCK, status.size - size + 1)):
-                digest.update(block)
+            while block := os.read(fd, min(_BLOCK, node.size - size + 1)):
+                content.update(block)
                 size += len(block)
-                if size > status.size:
+                if size > node.size:
                     break
             after = Node.of(os.fstat(fd))
         finally:
             os.close(fd)
-        if size != status.size or (self._tree.local and _identity(after) != _identity(status)):
-            raise ContextError(f"{path[1:]!r} changed while it was read", hint="build again when nothing writes to the build context")
+        if size != node.size or (self._tree.local and _identity(after) != _identity(node)):
+            raise ContextError(f"{path[1:]!r} changed while it was read", hint="build again when nothing writes to it")
         capabilities = self._tree.xattrs(path) if self._tree.local else {}
-        return digest.hexdigest() + "".join(f"+{value.hex()}" for value in capabilities.values())
+        if capabilities:
+            content = hashlib.sha256(content.digest() + b"".join(capabilities.values()))
+        return f"sha256:{content.hexdigest()}"
 
 
-def _identity(status: Node) -> tuple[int, int, int, int, int]:
-    return status.dev, status.ino, status.size, status.mtime_ns, status.ctime_ns
+def _identity(node: Node) -> tuple[int, int, int, int, int]:
+    return node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns

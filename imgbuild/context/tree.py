@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
