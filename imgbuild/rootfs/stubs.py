@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imgbuild.errors import SandboxError
+from imgbuild.linux.paths import Root
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
-
-_MAX_SYMLINKS = 40
-_OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,62 +63,47 @@ def make_stubs(directory: Path, view: UnionView, targets: Sequence[StubTarget]) 
 
 def resolve_target(view: UnionView, target: StubTarget) -> str:
     """Where a mount at the target lands: symlinks followed inside the root; what does not exist stays as it is written."""
-    pending = list(reversed(PurePosixPath("/", target.path).parts[1:]))
-    done: list[str] = []
-    followed = 0
-    while pending:
-        part = pending.pop()
-        if part == "..":
-            done[-1:] = []
-            continue
-        path = "/" + "/".join((*done, part))
-        node = view.lstat(path)
-        if node is not None and stat.S_ISLNK(node.mode):
-            followed += 1
-            if followed > _MAX_SYMLINKS:
-                raise SandboxError(f"can't mount at {target.path}: too many levels of symlinks in the image")
-            link = PurePosixPath(view.readlink(path))
-            if link.is_absolute():
-                done.clear()
-            pending.extend(reversed([word for word in link.parts if word != "/"]))
-            continue
-        if node is not None and not stat.S_ISDIR(node.mode) and (pending or target.is_directory):
-            raise SandboxError(f"can't mount at {target.path}: {path} is not a directory in the image")
-        done.append(part)
-    path = "/" + "/".join(done)
-    node = view.lstat(path)
-    if not target.is_directory and (path == "/" or (node is not None and stat.S_ISDIR(node.mode))):
+    try:
+        path = view.resolve(target.path)
+    except OSError as error:
+        raise SandboxError(f"can't mount at {target.path} in the image", detail=error.strerror) from None
+    parents = [str(parent) for parent in PurePosixPath(path).parents]
+    for directory in reversed([path, *parents] if target.is_directory else parents):
+        status = view.lstat(directory)
+        if status is None:
+            return path
+        if not stat.S_ISDIR(status.mode):
+            raise SandboxError(f"can't mount at {target.path}: {directory} is not a directory in the image")
+    status = view.lstat(path)
+    if not target.is_directory and status is not None and stat.S_ISDIR(status.mode):
         raise SandboxError(f"can't mount a file at {target.path}: it is a directory in the image")
     return path
 
 
 def _write(directory: Path, view: UnionView, kinds: dict[str, bool]) -> None:
-    # The paths were resolved: no component is "..", or a symlink of the view; `directory` holds only what is made here.
     directory.mkdir(parents=True, exist_ok=True)
-    directories = {"/"}
-    for path, is_directory in sorted(kinds.items()):
-        pure = PurePosixPath(path)
-        directories.update(str(parent) for parent in pure.parents)
-        if is_directory:
-            directories.add(path)
-    for path in sorted(directories, key=lambda path: path.count("/") if path != "/" else 0):
-        (directory / path[1:]).mkdir(mode=0o755, exist_ok=True)
-        (directory / path[1:]).chmod(0o755)
-    for path, is_directory in kinds.items():
-        if not is_directory:
-            os.close(os.open(directory / path[1:], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-    for path in sorted(directories, reverse=True):  # children first: making them changed the parent's times
-        _copy_metadata(view, path, directory / path[1:])
+    directories = {path for path, is_directory in kinds.items() if is_directory}
+    for path in kinds:
+        directories.update(str(parent) for parent in PurePosixPath(path).parents)
+    with Root.open_path(directory) as root:
+        for path in sorted(directories - {"/"}):
+            os.close(root.makedirs(path))
+        for path, is_directory in kinds.items():
+            if not is_directory:
+                os.close(root.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        for path in sorted(directories, reverse=True):  # children first: making them changed the parent's times
+            with root.opened(path, os.O_RDONLY | os.O_DIRECTORY) as made:
+                _copy_metadata(view, path, made)
 
 
-def _copy_metadata(view: UnionView, path: str, to: Path) -> None:
-    node = view.lstat(path)
-    if node is None:
-        os.utime(to, ns=(0, 0))
+def _copy_metadata(view: UnionView, path: str, made: int) -> None:
+    status = view.lstat(path)
+    if status is None:
+        os.fchmod(made, 0o755)
+        os.utime(made, ns=(0, 0))
         return
-    os.chown(to, node.uid, node.gid)
-    to.chmod(stat.S_IMODE(node.mode))
-    for name, value in view.xattrs(path):
-        if not name.startswith(_OVERLAY_XATTRS):
-            os.setxattr(to, name, value)
-    os.utime(to, ns=(node.mtime_ns, node.mtime_ns))
+    os.fchown(made, status.uid, status.gid)
+    os.fchmod(made, stat.S_IMODE(status.mode))
+    for name, value in view.xattrs(path).items():
+        os.setxattr(made, name, value)
+    os.utime(made, ns=(status.mtime_ns, status.mtime_ns))
