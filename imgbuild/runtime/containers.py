@@ -1,0 +1,273 @@
+"""Containers from the outside: made, started, listed, entered, signalled, removed.
+
+One process supervises each container (the command itself, or one that it left behind); all others speak to the container's
+first process and read its record, so that nothing has to run when no container does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from imgbuild.errors import ConflictError
+from imgbuild.runtime import spec as plan
+from imgbuild.runtime.logs import LogEntry, LogWriter, read_log
+from imgbuild.runtime.names import check_name
+from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal
+from imgbuild.runtime.outcome import Outcome, outcome_of
+from imgbuild.runtime.prepare import Ground, RunImage, prepare
+from imgbuild.runtime.processes import identify, open_process, send, wait_ended
+from imgbuild.runtime.records import ContainerRecord, Held, Records, record_json
+from imgbuild.runtime.supervise import Streams, Wiring, supervise
+from imgbuild.snapshot import DirectoryLower
+from imgbuild.snapshot.union import UnionView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imgbuild.linux.features import Features
+    from imgbuild.runtime.signals import SignalPipe
+    from imgbuild.sandbox.spec import Identity
+    from imgbuild.sandbox.zygote import Sandbox, Zygote
+    from imgbuild.store.store import Store
+
+_DEFAULT_STOP_SECONDS = 10.0
+_SETTLE_SECONDS = 10.0
+_HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")
+
+
+class Container:
+    """A container that this process made and will start: what it is made of, and its record."""
+
+    def __init__(self, held: Held, image: RunImage, options: RunOptions) -> None:
+        self.held = held
+        self.image = image
+        self.options = options
+
+    @property
+    def id(self) -> str:
+        return self.held.record.id
+
+    @property
+    def name(self) -> str:
+        return self.held.record.name
+
+
+class ContainerRuntime:
+    """The containers of one store."""
+
+    def __init__(self, store: Store, features: Features) -> None:
+        self._store = store
+        self._features = features
+        self.records = Records(store.root / "containers", store.discard, store.clock)
+
+    def create(self, image: RunImage, options: RunOptions) -> Container:
+        """A new container, of which nothing runs yet. The caller holds a lease on the store; from now on the record keeps the
+        image's snapshots. ConflictError where the name is taken."""
+        if options.name:
+            check_name(options.name)
+        plan.command_line(image.config.config, options)
+
+        def record(identifier: str, name: str) -> ContainerRecord:
+            return ContainerRecord(
+                id=identifier,
+                name=name,
+                image=image.reference,
+                image_digest=image.digest,
+                created=self._store.clock(),
+                supervisor=os.getpid(),
+                snapshots=image.snapshots,
+                labels=tuple(sorted((dict(image.config.config.labels) | dict(options.labels)).items())),
+                hostname=options.hostname or identifier[:12],
+                network=options.network,
+                detached=options.detach,
+                auto_remove=options.auto_remove,
+                stop_signal=plan.stop_signal(image.config.config, options),
+                stop_timeout=_DEFAULT_STOP_SECONDS if options.stop_timeout is None else options.stop_timeout,
+            )
+
+        return Container(self.records.create(record, options.name), image, options)
+
+    def start(
+        self,
+        zygote: Zygote,
+        container: Container,
+        streams: Streams,
+        *,
+        signals: SignalPipe | None = None,
+        started: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Run a created container to its end. `started` is called when its command runs. The record says how it ended, or is
+        gone with the container where it was to be removed, or could not even be prepared."""
+        held, options = container.held, container.options
+        keep = False
+        try:
+            ground = Ground(self._store, self._features, held.record.id, held.directory, _host_files())
+            prepared = prepare(ground, container.image, options)
+            spec = prepared.spec
+            held.update(process=spec.process, mounts=prepared.mounts, cgroup=spec.cgroup_name)
+
+            def running(sandbox: Sandbox) -> None:
+                held.update(state="running", started=self._store.clock(), init=identify(sandbox.pid))
+                started()
+
+            with ExitStack() as stack:
+                logged = not options.auto_remove or options.detach
+                log = stack.enter_context(LogWriter(held.directory / "log", time.time_ns)) if logged else None
+                status = supervise(
+                    lambda *ends: zygote.spawn(spec, *ends),
+                    streams,
+                    Wiring(options.terminal, options.interactive),
+                    log=log,
+                    signals=signals,
+                    owner=(spec.process.identity.uid, spec.process.identity.gid),
+                    started=running,
+                )
+            outcome = outcome_of(status, f"container {held.record.name}", spec.process.argv[0], spec.limits)
+            keep = not options.auto_remove
+            held.update(
+                state="exited",
+                finished=self._store.clock(),
+                exit_code=outcome.exit_code,
+                oom=status.oom,
+                error=status.setup_error,
+                init=None,
+                supervisor=0,
+            )
+            return outcome
+        finally:
+            if not keep:
+                self.records.remove(held.record.id)
+            held.close()
+
+    def list(self) -> tuple[ContainerRecord, ...]:
+        """All containers, newest first."""
+        return self.records.all()
+
+    def inspect(self, word: str) -> dict[str, Any]:
+        """All that is known of a container, as JSON values."""
+        return record_json(self.records.find(word))
+
+    def snapshots_in_use(self) -> frozenset[str]:
+        """The ids of the snapshots that containers stand on: collecting garbage must not take them."""
+        return frozenset(snapshot for record in self.records.all() for snapshot in record.snapshots)
+
+    def execute(
+        self,
+        zygote: Zygote,
+        word: str,
+        options: ExecOptions,
+        streams: Streams,
+        *,
+        signals: SignalPipe | None = None,
+        started: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Run a further process in a running container, to its end."""
+        record = self._running(word)
+        assert record.init is not None
+        identity = self._identity(record, options.user) if options.user else None
+        process = plan.exec_process(record.process, options, identity)
+        init = open_process(record.init)
+        if init is None:
+            raise ConflictError(f"container {record.name} has just ended")
+        pid = record.init[0]
+        try:
+            status = supervise(
+                lambda *ends: zygote.enter(pid, process, *ends),
+                streams,
+                Wiring(options.terminal, options.interactive),
+                signals=signals,
+                owner=(process.identity.uid, process.identity.gid),
+                started=lambda _: started(),
+            )
+        finally:
+            os.close(init)
+        return outcome_of(status, f"the command in container {record.name}", process.argv[0], None)
+
+    def logs(self, word: str, *, tail: int | None = None, follow: bool = False) -> Iterator[LogEntry]:
+        """What a container wrote; with `follow`, until it ends."""
+        record = self.records.find(word)
+
+        def supervisor() -> int | None:
+            process = identify(record.supervisor) if record.supervisor and self.records.supervised(record.id) else None
+            return None if process is None else open_process(process)
+
+        return read_log(self.records.directory(record.id) / "log", tail=tail, follow=supervisor if follow else None)
+
+    def wait(self, word: str) -> int:
+        """Wait until a container has ended; its exit code."""
+        record = self.records.find(word)
+        settled = self.records.settle(record.id, None)
+        return (settled or record).exit_code
+
+    def stop(self, word: str, seconds: float | None = None) -> None:
+        """Ask a container to end by its stop signal, and kill it where it has not after some time. Nothing where none runs."""
+        record = self.records.find(word)
+        init = open_process(record.init) if record.state == "running" and record.init is not None else None
+        if init is not None:
+            try:
+                send(init, parse_signal(record.stop_signal))
+                limit = record.stop_timeout if seconds is None else seconds
+                if not wait_ended(init, None if limit < 0 else limit):
+                    send(init, signal.SIGKILL)
+                    wait_ended(init, None)
+            finally:
+                os.close(init)
+            self.records.settle(record.id, _SETTLE_SECONDS)
+
+    def kill(self, word: str, number: int = signal.SIGKILL) -> None:
+        """Signal a running container's first process."""
+        record = self._running(word)
+        assert record.init is not None
+        init = open_process(record.init)
+        if init is None:
+            raise ConflictError(f"container {record.name} has just ended")
+        try:
+            send(init, number)
+            if number == signal.SIGKILL:
+                wait_ended(init, None)
+                self.records.settle(record.id, _SETTLE_SECONDS)
+        finally:
+            os.close(init)
+
+    def remove(self, word: str, *, force: bool = False) -> None:
+        """Remove a container with its anonymous volumes; a running one only by `force`, which kills it."""
+        record = self.records.find(word)
+        if record.state == "running":
+            if not force:
+                raise ConflictError(f"container {record.name} is running", hint=f"stop it first: imgbuild stop {record.name}; or rm -f")
+            self.stop(record.id, 0)
+        elif record.state == "created" and self.records.supervised(record.id):
+            raise ConflictError(f"container {record.name} is being started", hint="try again")
+        self.records.remove(record.id)
+
+    def _running(self, word: str) -> ContainerRecord:
+        record = self.records.find(word)
+        if record.state != "running" or record.init is None:
+            raise ConflictError(f"container {record.name} is not running")
+        return record
+
+    def _identity(self, record: ContainerRecord, user: str) -> Identity:
+        from imgbuild.rootfs.users import lookup_user
+
+        directory = self.records.directory(record.id)
+        paths = (*(self._store.snapshot_path(snapshot) for snapshot in record.snapshots), directory / "fs")
+        with UnionView(tuple(map(DirectoryLower, paths)), userxattr=self._features.rootless) as view:
+            return lookup_user(view, user)
+
+
+def _host_files() -> dict[str, str]:
+    texts = {}
+    for path in _HOST_FILES:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                texts[path] = file.read()
+        except OSError:
+            continue
+    return texts
+
+

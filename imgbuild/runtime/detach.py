@@ -1,0 +1,100 @@
+"""A process that stays behind: the supervisor of a detached container, made from the command that asks for it.
+
+It is forked twice, before the command has threads, and leads a session of its own, so that neither the end of the command nor
+that of its terminal touches it. The command waits until it reports, and raises what it could not do.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO, NoReturn
+
+from imgbuild.errors import SandboxError
+
+Report = Callable[[str], None]
+
+
+def detached(work: Callable[[Report], object]) -> str:
+    """Run `work` in a process that stays behind; returns what it reports (once). An error that it raises before is raised here.
+
+    Until the report it has the caller's standard streams, afterwards none. If the caller is interrupted before, it is ended.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        _become_supervisor(work, write_end)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        os.waitpid(child, 0)
+        return _await_report(pipe)
+
+
+def _await_report(pipe: BinaryIO) -> str:
+    supervisor = 0
+    try:
+        # Not from anybody else: the other end of this pipe is our own code, forked from this very process.
+        supervisor = pickle.load(pipe)
+        outcome = pickle.load(pipe)
+    except EOFError:
+        raise SandboxError("the container's supervisor ended before the container was started") from None
+    except BaseException:
+        if supervisor:
+            with suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGTERM)
+        raise
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return str(outcome)
+
+
+def _become_supervisor(work: Callable[[Report], object], write_end: int) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        pipe = open(write_end, "wb", buffering=0)  # noqa: SIM115  (closed by the report)
+        pipe.write(pickle.dumps(os.getpid()))
+        code = _work(work, pipe)
+    finally:
+        os._exit(code)
+
+
+def _work(work: Callable[[Report], object], pipe: BinaryIO) -> int:
+    def report(message: str) -> None:
+        _drop_streams()
+        pipe.write(pickle.dumps(message))
+        pipe.close()
+
+    try:
+        work(report)
+    except BaseException as error:
+        if pipe.closed:
+            return 1
+        try:
+            text = pickle.dumps(error)
+            pickle.loads(text)
+        except Exception:
+            text = pickle.dumps(SandboxError(f"{type(error).__name__}: {error}"))
+        pipe.write(text)
+        return 1
+    return 0
+
+
+def _drop_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    if null > 2:
+        os.close(null)

@@ -1,0 +1,203 @@
+"""Supervises one process in a sandbox, from its start to its end: its streams, the caller's terminal, signals, and its log."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imgbuild.runtime import terminal
+from imgbuild.runtime.logs import LogWriter, Stream
+from imgbuild.runtime.relay import Pump, Relay
+from imgbuild.runtime.signals import SignalPipe
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.spec import ExitStatus
+    from imgbuild.sandbox.zygote import Sandbox
+
+Spawn = Callable[[int, int, int], "Sandbox"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 3
+"""So many SIGINT or SIGTERM in all end a container that does not listen to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The caller's standard streams, as descriptors, closed ones included; they stay the caller's. None: there is nobody."""
+
+    stdin: int | None = 0
+    stdout: int | None = 1
+    stderr: int | None = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How the process's streams are connected: a terminal of its own or not, and whether it is given input."""
+
+    terminal: bool = False
+    interactive: bool = False
+
+
+def supervise(
+    spawn: Spawn,
+    streams: Streams,
+    wiring: Wiring,
+    *,
+    log: LogWriter | None = None,
+    signals: SignalPipe | None = None,
+    owner: tuple[int, int] | None = None,
+    started: Callable[[Sandbox], None] = lambda _: None,
+) -> ExitStatus:
+    """Start a process, pass everything on until it ends, and say how. `started` is called when it runs. `owner` (uid, gid) may
+    open the pipes that it writes to by name (/dev/stdout)."""
+    with ExitStack() as stack:
+        connection = _Connection(stack, streams, wiring, log, owner)
+        try:
+            sandbox = spawn(*connection.ends)
+        finally:
+            connection.close_ends()
+        pidfd = _pidfd(sandbox.pid)
+        if pidfd is not None:
+            stack.callback(os.close, pidfd)
+        connection.attach(sandbox.terminal)
+        started(sandbox)
+        with terminal.raw(connection.keyboard) if connection.keyboard is not None else nullcontext():
+            listener = _Listener(sandbox, signals, connection.screen)
+            Relay(pidfd, connection.outputs, connection.inputs, signals.descriptor if signals else None, listener.hear).run()
+        return sandbox.wait()
+
+
+class _Connection:
+    """The descriptors between the caller and the process, and the pumps that work them."""
+
+    def __init__(self, stack: ExitStack, streams: Streams, wiring: Wiring, log: LogWriter | None, owner: tuple[int, int] | None) -> None:
+        self._stack = stack
+        self._streams = streams
+        self._wiring = wiring
+        self._log = log
+        self._owner = owner
+        self._own_ends: list[int] = []
+        self.outputs: list[Pump] = []
+        self.inputs: list[Pump] = []
+        self.screen: int | None = None  # the caller's terminal, whose size the process's terminal has
+        self.keyboard: int | None = None  # the same, where its keys go to the process
+        if wiring.terminal:
+            null = self._null()
+            self.ends = (null, null, null)
+        else:
+            self.ends = (self._input(), self._output(streams.stdout, "stdout"), self._output(streams.stderr, "stderr"))
+
+    def close_ends(self) -> None:
+        """The process has its ends: ours go."""
+        while self._own_ends:
+            os.close(self._own_ends.pop())
+
+    def attach(self, master: int | None) -> None:
+        """Connect the process's terminal, where it has one."""
+        if master is None:
+            return
+        os.set_blocking(master, False)
+        shown = _usable(self._streams.stdout)
+        self.outputs.append(Pump(master, shown, self._tap("stdout"), terminal=True))
+        source = _usable(self._streams.stdin) if self._wiring.interactive else None
+        if source is not None:
+            self.inputs.append(Pump(source, master))
+            self.keyboard = source if terminal.is_terminal(source) else None
+        self.screen = next((fd for fd in (source, shown) if fd is not None and terminal.is_terminal(fd)), None)
+        if self.screen is not None:
+            terminal.copy_size(self.screen, master)
+
+    def _input(self) -> int:
+        if not self._wiring.interactive:
+            return self._null()
+        if self._streams.stdin is None:
+            # Nobody writes, but nobody ends it either: what reads its input waits.
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+            self._own_ends.append(read_end)
+            self._stack.callback(os.close, write_end)
+            self._chown(read_end)
+            return read_end
+        source = _usable(self._streams.stdin)
+        return self._null() if source is None else source
+
+    def _output(self, sink: int | None, stream: Stream) -> int:
+        usable = _usable(sink)
+        if self._log is None and usable is None:
+            return self._null()
+        if self._log is None and usable is not None and not terminal.is_terminal(usable):
+            return usable
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        self._own_ends.append(write_end)
+        self._chown(write_end)
+        close = _once(read_end)
+        self._stack.callback(close)
+        self.outputs.append(Pump(read_end, usable, self._tap(stream), close_source=close))
+        return write_end
+
+    def _tap(self, stream: Stream) -> Callable[[bytes], None] | None:
+        log = self._log
+        return None if log is None else lambda data: log.write(stream, data)
+
+    def _chown(self, descriptor: int) -> None:
+        if self._owner is not None:
+            with suppress(PermissionError):
+                os.fchown(descriptor, *self._owner)
+
+    def _null(self) -> int:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._own_ends.append(null)
+        return null
+
+
+class _Listener:
+    """What to do on signals: pass them on, keep the terminal's size, and lose patience in the end."""
+
+    def __init__(self, sandbox: Sandbox, signals: SignalPipe | None, screen: int | None) -> None:
+        self._sandbox = sandbox
+        self._signals = signals
+        self._screen = screen
+        self._asked = 0
+
+    def hear(self) -> bool:
+        ending = False
+        for number in self._signals.read() if self._signals else ():
+            if number == signal.SIGWINCH:
+                if self._screen is not None and self._sandbox.terminal is not None:
+                    terminal.copy_size(self._screen, self._sandbox.terminal)
+                continue
+            ending = ending or number in _ENDING
+            self._asked += number in _ENDING
+            with suppress(ProcessLookupError):
+                self._sandbox.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)
+        return ending
+
+
+def _usable(descriptor: int | None) -> int | None:
+    if descriptor is None or descriptor < 0:
+        return None
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return None
+    return descriptor
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _once(descriptor: int) -> Callable[[], None]:
+    left = [descriptor]
+
+    def close() -> None:
+        if left:
+            os.close(left.pop())
+
+    return close
