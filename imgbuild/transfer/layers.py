@@ -1,0 +1,33 @@
+"""Layers made here: a stream of an uncompressed tar becomes a compressed blob of the store, and is remembered by its diffID."""
+
+from __future__ import annotations
+
+from imgbuild.errors import CorruptError
+from imgbuild.layer.compress import Compression, recompress
+from imgbuild.layer.tar import Stream
+from imgbuild.oci.digest import DiffID
+from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
+from imgbuild.store.rows import LayerRow
+from imgbuild.store.store import Store
+
+MEDIA_TYPES = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+def keep_layer(store: Store, stream: Stream, compression: Compression, expected: DiffID | None, name: str) -> Layer:
+    """Compress what `stream` holds into the store; CorruptError, and nothing kept, where it is not the layer `expected`."""
+    with store.blobs.writer(hashing=False) as writer:
+        done = recompress(stream, writer.write, compression)
+        if expected is not None and done.diff_id != expected:
+            raise CorruptError(f"the layer {expected} of {name} is damaged: its content has the digest {done.diff_id}")
+        writer.commit_as(done.digest)
+    blob = Descriptor(MEDIA_TYPES[compression.kind], done.digest, done.size)
+    store.index.record_layer(LayerRow(done.diff_id, blob, done.uncompressed_size, compression.parameters()))
+    return Layer(blob, done.diff_id)
+
+
+def known_layer(store: Store, diff_id: DiffID, kind: str) -> Descriptor | None:
+    """A blob of the store that holds this layer in this compression."""
+    for row in store.index.layers_of(diff_id):
+        if row.blob.media_type == MEDIA_TYPES[kind] and store.blobs.has(row.blob.digest, row.blob.size):
+            return row.blob
+    return None

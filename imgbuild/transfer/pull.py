@@ -1,0 +1,216 @@
+"""From a registry into the store: what a name means, its manifest and config, and the layers that the store lacks.
+
+Local first: unless the policy says otherwise, a name that the store knows needs no network. Manifests are kept as the bytes
+they were. A tag names the manifest of the platform that was asked for; a name with an index's digest names that index, of which
+only the one platform is here. The name is set last, when all that it needs is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+
+from imgbuild.errors import CorruptError, ImageError, NotFoundError, RegistryError
+from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_manifest
+from imgbuild.oci.platform import Platform
+from imgbuild.oci.reference import DEFAULT_TAG, Reference
+from imgbuild.registry.client import RegistryClient
+from imgbuild.registry.problems import StatusError
+from imgbuild.registry.repository import Repository
+from imgbuild.store.rows import SourceRow
+from imgbuild.store.store import Store
+from imgbuild.transfer.events import (
+    BlobAdvanced,
+    BlobFinished,
+    BlobStarted,
+    OnEvent,
+    TransferFinished,
+    TransferNotice,
+    TransferStarted,
+    ignore,
+)
+from imgbuild.transfer.images import Image, check_image, check_manifest_type, check_platform, choose, media_type_of, plain, read_image
+from imgbuild.transfer.parallel import Stop, in_parallel
+
+_MAX_DEPTH = 4
+
+
+class PullPolicy(StrEnum):
+    """When the registry is asked: for what is missing; always; always, but what is here serves where it is down; never."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEWER = "newer"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """What every pull of one command needs. `client` None is offline: the network is never touched, whatever the policy."""
+
+    store: Store
+    client: RegistryClient | None
+    on_event: OnEvent = ignore
+    cancelled: Callable[[], bool] | None = None
+
+    def resolve(self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING) -> Image:
+        """What `reference` means: with its manifest and config in the store, but perhaps not its layers, and no name set.
+
+        Call under `store.lease()`, and `fetch` under the same one. NotFoundError, ImageError, RegistryError, AuthError.
+        """
+        local = self._local(reference, platform)
+        if local is not None and (policy in (PullPolicy.MISSING, PullPolicy.NEVER) or self.client is None):
+            return local
+        if self.client is None or policy is PullPolicy.NEVER:
+            why = "and this is offline" if self.client is None else "and the pull policy is never"
+            raise NotFoundError(
+                f"{reference.familiar()} is not in the store for {platform}, {why}", hint="pull, build, load or import it first"
+            )
+        try:
+            return self._remote(self.client, reference, platform)
+        except RegistryError as error:
+            if policy is not PullPolicy.NEWER or local is None:
+                raise
+            self.on_event(TransferNotice(f"{reference.familiar()} is used as it is in the store: {error.message}"))
+            return local
+
+    def fetch(self, image: Image) -> None:
+        """Bring the image's layers into the store, as far as they are not there."""
+        missing = {layer.blob.digest: layer for layer in image.layers if not self.store.blobs.has(layer.blob.digest, layer.blob.size)}
+        for layer in image.layers:
+            if layer.blob.digest not in missing:
+                self.on_event(BlobFinished(layer.blob.digest, layer.blob.size, "present"))
+        if not missing:
+            return
+        if self.client is None or image.reference is None:
+            raise NotFoundError(f"layers of {image.descriptor.digest} are missing from the store", hint="pull it again")
+        repository = self.client.repository(image.reference.registry, image.reference.repository)
+        stop = Stop(self.cancelled)
+        work = [partial(self._fetch_layer, repository, layer, stop) for layer in missing.values()]
+        in_parallel(work, self.client.settings.parallel, stop)
+
+    def pull(self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING) -> Image:
+        """Resolve, fetch, and let the name name it. The image is complete and on disk when this returns."""
+        with self.store.lease(cancelled=self.cancelled):
+            self.on_event(TransferStarted("pull", reference.familiar(), reference.digest))
+            image = self.resolve(reference, platform, policy)
+            self.fetch(image)
+            self.name(reference, image)
+            self.on_event(TransferFinished("pull", reference.familiar(), image.descriptor.digest))
+            return image
+
+    def name(self, reference: Reference, image: Image) -> None:
+        """Let `reference` name a fetched image, unless it does already."""
+        target = image.tagged if reference.digest is not None else image.descriptor
+        if self.store.tags.get(reference) != target:
+            self.store.tags.set(reference, target)
+
+    # The store
+
+    def _local(self, reference: Reference, platform: Platform) -> Image | None:
+        """The image as the store has it; None where it is not there, not for the platform, or damaged."""
+        descriptor = self.store.tags.get(reference)
+        if descriptor is None:
+            return None
+        try:
+            image = read_image(self.store, descriptor, platform, reference)
+            check_platform(image, platform, reference.familiar())
+        except (ImageError, CorruptError):
+            # Whatever is wrong with it, another pull puts it right; offline, it has to be told.
+            if self.client is None:
+                raise
+            return None
+        if not image.complete(self.store):
+            if self.client is None:
+                raise CorruptError(
+                    f"layers of {reference.familiar()} are missing from the store", hint="pull it again when there is a network"
+                )
+            return None
+        return image
+
+    # The registry
+
+    def _remote(self, client: RegistryClient, reference: Reference, platform: Platform) -> Image:
+        name = reference.familiar()
+        repository = client.repository(reference.registry, reference.repository)
+        tagged, data = self._manifest(repository, reference.digest or reference.tag or DEFAULT_TAG)
+        found = tagged
+        for _ in range(_MAX_DEPTH):
+            if found.media_type not in INDEX_TYPES:
+                break
+            chosen = choose(data, found, platform, name)
+            found, data = self._child(repository, chosen)
+        check_manifest_type(found.media_type, name)
+        manifest = parse_manifest(data, found.media_type)
+        check_image(manifest, name)
+        self._config(repository, manifest, name)
+        image = replace(read_image(self.store, found, None, reference), tagged=plain(tagged))
+        check_platform(image, platform, name)
+        return image
+
+    def _manifest(self, repository: Repository, tag_or_digest: str) -> tuple[Descriptor, bytes]:
+        fetched = repository.manifest(tag_or_digest)
+        media_type = media_type_of(fetched.data, fetched.descriptor.media_type)
+        digest = self.store.blobs.put(fetched.data)
+        return Descriptor(media_type, digest, len(fetched.data)), fetched.data
+
+    def _child(self, repository: Repository, chosen: Descriptor) -> tuple[Descriptor, bytes]:
+        """A manifest that an index lists: out of the store where it is there, else fetched, of the size that was said."""
+        if self.store.blobs.has(chosen.digest, chosen.size):
+            with suppress(CorruptError):
+                return plain(chosen), self.store.blobs.read(chosen.digest, MAX_MANIFEST_BYTES)
+        if chosen.size > MAX_MANIFEST_BYTES:
+            raise ImageError(f"the manifest {chosen.digest} is said to have {chosen.size} bytes, more than is read of any")
+        data = repository.manifest(chosen.digest).data
+        if len(data) != chosen.size:
+            raise CorruptError(f"the manifest {chosen.digest} has {len(data)} bytes, but {chosen.size} in its index")
+        self.store.blobs.put(data)
+        return plain(chosen), data
+
+    def _config(self, repository: Repository, manifest: Manifest, name: str) -> None:
+        config = manifest.config
+        if config.size > MAX_MANIFEST_BYTES:
+            raise ImageError(f"the config of {name} is said to have {config.size} bytes", hint=f"at most {MAX_MANIFEST_BYTES} are read")
+        if not self.store.blobs.has(config.digest, config.size):
+            self._fetch_blob(repository, config, "config", Stop(self.cancelled))
+
+    # Blobs
+
+    def _fetch_layer(self, repository: Repository, layer: Layer, stop: Stop) -> None:
+        try:
+            self._fetch_blob(repository, layer.blob, "layer", stop)
+        except StatusError as error:
+            if error.status == 404 and layer.blob.urls:
+                raise ImageError(
+                    f"the layer {layer.blob.digest} is a foreign layer, which its registry does not hold",
+                    hint="it is not fetched from elsewhere; such layers are part of Windows images",
+                    detail="\n".join(layer.blob.urls),
+                ) from None
+            raise
+
+    def _fetch_blob(self, repository: Repository, blob: Descriptor, kind: str, stop: Stop) -> None:
+        """Fetch one blob, once among all that want it."""
+        with self.store.lock(f"blob {blob.digest}", cancelled=stop):
+            if self.store.blobs.has(blob.digest, blob.size):
+                self.on_event(BlobFinished(blob.digest, blob.size, "present"))
+                return
+            self.on_event(BlobStarted(blob.digest, blob.size, kind))
+            repository.fetch_blob(blob, partial(self._keep, blob, stop))
+            self.store.index.record_source(SourceRow(blob.digest, repository.registry, repository.name))
+            self.on_event(BlobFinished(blob.digest, blob.size, "fetched"))
+
+    def _keep(self, blob: Descriptor, stop: Stop, chunks: Iterator[bytes]) -> None:
+        with self.store.blobs.writer() as writer:
+            for chunk in chunks:
+                stop.check()
+                writer.write(chunk)
+                self.on_event(BlobAdvanced(blob.digest, writer.size))
+            if writer.digest != blob.digest:
+                raise CorruptError(
+                    f"the registry sent other bytes for the blob {blob.digest}: their digest is {writer.digest}",
+                    hint="something between here and there changes them, or the registry's storage is damaged",
+                )
+            writer.commit(blob.digest, blob.size)
