@@ -155,13 +155,13 @@ class _Expansion:
         self.position += 1
         return character
 
-    def _until(self, stop: str, keep_escapes: bool, words: _Words | None = None) -> str:
-        """Up to an unquoted `stop`, or to the end if that is empty."""
+    def _until(self, stop: str, keep_escapes: bool, words: _Words | None = None, opened: int = 0) -> str:
+        """Up to an unquoted `stop` of the variable `opened`, or to the end if that is empty."""
         saved, self.keep_escapes = self.keep_escapes, keep_escapes
         self.depth += 1
         if self.depth > _DEEPEST:
             raise self._fault("variables are nested too deeply")
-        start, parts = self.position, []
+        parts: list[str] = []
         plain = self.plain[stop]
         while self.position < len(self.text):
             match = plain.match(self.text, self.position)
@@ -181,7 +181,7 @@ class _Expansion:
                 (words.plain if splits else words.solid)(text)
         else:
             if stop:
-                raise self._fault(f"a '{stop}' is missing to end the variable", start - 1)
+                raise self._fault(f"a '{stop}' is missing in the variable", opened)
         self.depth -= 1
         self.keep_escapes = saved
         return "".join(parts)
@@ -277,7 +277,7 @@ class _Expansion:
         return self._modified(name, colon, modifier, start)
 
     def _modified(self, name: str, colon: bool, modifier: str, start: int) -> str:
-        word = self._until("}", modifier in "#%")
+        word = self._until("}", modifier in "#%", opened=start)
         value = self._value(name)
         if value is None and self.keep_unset:
             return f"${{{name}{':' if colon else ''}{modifier}{word}}}"
@@ -302,8 +302,8 @@ class _Expansion:
     def _replaced(self, name: str, start: int) -> str:
         every = self._peek() == "/"
         self.position += every
-        pattern = self._until("/", True)
-        replacement = self._until("}", True)
+        pattern = self._until("/", True, opened=start)
+        replacement = self._until("}", True, opened=start)
         value = self._value(name)
         if value is None and self.keep_unset:
             return f"${{{name}{'//' if every else '/'}{pattern}/{replacement}}}"

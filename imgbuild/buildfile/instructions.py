@@ -101,7 +101,7 @@ class Copy(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Copy):
-    pass
+    """As `Copy`, with archives unpacked and URLs fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,41 +129,57 @@ class Arg(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd(Instruction):
+    """What a container runs, or the arguments of its entrypoint."""
+
     command: Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint(Instruction):
+    """What a container always runs."""
+
     command: Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell(Instruction):
+    """The shell of the shell forms that follow."""
+
     words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workdir(Instruction):
+    """The working directory from here on."""
+
     path: Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Instruction):
+    """The user, and group, from here on."""
+
     user: Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Instruction):
+    """Ports that a container listens on, with ranges and protocols as written."""
+
     ports: tuple[Word, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume(Instruction):
+    """Paths that are volumes."""
+
     paths: tuple[Word, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopsignal(Instruction):
+    """The signal that asks a container to stop, as written."""
+
     signal: Word
 
 
@@ -184,6 +200,8 @@ class Onbuild(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintainer(Instruction):
+    """Who made the image; LABEL took its place."""
+
     name: Word
 
 

@@ -117,7 +117,10 @@ def _logical_lines(physical: list[str], index: int, source: Source, escape: str)
         index += 1
         if line.startswith("#"):
             comment = line[1:].strip(SPACE)
-            comments = [*comments, comment] if comment else []
+            if comment:
+                comments.append(comment)
+            else:
+                comments.clear()
             continue
         if not line:
             continue
@@ -137,7 +140,7 @@ def _logical_lines(physical: list[str], index: int, source: Source, escape: str)
         texts.append(line)
         logical = LogicalLine(source, "".join(texts), tuple(pieces), first, index, tuple(comments), blank)
         _check_characters(logical)
-        comments = []
+        comments.clear()
         if "<<" in logical.text:
             logical, index = _with_heredocs(logical, physical, index)
         yield logical

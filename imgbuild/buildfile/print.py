@@ -25,7 +25,8 @@ def print_buildfile(buildfile: ast.Buildfile) -> str:
     for stage in buildfile.stages:
         written += [stage.origin, *stage.instructions]
     for instruction in written:
-        if (isinstance(instruction, ast.From) and parts) or (instruction is written[0] and instruction.comments):
+        first = instruction is written[0]
+        if (first or isinstance(instruction, ast.From)) and (parts or instruction.comments):
             parts.append("\n")  # before the first one: so that a comment is not taken for a directive
         parts.append(_commented(instruction, buildfile.escape))
     return "".join(parts)

@@ -18,7 +18,7 @@ _KEYWORD = re.compile(rf"[^{BLANKS}]*")
 _SPACES = re.compile(rf"[{SPACE}]*")
 _WORD = re.compile(rf"[^{BLANKS}]+")
 _FLAG_PLAIN = re.compile(rf"[^{SPACE}'\"\\]+")
-_HEREDOC_WORD = re.compile(rf"[0-9]*<<-?[ \t]*(?:'[^']*'|\"[^\"]*\"|\\.|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
+_HEREDOC_WORD = re.compile(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\.|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
