@@ -18,13 +18,13 @@ from imgbuild.context.tree import Tree
 from imgbuild.linux.node import Node
 
 _KINDS = {
-    stat.S_IFREG: b"file",
-    stat.S_IFDIR: b"directory",
-    stat.S_IFLNK: b"symlink",
-    stat.S_IFCHR: b"character",
-    stat.S_IFBLK: b"block",
-    stat.S_IFIFO: b"fifo",
-    stat.S_IFSOCK: b"socket",
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
 }
 
 
@@ -48,16 +48,17 @@ class TreeDigests:
     def __init__(self, tree: Tree, files: FileDigests | None = None) -> None:
         self._tree = tree
         self._files = files or FileDigests(tree)
+        self._metadata_by_mode: dict[int, str] = {}
 
     def entry(self, path: str) -> str:
         """The digest of an entry, its own metadata included."""
         found = self._found(path)
-        return _named(self._records(found)[path] + b"\0" + self._links(path, found))
+        return _named(f"{self._records(found)[path]}\0{self._links(path, found)}")
 
     def contents(self, path: str) -> str:
         """The digest of what is in a directory, the directory's own metadata left out."""
         found = self._found(path)
-        return _named(self._records(found)[path].rpartition(b"\0")[2] + b"\0" + self._links(path, found))
+        return _named(f"{self._records(found)[path].rpartition(chr(0))[2]}\0{self._links(path, found)}")
 
     def listing(self, path: str) -> tuple[tuple[str, str], ...]:
         """Each path from a real path down, relative to it, with the digest of its record: to say in what two trees differ."""
@@ -71,41 +72,48 @@ class TreeDigests:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
 
-    def _records(self, found: list[tuple[str, Node]]) -> dict[str, bytes]:
-        contents = self._files.of([(path, node) for path, node in found if stat.S_ISREG(node.mode)])
-        records: dict[str, bytes] = {}
-        inside: dict[str, list[bytes]] = {}
+    def _records(self, found: list[tuple[str, Node]]) -> dict[str, str]:
+        contents = self._files.of([item for item in found if stat.S_ISREG(item[1].mode)])
+        records: dict[str, str] = {}
+        inside: dict[str, list[str]] = {}
         for path, node in reversed(found):
             if stat.S_ISREG(node.mode):
-                body = contents[path].encode()
+                body = contents[path]
             elif stat.S_ISDIR(node.mode):
-                body = hashlib.sha256(b"".join(reversed(inside.pop(path, [])))).hexdigest().encode()
+                body = _hash("".join(reversed(inside.pop(path, []))))
             elif stat.S_ISLNK(node.mode):
-                body = os.fsencode(self._tree.readlink(path))
+                body = self._tree.readlink(path)
             else:
-                body = b"%d:%d" % (os.major(node.rdev), os.minor(node.rdev))
-            record = records[path] = b"%b\0%b" % (self._metadata(path, node), body)
+                body = f"{os.major(node.rdev)}:{os.minor(node.rdev)}"
+            record = records[path] = f"{self._metadata(path, node)}\0{body}"
             parent, _, name = path.rpartition("/")
-            # unambiguous: a name and the five fields of a record hold no NUL
-            inside.setdefault(parent or "/", []).append(b"%b\0%b\0" % (os.fsencode(name), record))
+            # unambiguous: a name and the four fields of a record hold no NUL
+            inside.setdefault(parent or "/", []).append(f"{name}\0{record}\0")
         return records
 
-    def _metadata(self, path: str, node: Node) -> bytes:
-        kind = _KINDS[stat.S_IFMT(node.mode)]
+    def _metadata(self, path: str, node: Node) -> str:
+        known = self._metadata_by_mode.get(node.mode)
+        if known is not None:
+            return known
         mode = 0o777 if stat.S_ISLNK(node.mode) else stat.S_IMODE(node.mode)
+        metadata = f"{_KINDS[stat.S_IFMT(node.mode)]} {mode:o}"
         if self._tree.local:
-            return b"%b\0%o\0\0" % (kind, mode)
+            return self._metadata_by_mode.setdefault(node.mode, f"{metadata}\0\0")
         xattrs = ",".join(f"{os.fsencode(name).hex()}={value.hex()}" for name, value in self._tree.xattrs(path).items())
-        return b"%b\0%o\0%d:%d\0%b" % (kind, mode, node.uid, node.gid, xattrs.encode())
+        return f"{metadata}\0{node.uid}:{node.gid}\0{xattrs}"
 
-    def _links(self, path: str, found: list[tuple[str, Node]]) -> bytes:
+    def _links(self, path: str, found: list[tuple[str, Node]]) -> str:
         """Which files below a path are one file under several names, where that is kept."""
-        names: dict[tuple[int, int], list[bytes]] = {}
+        names: dict[tuple[int, int], list[str]] = {}
         for here, node in () if self._tree.local else found:
             if node.nlink > 1 and not stat.S_ISDIR(node.mode):
-                names.setdefault((node.dev, node.ino), []).append(os.fsencode(here[len(path) :]))
-        return b"\0\0".join(sorted(b"\0".join(group) for group in names.values() if len(group) > 1))
+                names.setdefault((node.dev, node.ino), []).append(here[len(path) :])
+        return "\0\0".join("\0".join(group) for group in names.values() if len(group) > 1)
 
 
-def _named(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _named(text: str) -> str:
+    return f"sha256:{_hash(text)}"

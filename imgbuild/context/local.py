@@ -143,13 +143,13 @@ class _Disk:
             if known is None or (known.dev, known.ino) != (now.dev, now.ino):
                 raise changed(path)
             with os.scandir(fd) as entries:
-                found = [(entry.name, Node.of(entry.stat(follow_symlinks=False))) for entry in entries]
+                found = [(os.fsencode(entry.name), entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
         except OSError as error:
             raise _unreadable(path, error) from None
         finally:
             os.close(fd)
-        found.sort(key=lambda entry: os.fsencode(entry[0]))
-        return {name: status for name, status in found if not stat.S_ISSOCK(status.mode)}
+        found.sort()
+        return {name: Node.of(status) for _, name, status in found if not stat.S_ISSOCK(status.st_mode)}
 
 
 def same_file(first: Node, second: Node) -> bool:
