@@ -1,0 +1,152 @@
+"""What a cloned child does until it is the command: for a new sandbox (`perform`), and for a process in one that is there (`enter`).
+
+It runs in the namespaces it was cloned into, with the zygote's memory, and never returns. What fails is told to the zygote over a
+close-on-exec pipe, as (exit code, words); an end of file there means that the command is running.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import NoReturn
+
+from imgbuild.linux import syscalls
+from imgbuild.linux.features import Features
+from imgbuild.linux.interfaces import loopback_up
+from imgbuild.sandbox import cgroup, command, filesystem, terminal, wire
+from imgbuild.sandbox.plan import Entry, Plan
+from imgbuild.sandbox.spec import Process
+
+_STDIO = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The child's descriptors: its standard three, where to report failure, where the terminal's master goes, and (or -1)
+    what to wait on until the zygote has put it into its groups."""
+
+    stdio: tuple[int, int, int]
+    report: int
+    status: socket.socket
+    gate: int = -1
+
+
+class _Progress:
+    """What is being done, for an error's words."""
+
+    def __init__(self) -> None:
+        self.stage = "starting"
+
+    def __call__(self, stage: str) -> None:
+        self.stage = stage
+
+
+def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
+    """Become a new sandbox's first process."""
+    progress = _Progress()
+    try:
+        os.setsid()
+        os.umask(0)
+        root = filesystem.build(plan, features, progress)
+        progress("setting the host name")
+        syscalls.sethostname(plan.hostname)
+        if plan.own_network:
+            progress("bringing up the loopback interface")
+            loopback_up()
+        progress("entering its control group")
+        if wiring.gate >= 0 and not os.read(wiring.gate, 1):
+            os._exit(command.SETUP_FAILED)
+        # Only now, as the group that we are in becomes the root of what the namespace shows.
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+        progress("changing the root")
+        filesystem.enter(root)
+        _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True)
+    except BaseException as error:
+        _report(wiring.report, error, progress.stage)
+
+
+def enter(entry: Entry, target: int, wiring: Wiring) -> NoReturn:
+    """Become another process of the sandbox whose first process `target` is a pidfd of; already in its PID namespace."""
+    progress = _Progress()
+    try:
+        os.setsid()
+        progress("entering its control group")
+        for directory in entry.cgroups:
+            cgroup.join(directory)
+        progress("entering its namespaces")
+        syscalls.setns(target, entry.namespaces)
+        os.chdir("/")
+        _start(entry.process, entry.capabilities, entry.seccomp, wiring, progress, console=False)
+    except BaseException as error:
+        _report(wiring.report, error, progress.stage)
+
+
+def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, progress: _Progress, *, console: bool) -> NoReturn:
+    stdio = wiring.stdio
+    if process.terminal:
+        progress("opening a terminal")
+        master, slave, path = terminal.open_terminal(process.identity.uid)
+        if console:
+            terminal.make_console(path)
+        terminal.control(slave)
+        wire.send_packet(wiring.status, wire.Terminal(), [master])
+        stdio = (slave, slave, slave)
+    report = _arrange_descriptors(stdio, wiring.report)
+    wiring = Wiring((0, 1, 2), report, wiring.status)
+    try:
+        if not process.terminal:
+            _give_pipes(process.identity.uid)
+        progress("setting resource limits")
+        command.set_limits(process)
+        progress(f"entering the working directory {process.cwd}")
+        os.umask(0o022)
+        command.enter_directory(process.cwd)
+        identity = process.identity
+        progress(f"becoming user {identity.uid}:{identity.gid}")
+        command.become(process, capabilities, seccomp)
+        # After the change of identity, which clears it.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        progress("executing the command")
+        command.execute(process)
+        raise AssertionError("execve returned")
+    except BaseException as error:
+        _report(report, error, progress.stage)
+
+
+def _arrange_descriptors(stdio: tuple[int, int, int], report: int) -> int:
+    """Put the standard three to 0, 1, 2, the report to 3, and close all others."""
+    high = [os.dup(fd) for fd in (*stdio, report)]
+    # The copies may lie on 0..3 themselves only if those were free, which they are not: the zygote has them open.
+    for number, fd in enumerate(high):
+        os.dup2(fd, number, inheritable=number < _STDIO)
+    syscalls.close_range(_STDIO + 1)
+    return _STDIO
+
+
+def _give_pipes(uid: int) -> None:
+    """Let the user open /dev/stdout again: a pipe belongs to who made it. Never a file or terminal of the host."""
+    if not uid:
+        return
+    for fd in range(_STDIO):
+        info = os.fstat(fd)
+        if info.st_mode & 0o170000 == 0o010000 and info.st_uid != uid:
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError:
+                continue
+
+
+def _report(report: int, error: BaseException, stage: str) -> NoReturn:
+    code = command.SETUP_FAILED
+    if isinstance(error, command.CommandError):
+        code, words = error.code, str(error)
+    elif isinstance(error, OSError):
+        words = f"{stage}: {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    else:
+        words = f"{stage}: {type(error).__name__}: {error}"
+    try:
+        os.write(report, wire.pack(wire.Failure(code, words)))
+    finally:
+        os._exit(code)

@@ -1,0 +1,174 @@
+"""The last steps before a command: limits, identity, rights, and execve, with words for what can go wrong there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import struct
+
+from imgbuild.linux import syscalls
+from imgbuild.sandbox.spec import DEFAULT_PATH, Process
+
+NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED = 127, 126, 125
+
+_MACHINES = {3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+
+
+class CommandError(Exception):
+    """The command can't be executed: the exit code that shells and container engines use, and why."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def set_limits(process: Process) -> None:
+    """Set resource limits: names as in getrlimit(2), with or without RLIMIT_."""
+    for name, soft, hard in process.rlimits:
+        number = getattr(resource, "RLIMIT_" + name.upper().removeprefix("RLIMIT_"))
+        resource.setrlimit(number, (soft, hard))
+
+
+def enter_directory(path: str) -> None:
+    """Go to the working directory, making it if it is missing. Nothing but descriptors that are ours may be open: a
+    path through /proc/self/fd must not lead out (CVE-2024-21626), so that the place is asked for again."""
+    try:
+        os.chdir(path)
+    except FileNotFoundError:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chdir(path)
+    if not os.getcwd().startswith("/"):
+        raise OSError(errno.ENOENT, "the working directory is outside the root", path)
+
+
+def become(process: Process, capabilities: int, seccomp: bytes) -> None:
+    """Take on identity, capabilities and filter. The order matters: the bounding set needs SETPCAP, groups need SETGID, which
+    leaving user 0 takes away; a filter without no_new_privs needs SYS_ADMIN, and so comes before all of that."""
+    if process.no_new_privileges:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    elif seccomp:
+        syscalls.seccomp_filter(seccomp)
+    _, permitted, _ = syscalls.capget()
+    keep = capabilities & permitted
+    _drop_bounding(keep)
+    identity = process.identity
+    _set_groups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    # Another user than 0 would lose them at execve anyhow; nothing is inheritable, so that the ambient set is empty too.
+    effective = keep if identity.uid == 0 else 0
+    syscalls.capset(effective, effective, 0)
+    if process.no_new_privileges and seccomp:
+        syscalls.seccomp_filter(seccomp)
+
+
+def execute(process: Process) -> None:
+    """Replace this process by the command; CommandError says why that is not possible."""
+    environment = _environment(process.env)
+    program = process.argv[0] if process.argv else ""
+    if not program:
+        raise CommandError(NOT_FOUND, "the command is empty")
+    if "/" in program:
+        raise _try(program, process.argv, environment)
+    seen: CommandError | None = None
+    for directory in environment.get("PATH", DEFAULT_PATH).split(":"):
+        error = _try(f"{directory or '.'}/{program}", process.argv, environment)
+        if error.code == NOT_EXECUTABLE or (seen is None and not str(error).endswith(_MISSING)):
+            seen = seen or error
+    raise seen or CommandError(NOT_FOUND, f"{program}: not found in $PATH")
+
+
+_MISSING = ": no such file"
+
+
+def _try(path: str, argv: tuple[str, ...], environment: dict[str, str]) -> CommandError:
+    try:
+        os.execve(path, argv, environment)
+    except OSError as error:
+        return _explained(path, error)
+
+
+def _explained(path: str, error: OSError) -> CommandError:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        code = NOT_EXECUTABLE if error.errno in (errno.EACCES, errno.ELOOP) else NOT_FOUND
+        reason = os.strerror(error.errno or 0).lower()
+        return CommandError(code, path + _MISSING if error.errno in (errno.ENOENT, errno.ENOTDIR) else f"{path}: {reason}")
+    if stat.S_ISDIR(mode):
+        return CommandError(NOT_EXECUTABLE, f"{path}: is a directory")
+    if error.errno == errno.ENOENT:
+        return CommandError(NOT_FOUND, f"{path}: {_interpreter_of(path)}")
+    if error.errno == errno.ENOEXEC:
+        return CommandError(NOT_EXECUTABLE, f"{path}: {_format_of(path)}")
+    if error.errno == errno.EACCES and not mode & 0o111:
+        return CommandError(NOT_EXECUTABLE, f"{path}: is not executable (mode {stat.S_IMODE(mode):04o})")
+    if error.errno == errno.E2BIG:
+        return CommandError(NOT_EXECUTABLE, f"{path}: arguments and environment are too long")
+    return CommandError(NOT_EXECUTABLE, f"{path}: {os.strerror(error.errno or 0).lower()}")
+
+
+def _interpreter_of(path: str) -> str:
+    head = _head(path)
+    if head.startswith(b"#!"):
+        words = head[2:].split(b"\n", 1)[0].split()
+        name = os.fsdecode(words[0]) if words else ""
+        return f"its interpreter {name!r} does not exist" + (" (the line ends in CR LF)" if name.endswith("\r") else "")
+    return "its interpreter or loader does not exist (is it linked against another C library?)"
+
+
+def _format_of(path: str) -> str:
+    head = _head(path)
+    if head.startswith(b"\x7fELF") and len(head) >= 20:
+        (machine,) = struct.unpack_from(">H" if head[5] == 2 else "<H", head, 18)
+        return f"is a program for {_MACHINES.get(machine, f'machine {machine}')}, and this is {os.uname().machine}"
+    if not head:
+        return "is an empty file"
+    return "is neither a program nor a script that starts with #!"
+
+
+def _head(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 256)
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+
+
+def _environment(entries: tuple[str, ...]) -> dict[str, str]:
+    """Later entries win; one without "=" can't be passed on."""
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry[1:])
+
+
+def _drop_bounding(keep: int) -> None:
+    for bit in range(64):
+        if keep >> bit & 1:
+            continue
+        try:
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, bit)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # beyond the kernel's last
+                return
+            raise
+
+
+def _set_groups(groups: tuple[int, ...]) -> None:
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        # In a user namespace with one id setgroups is denied; then there is nothing to drop but what the user has outside.
+        if groups or _setgroups_allowed():
+            raise
+
+
+def _setgroups_allowed() -> bool:
+    try:
+        with open("/proc/self/setgroups", encoding="ascii") as file:
+            return file.read().strip() == "allow"
+    except OSError:
+        return True

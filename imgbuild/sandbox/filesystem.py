@@ -1,0 +1,98 @@
+"""What a new sandbox does to its mount namespace: root, /proc, /sys, /dev, mounts, masks, pivot_root. From a `Plan`, in order."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from imgbuild.linux import syscalls
+from imgbuild.linux.features import Features
+from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, set_read_only
+from imgbuild.linux.paths import Root
+from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+
+
+def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
+    """Mount everything; returns the new root. `stage` is told what is being done, for the error's words."""
+    stage("making mounts private")
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    stage("mounting the root")
+    root = Root(attach_root(plan.root, features), openat2=features.openat2)
+    for mount in plan.system_mounts:
+        stage(f"mounting {mount.target}")
+        attach(mount, root, features)
+    stage("filling /dev")
+    _fill_dev(plan, root, features)
+    for mount in (*plan.device_mounts, *plan.mounts):
+        stage(f"mounting {mount.target}")
+        attach(mount, root, features)
+    for name, value in plan.sysctl:
+        stage(f"setting sysctl {name}")
+        with root.opened("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY) as fd:
+            os.write(fd, value.encode())
+    for path in plan.masked:
+        stage(f"masking {path}")
+        _mask(path, root, features)
+    for path in plan.read_only:
+        stage(f"making {path} read-only")
+        _bind_read_only(path, root, features)
+    if plan.read_only_root:
+        stage("making the root read-only")
+        set_read_only(root.fd, features)
+    return root
+
+
+def enter(root: Root) -> None:
+    """Make the new root "/" and let go of the old one; nothing of the host can be reached by a path afterwards."""
+    os.fchdir(root.fd)
+    root.close()
+    # The old root comes to lie over the new one, and is taken off: no directory for it is needed.
+    syscalls.pivot_root(".", ".")
+    syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def _fill_dev(plan: Plan, root: Root, features: Features) -> None:
+    with root.opened("/dev", os.O_RDONLY | os.O_DIRECTORY) as dev:
+        for name in DEVICE_DIRECTORIES:
+            os.mkdir(name, 0o755, dir_fd=dev)
+        for name, target in DEVICE_LINKS:
+            os.symlink(target, name, dir_fd=dev)
+        for name, major, minor in DEVICES:
+            if plan.bind_devices or not _make_node(dev, name, major, minor):
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=dev))
+                attach(Mount(Bind(f"/dev/{name}"), f"/dev/{name}"), root, features)
+
+
+def _make_node(dev: int, name: str, major: int, minor: int) -> bool:
+    """Make a device node; False where even root may not, as in a container that has no such capability."""
+    try:
+        os.mknod(name, 0o666 | 0o020000, os.makedev(major, minor), dir_fd=dev)
+    except PermissionError:
+        return False
+    return True
+
+
+def _mask(path: str, root: Root, features: Features) -> None:
+    """Hide a path, if there is one: a file below /dev/null, a directory below an empty read-only tmpfs."""
+    try:
+        directory = stat.S_ISDIR(root.lstat(path).st_mode)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return
+        raise
+    what = Filesystem("tmpfs", source="tmpfs") if directory else Bind("/dev/null")
+    attach(Mount(what, path, read_only=directory), root, features)
+
+
+def _bind_read_only(path: str, root: Root, features: Features) -> None:
+    try:
+        with root.opened(path, os.O_PATH) as fd:
+            attach(Mount(Bind(f"/proc/self/fd/{fd}", recursive=True), path, read_only=True), root, features)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise

@@ -1,0 +1,123 @@
+"""From a spec to a plan: every decision is taken here, as values, before anything is done. Pure.
+
+The plan is what goes to the zygote, what the child performs from top to bottom, and what ``describe`` prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from imgbuild.linux.features import Features
+from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.sandbox import capabilities as caps
+from imgbuild.sandbox.spec import Limits, Process, SandboxSpec
+
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+
+DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"), ("ptmx", "pts/ptmx"),
+)  # fmt: skip
+
+DEVICE_DIRECTORIES = ("pts", "shm", "mqueue")
+
+MASKED_PATHS = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+    "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+
+READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+_TTY_GROUP = "5"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is to be done for one sandbox, in this order. `seccomp` is a BPF program, empty for none; `capabilities` a
+    bit mask. `bind_devices`: devices come from the host, as a user namespace may not make them."""
+
+    root: Filesystem | Bind
+    system_mounts: tuple[Mount, ...]
+    bind_devices: bool
+    device_mounts: tuple[Mount, ...]
+    mounts: tuple[Mount, ...]
+    sysctl: tuple[tuple[str, str], ...]
+    masked: tuple[str, ...]
+    read_only: tuple[str, ...]
+    read_only_root: bool
+    hostname: str
+    own_network: bool
+    process: Process
+    capabilities: int
+    seccomp: bytes
+    limits: Limits
+    cgroup: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A process to be run in a sandbox that is there."""
+
+    process: Process
+    capabilities: int
+    seccomp: bytes
+    namespaces: int
+    cgroups: tuple[str, ...]
+
+
+def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: bool = True) -> Plan:
+    """What `spec` means here. `seccomp` is the program, to be used if the spec wants one; `tty_group`: the group of
+    terminals (5) exists in our user namespace."""
+    return Plan(
+        root=spec.root,
+        system_mounts=_system_mounts(spec, features),
+        bind_devices=features.rootless,
+        device_mounts=_device_mounts(tty_group),
+        mounts=spec.mounts,
+        sysctl=spec.sysctl,
+        masked=() if spec.privileged else MASKED_PATHS,
+        read_only=() if spec.privileged else READ_ONLY_PATHS,
+        read_only_root=spec.read_only_root,
+        hostname=spec.hostname,
+        own_network=spec.network == "none",
+        process=complete(spec.process),
+        capabilities=caps.mask(granted(spec.process, spec.privileged)),
+        seccomp=seccomp if spec.process.seccomp and not spec.privileged else b"",
+        limits=spec.limits,
+        cgroup=spec.cgroup_name,
+    )
+
+
+def granted(process: Process, privileged: bool = False) -> frozenset[str]:
+    """The capabilities that a process gets."""
+    return caps.ALL if privileged else process.capabilities
+
+
+def complete(process: Process) -> Process:
+    """A process with HOME in its environment, as login would set it, if it says nothing else."""
+    if any(entry.startswith("HOME=") for entry in process.env):
+        return process
+    return replace(process, env=(*process.env, f"HOME={process.identity.home}"))
+
+
+def _system_mounts(spec: SandboxSpec, features: Features) -> tuple[Mount, ...]:
+    sys: Filesystem | Bind = Filesystem("sysfs", source="sysfs")
+    if features.rootless and spec.network == "host":
+        # sysfs shows a network namespace, and may be mounted only by who owns that.
+        sys = Bind("/sys", recursive=True)
+    return (
+        Mount(Filesystem("proc", source="proc"), "/proc", nosuid=True, nodev=True, noexec=True),
+        Mount(sys, "/sys", read_only=not spec.privileged, nosuid=True, nodev=True, noexec=True),
+        Mount(Filesystem("tmpfs", (("mode", "755"), ("size", "65536k")), source="tmpfs"), "/dev", nosuid=True),
+    )
+
+
+def _device_mounts(tty_group: bool) -> tuple[Mount, ...]:
+    terminals: tuple[tuple[str, str | None], ...] = (("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620"))
+    if tty_group:
+        terminals += (("gid", _TTY_GROUP),)
+    return (
+        Mount(Filesystem("devpts", terminals, source="devpts"), "/dev/pts", nosuid=True, noexec=True),
+        Mount(Filesystem("tmpfs", (("mode", "1777"), ("size", "65536k")), source="shm"), "/dev/shm", nosuid=True, nodev=True, noexec=True),
+        Mount(Filesystem("mqueue", source="mqueue"), "/dev/mqueue", nosuid=True, nodev=True, noexec=True),
+    )

@@ -1,0 +1,278 @@
+"""The zygote's own program: one thread, one poll loop over its requests and its children.
+
+It ends when the build's end of the socket is closed, by intent or by death: then every child is killed and reaped, and every group
+removed. If it is killed itself, the kernel kills its children: it is the first process of a PID namespace (unless it was started to
+enter other sandboxes), and each child asks for SIGKILL at its death.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from imgbuild.errors import SandboxError
+from imgbuild.linux import syscalls
+from imgbuild.linux.features import Features
+from imgbuild.sandbox import cgroup, child, wire
+from imgbuild.sandbox.cgroup import Figures, Group, Place
+from imgbuild.sandbox.plan import Entry, Plan
+from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
+
+_SOCKET = 3
+_NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
+
+
+@dataclass(slots=True)
+class _Child:
+    pid: int
+    pidfd: int
+    report: int
+    status: socket.socket
+    group: Group | None
+    started: float
+    failure: wire.Failure | None = None
+    reported: bytearray = field(default_factory=bytearray)
+
+
+def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> NoReturn:
+    """Be the zygote: called in a freshly forked process, never returns."""
+    code = 1
+    try:
+        control = _settle(sock)
+        spawner = Spawner(control, features, place, owner)
+        cgroup.sweep(place)
+        spawner.run()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _settle(sock: socket.socket) -> socket.socket:
+    """Keep nothing of the build but the socket: no descriptors (locks!), directory, terminal, signals, umask."""
+    os.setsid()
+    os.chdir("/")
+    os.umask(0)
+    for number in range(1, signal.NSIG):
+        with suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    fd = os.dup(sock.fileno()) if sock.fileno() < _SOCKET else sock.detach()
+    null = os.open("/dev/null", os.O_RDWR)
+    if fd != _SOCKET:
+        if null == _SOCKET:
+            null = os.dup(null)
+        os.dup2(fd, _SOCKET, inheritable=False)
+    for number in range(_SOCKET):
+        os.dup2(null, number)
+    syscalls.close_range(_SOCKET + 1)
+    with open("/proc/self/comm", "wb", buffering=0) as name:
+        name.write(b"imgbuild-zygote")
+    # Children share our memory until they write to it: no collection, and no collection's marks.
+    gc.disable()
+    gc.freeze()
+    return socket.socket(fileno=_SOCKET)
+
+
+class Spawner:
+    """The loop and its children."""
+
+    def __init__(self, control: socket.socket, features: Features, place: Place, owner: str) -> None:
+        self._control = control
+        self._features = features
+        self._place = place
+        self._owner = owner
+        self._serial = 0
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._by_report: dict[int, _Child] = {}
+        self._by_pidfd: dict[int, _Child] = {}
+        self._leftover: list[Group] = []
+
+    def run(self) -> None:
+        """Serve until the other end of the control socket is closed; then end all children."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._control.fileno():
+                    request = wire.receive_request(self._control)
+                    if request is None:
+                        self._end()
+                        return
+                    self._perform(*request)
+                elif fd in self._by_report:
+                    self._hear(self._by_report[fd])
+                elif fd in self._by_pidfd:
+                    self._reap(self._by_pidfd[fd])
+
+    def _perform(self, request: Plan | Entry, fds: list[int]) -> None:
+        status = socket.socket(fileno=fds[3])
+        try:
+            if isinstance(request, Plan):
+                self._spawn(request, (fds[0], fds[1], fds[2]), status)
+            else:
+                self._enter(request, (fds[0], fds[1], fds[2]), status, fds[4])
+        except SandboxError as error:
+            wire.send_packet(status, wire.Refused(error.message, error.hint))
+            status.close()
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            wire.send_packet(status, wire.Refused(f"a sandbox can't be started: {error.strerror}{where}", None))
+            status.close()
+        finally:
+            for fd in (*fds[:3], *fds[4:]):
+                os.close(fd)
+
+    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: socket.socket) -> None:
+        group = self._group(plan.cgroup, plan.limits)
+        flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
+        report, reporting = os.pipe()
+        gate, opening = (-1, -1)
+        descriptor = group.descriptor() if group is not None and self._features.clone3 else None
+        if group is not None and descriptor is None:
+            gate, opening = os.pipe()
+        started = time.monotonic()
+        try:
+            pid, pidfd = self._clone(flags, descriptor)
+            if pid == 0:
+                if opening >= 0:
+                    os.close(opening)
+                child.perform(plan, self._features, child.Wiring(stdio, reporting, status, gate))
+        except OSError:
+            os.close(report)
+            if group is not None:
+                group.remove()
+            raise
+        finally:
+            for fd in (reporting, gate, descriptor):
+                if fd is not None and fd >= 0:
+                    os.close(fd)
+        self._watch(_Child(pid, pidfd, report, status, group, started))
+        if group is not None and opening >= 0:
+            self._let_in(group, pid, pidfd, opening, plan.limits)
+
+    def _let_in(self, group: Group, pid: int, pidfd: int, opening: int, limits: Limits) -> None:
+        """Put the child, which waits, into its groups: on v1 that can take a grace period of RCU, in which the child mounts."""
+        try:
+            group.add(pid)
+            os.write(opening, b"!")
+        except OSError:
+            if limits:
+                with suppress(ProcessLookupError):
+                    syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+            else:
+                with suppress(BrokenPipeError):
+                    os.write(opening, b"!")
+        finally:
+            os.close(opening)
+
+    def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
+        report, reporting = os.pipe()
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        started = time.monotonic()
+        try:
+            # The child is born in the sandbox's PID namespace; it enters the others itself.
+            syscalls.setns(target, syscalls.CLONE_NEWPID)
+            try:
+                pid, pidfd = self._clone(0, None)
+            finally:
+                syscalls.setns(own, syscalls.CLONE_NEWPID)
+            if pid == 0:
+                child.enter(entry, target, child.Wiring(stdio, reporting, status))
+        except OSError:
+            os.close(report)
+            raise
+        finally:
+            os.close(own)
+            os.close(reporting)
+        self._watch(_Child(pid, pidfd, report, status, None, started))
+
+    def _clone(self, flags: int, cgroup_fd: int | None) -> tuple[int, int]:
+        return syscalls.clone3(flags, cgroup=cgroup_fd) if self._features.clone3 else syscalls.clone(flags)
+
+    def _group(self, suffix: str, limits: Limits) -> Group | None:
+        if self._features.cgroup == "none":
+            if limits:
+                raise SandboxError("limits can't be set: control groups are not available here")
+            return None
+        self._serial += 1
+        return cgroup.create(self._place, self._owner, suffix or f"{os.getpid()}.{self._serial}", limits)
+
+    def _watch(self, born: _Child) -> None:
+        os.set_blocking(born.report, False)
+        self._by_report[born.report] = self._by_pidfd[born.pidfd] = born
+        self._poll.register(born.report, select.POLLIN)
+        self._poll.register(born.pidfd, select.POLLIN)
+        wire.send_packet(born.status, wire.Started(_pid_of(born.pidfd)), [born.pidfd])
+
+    def _hear(self, speaker: _Child) -> None:
+        """Read a child's report: words of failure, or its end when execve closes it."""
+        try:
+            while data := os.read(speaker.report, 65536):
+                speaker.reported += data
+        except BlockingIOError:
+            return
+        self._poll.unregister(speaker.report)
+        del self._by_report[speaker.report]
+        os.close(speaker.report)
+        if speaker.reported:
+            speaker.failure = wire.unpack(bytes(speaker.reported))
+        else:
+            wire.send_packet(speaker.status, wire.Running())
+
+    def _reap(self, dead: _Child) -> None:
+        if dead.report in self._by_report:
+            self._hear(dead)
+        _, wait_status, usage = os.wait4(dead.pid, 0)
+        wall = time.monotonic() - dead.started
+        self._poll.unregister(dead.pidfd)
+        del self._by_pidfd[dead.pidfd]
+        os.close(dead.pidfd)
+        figures = Figures()
+        if dead.group is not None:
+            figures = dead.group.figures()
+            if not dead.group.remove():
+                self._leftover.append(dead.group)
+        self._leftover = [group for group in self._leftover if not group.remove()]
+        cost = Usage(
+            peak_memory=usage.ru_maxrss * 1024 if figures.peak_memory is None else figures.peak_memory,
+            cpu_seconds=usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds,
+            bytes_written=usage.ru_oublock * 512,
+            wall_seconds=wall,
+        )
+        wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, figures.oom, cost, dead.failure)))
+        dead.status.close()
+
+    def _end(self) -> None:
+        for each in tuple(self._by_pidfd.values()):
+            with suppress(ProcessLookupError):
+                syscalls.pidfd_send_signal(each.pidfd, signal.SIGKILL)
+        for each in tuple(self._by_pidfd.values()):
+            self._reap(each)
+        for group in self._leftover:
+            group.kill()
+            group.remove()
+
+
+def _exit_status(wait_status: int, oom: bool, usage: Usage, failure: wire.Failure | None) -> ExitStatus:
+    if failure is not None:
+        return ExitStatus(failure.code, usage=usage, setup_error=failure.message)
+    if os.WIFSIGNALED(wait_status):
+        signum = os.WTERMSIG(wait_status)
+        return ExitStatus(128 + signum, signum, oom, usage)
+    return ExitStatus(os.WEXITSTATUS(wait_status), None, oom, usage)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process id in the PID namespace of /proc as it is mounted here, which is the build's."""
+    fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        lines = os.read(fd, 4096).splitlines()
+    finally:
+        os.close(fd)
+    return int(next(line.split()[1] for line in lines if line.startswith(b"Pid:")))

@@ -1,0 +1,137 @@
+"""Messages between a build, its zygote and the sandboxes: frozen dataclasses as marshal, descriptors beside them.
+
+A stream carries requests (a length, then as many bytes; descriptors ride on the length). A packet socket for each sandbox
+carries what becomes of it, one message a packet. Both ends are the same program in the same version.
+"""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import marshal
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.sandbox.plan import Entry, Plan
+from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
+
+_LENGTH = struct.Struct("=I")
+_PACKET = 64 * 1024
+_MAX_FDS = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """The process is there, `pid` in the build's PID namespace; its pidfd comes along."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terminal:
+    """The master of its terminal comes along."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Running:
+    """Set up; the command was executed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exited:
+    """The end of it."""
+
+    status: ExitStatus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """There is no process: why not."""
+
+    message: str
+    hint: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """From a child to its zygote: the command never ran."""
+
+    code: int
+    message: str
+
+
+_TYPES: tuple[type, ...] = (
+    Filesystem, Bind, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited, Refused,
+    Failure,
+)  # fmt: skip
+
+
+def pack(value: object) -> bytes:
+    """A message as bytes."""
+    return marshal.dumps(_flat(value))
+
+
+def unpack(data: bytes) -> Any:
+    """A message from its bytes. Only for bytes of our own processes."""
+    return _raised(marshal.loads(data))
+
+
+def send_request(sock: socket.socket, value: object, fds: Sequence[int]) -> None:
+    """Send a request with descriptors."""
+    data = pack(value)
+    socket.send_fds(sock, [_LENGTH.pack(len(data))], fds, socket.MSG_NOSIGNAL)
+    sock.sendall(data, socket.MSG_NOSIGNAL)
+
+
+def receive_request(sock: socket.socket) -> tuple[Any, list[int]] | None:
+    """The next request and its descriptors; None at the end."""
+    header, fds, _, _ = socket.recv_fds(sock, _LENGTH.size, _MAX_FDS, socket.MSG_CMSG_CLOEXEC | socket.MSG_WAITALL)
+    if len(header) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    data = bytearray()
+    while len(data) < length:
+        piece = sock.recv(min(length - len(data), 1 << 20))
+        if not piece:
+            return None
+        data += piece
+    return unpack(bytes(data)), list(fds)
+
+
+def send_packet(sock: socket.socket, value: object, fds: Sequence[int] = ()) -> bool:
+    """Send one packet; False when nobody listens any more."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    try:
+        sock.sendmsg([pack(value)], ancillary, socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
+
+
+def receive_packet(sock: socket.socket) -> tuple[Any, list[int]] | None:
+    """The next packet and its descriptors; None when the other end is gone."""
+    try:
+        data, fds, _, _ = socket.recv_fds(sock, _PACKET, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    return (unpack(data), list(fds)) if data else None
+
+
+def _flat(value: Any) -> Any:
+    """Dataclasses become lists that start with their type's place in `_TYPES`; nothing else is a list."""
+    if isinstance(value, tuple):
+        return tuple(map(_flat, value))
+    if dataclasses.is_dataclass(value):
+        return [_TYPES.index(type(value)), *(_flat(getattr(value, field.name)) for field in dataclasses.fields(value))]
+    return value
+
+
+def _raised(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_raised, value))
+    if isinstance(value, list):
+        return _TYPES[value[0]](*map(_raised, value[1:]))
+    return value

@@ -1,0 +1,239 @@
+"""The build's side of the zygote: `Zygote` starts sandboxes, `Sandbox` is one of them. Both are safe for threads."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import overload
+
+from imgbuild.errors import SandboxError
+from imgbuild.linux import syscalls
+from imgbuild.linux.features import Features
+from imgbuild.sandbox import capabilities as caps
+from imgbuild.sandbox import cgroup, seccomp, spawner, wire
+from imgbuild.sandbox.plan import Entry, Plan, complete, granted, make_plan
+from imgbuild.sandbox.spec import ExitStatus, Process, SandboxSpec
+
+_ENTERED = (
+    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP
+)
+_NO_RIGHTS = "imgbuild needs root, or a user namespace: see kernel.unprivileged_userns_clone and user.max_user_namespaces"
+
+
+class Sandbox:
+    """A process in a sandbox: its init, or one that entered it.
+
+    `pid` is its process id here; `terminal` the master of its terminal, the caller's to close, where it has one.
+    """
+
+    def __init__(self, status: socket.socket, terminal: bool) -> None:
+        self._status = status
+        self._lock = threading.Lock()
+        self._exit: ExitStatus | None = None
+        self._running = False
+        self._guard = threading.Lock()
+        self._pidfd = -1
+        self.terminal: int | None = None
+        self.pid = 0
+        try:
+            self._expect_start(terminal)
+        except BaseException:
+            self._close()
+            raise
+
+    @overload
+    def wait(self, timeout: None = None) -> ExitStatus: ...
+
+    @overload
+    def wait(self, timeout: float | None) -> ExitStatus | None: ...
+
+    def wait(self, timeout: float | None = None) -> ExitStatus | None:
+        """Wait until the process has ended; None when `timeout` seconds were over before. Any number of threads, any number of times.
+        SandboxError when the zygote died: then the process has been killed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            return None
+        try:
+            while self._exit is None:
+                if not self._readable(deadline):
+                    return None
+                self._receive()
+            return self._exit
+        finally:
+            self._lock.release()
+
+    def wait_running(self) -> ExitStatus | None:
+        """Wait until the command was executed: None; or its end, if it never was, or is over already."""
+        with self._lock:
+            while self._exit is None and not self._running:
+                self._receive()
+            return None if self._running else self._exit
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Signal the process; nothing happens if it is gone. Killing an init kills all that is in its sandbox."""
+        with self._guard, suppress(ProcessLookupError):
+            if self._pidfd >= 0:
+                syscalls.pidfd_send_signal(self._pidfd, signum)
+
+    def _expect_start(self, terminal: bool) -> None:
+        while not self.pid or (terminal and self.terminal is None and self._exit is None):
+            self._receive()
+
+    def _readable(self, deadline: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._status, select.POLLIN)
+        if deadline is None:
+            poll.poll()
+            return True
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def _receive(self) -> None:
+        packet = wire.receive_packet(self._status)
+        if packet is None:
+            raise SandboxError("the zygote died, and with it the sandbox", hint="was it killed, or out of memory? see dmesg")
+        message, fds = packet
+        match message:
+            case wire.Started():
+                self.pid = message.pid
+                (self._pidfd,) = fds
+            case wire.Terminal():
+                (self.terminal,) = fds
+            case wire.Running():
+                self._running = True
+            case wire.Refused():
+                raise SandboxError(message.message, hint=message.hint)
+            case wire.Exited():
+                self._exit = message.status
+                self._close()
+
+    def _close(self) -> None:
+        self._status.close()
+        with self._guard:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+
+
+class Zygote:
+    """Starts sandboxes. A context manager: leaving it kills what still runs, and reaps."""
+
+    def __init__(self, pid: int, control: socket.socket, features: Features, tty_group: bool) -> None:
+        self._pid = pid
+        self._control = control
+        self._features = features
+        self._tty_group = tty_group
+        self._lock = threading.Lock()
+        self._programs: dict[frozenset[str], bytes] = {}
+
+    @classmethod
+    def start(cls, features: Features, *, enters_others: bool = False) -> Zygote:
+        """Fork the zygote. To be called before this process has threads, file locks that must not be shared for a moment, or much memory.
+
+        With `enters_others` its `enter` also works on sandboxes of other zygotes; it then has no PID namespace of its own, so that
+        sandboxes of it survive a SIGKILL of it if they took back their parent-death signal.
+        """
+        place = cgroup.here() if features.cgroup != "none" else cgroup.Place()
+        cgroup.step_aside(place)
+        owner = cgroup.owner_of(os.getpid())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                pid = _fork(nested=not enters_others)
+            except OSError as error:
+                ours.close()
+                raise SandboxError(f"namespaces can't be made: {error.strerror}", hint=_NO_RIGHTS) from None
+            if pid == 0:
+                spawner.serve(theirs, features, place, owner)
+        return cls(pid, ours, features, _has_tty_group())
+
+    def __enter__(self) -> Zygote:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what still runs, and wait until it and its groups are gone. May be called again."""
+        with self._lock:
+            if self._control.fileno() < 0:
+                return
+            self._control.close()
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+
+    def plan(self, spec: SandboxSpec) -> Plan:
+        """What `spawn` will do."""
+        wants = spec.process.seccomp and not spec.privileged
+        return make_plan(spec, self._features, self._program(spec.process.capabilities) if wants else b"", self._tty_group)
+
+    def spawn(self, spec: SandboxSpec, stdin: int, stdout: int, stderr: int) -> Sandbox:
+        """Start a sandbox; returns when its process exists (with its terminal, if it has one). The descriptors stay the caller's.
+        What fails later, as a command that is not found, is in the `ExitStatus`."""
+        return self._request(self.plan(spec), (stdin, stdout, stderr), spec.process.terminal)
+
+    def enter(self, pid: int, process: Process, stdin: int, stdout: int, stderr: int, *, privileged: bool = False) -> Sandbox:
+        """Run a process in the sandbox whose init is `pid`: its namespaces, its groups, the given identity and rights."""
+        try:
+            target = syscalls.pidfd_open(pid)
+        except OSError as error:
+            raise SandboxError(f"there is no process {pid}: {error.strerror}") from None
+        try:
+            wants = process.seccomp and not privileged
+            entry = Entry(
+                process=complete(process),
+                capabilities=caps.mask(granted(process, privileged)),
+                seccomp=self._program(process.capabilities) if wants else b"",
+                namespaces=_ENTERED,
+                cgroups=cgroup.joinable(pid) if self._features.cgroup != "none" else (),
+            )
+            return self._request(entry, (stdin, stdout, stderr), process.terminal, target)
+        finally:
+            os.close(target)
+
+    def _request(self, message: Plan | Entry, stdio: tuple[int, int, int], terminal: bool, *more: int) -> Sandbox:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                with self._lock:
+                    wire.send_request(self._control, message, (*stdio, theirs.fileno(), *more))
+            except OSError as error:
+                ours.close()
+                raise SandboxError(f"the zygote can't be reached: {error.strerror}") from None
+        return Sandbox(ours, terminal)
+
+    def _program(self, capabilities: frozenset[str]) -> bytes:
+        program = self._programs.get(capabilities)
+        if program is None:
+            program = self._programs[capabilities] = seccomp.compile_profile(self._features.machine, capabilities)
+        return program
+
+
+def _fork(*, nested: bool) -> int:
+    """fork(2), the child as the first process of a new PID namespace where `nested`."""
+    if not nested:
+        return os.fork()
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                syscalls.setns(own, syscalls.CLONE_NEWPID)
+        return pid
+    finally:
+        os.close(own)
+
+
+def _has_tty_group() -> bool:
+    """Whether group 5 exists in this user namespace."""
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= 5 < first + count for first, _, count in ranges)
