@@ -40,6 +40,7 @@ class Finding:
 class _Report:
     findings: list[Finding] = field(default_factory=list)
     blobs: set[Digest] = field(default_factory=set)
+    unreadable: set[Digest] = field(default_factory=set)
     images: set[Digest] = field(default_factory=set)
     layers: set[Digest] = field(default_factory=set)
     snapshots: set[str] = field(default_factory=set)
@@ -90,6 +91,8 @@ def _check_blobs(store: Store, report: _Report, on_bytes: Callable[[int], None] 
         for digest, error in pool.map(broken, store.blobs):
             if error is not None:
                 report.blobs.add(digest)
+                if isinstance(error, StoreError):
+                    report.unreadable.add(digest)
                 report.add("blob", digest, error.message, repairable=isinstance(error, CorruptError))
     for path in store.blobs.strays():
         report.add("stray", str(path), "is no blob", repairable=False, note=True)
@@ -231,9 +234,9 @@ def _repair(store: Store, report: _Report, containers: frozenset[str]) -> None:
         for entry in store.tags.entries():
             _record_layers(store, entry.descriptor)
         report.orphans.update(set(os.listdir(store.root / "snapshots")) - containers)
-    bad_layers = report.layers | report.blobs
-    store.index.forget(steps=report.steps, layers=bad_layers, snapshots=report.snapshots)
-    for digest in report.blobs:
+    gone = report.blobs - report.unreadable
+    store.index.forget(steps=report.steps, layers=report.layers | gone, snapshots=report.snapshots)
+    for digest in gone:
         store.blobs.remove(digest)
     for identity in (report.snapshots | report.orphans) - containers:
         store.discard(store.root / "snapshots" / identity)

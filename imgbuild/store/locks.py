@@ -12,6 +12,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -126,26 +127,34 @@ class NamedLocks:
 
 
 class Lease:
-    """The store's one big lock: shared by those who use what is in it, exclusive for those who take things out."""
+    """The store's one big lock: shared by those who use what is in it, exclusive for those who take things out.
+
+    Threads of one process count as strangers, except that whoever holds it alone may also take it shared or alone again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._mine = threading.local()
+        self._mutex = threading.Lock()
+        self._leases: Counter[int] = Counter()
+        self._alone: int | None = None
 
     @contextmanager
     def shared(self, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Nothing is collected meanwhile. Nests freely; a no-op for the thread that holds the store alone."""
-        if getattr(self._mine, "alone", False):
+        thread = threading.get_ident()
+        if self._alone == thread:
             yield
             return
         descriptor = self._open()
         try:
             wait_flock(descriptor, fcntl.LOCK_SH, what=f"the store {self._path.parent}", cancelled=cancelled, on_wait=on_wait)
-            self._mine.leases = getattr(self._mine, "leases", 0) + 1
+            with self._mutex:
+                self._leases[thread] += 1
             try:
                 yield
             finally:
-                self._mine.leases -= 1
+                with self._mutex:  # perhaps in another thread: a lease may be handed on
+                    self._leases[thread] -= 1
         finally:
             os.close(descriptor)
 
@@ -159,10 +168,11 @@ class Lease:
     ) -> Iterator[None]:
         """Nobody else uses the store meanwhile. ConflictError after `timeout` seconds of others' leases, and at once where
         this very thread holds a lease. Nests."""
-        if getattr(self._mine, "alone", False):
+        thread = threading.get_ident()
+        if self._alone == thread:
             yield
             return
-        if getattr(self._mine, "leases", 0):
+        if self._leases[thread]:
             raise ConflictError("the store can't be had alone by a thread that is using it")
         descriptor = self._open()
         try:
@@ -174,11 +184,11 @@ class Lease:
                 cancelled=cancelled,
                 on_wait=on_wait,
             )
-            self._mine.alone = True
+            self._alone = thread
             try:
                 yield
             finally:
-                self._mine.alone = False
+                self._alone = None
         finally:
             os.close(descriptor)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from imgbuild.errors import StoreError
 from imgbuild.store.failures import explained
 from imgbuild.store.locks import is_still, try_flock
-from imgbuild.store.removal import remove_tree
 
 _SWEEP_AT_ONCE = 256
 
@@ -100,6 +99,10 @@ class Scratch:
         freed, failure = 0, None
         with explained(self.trash):
             names = sorted(os.listdir(self.trash))
+        if not names:
+            return 0
+        from imgbuild.store.removal import remove_tree
+
         for name in names:
             try:
                 count, finished = remove_tree(self.trash / name, self.trash, deadline=deadline)
