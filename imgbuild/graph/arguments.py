@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Arg
+from imgbuild.graph.ops import Limits
 from imgbuild.oci.platform import Platform
 
 PROXY_ARGUMENTS = frozenset(
@@ -20,7 +21,8 @@ PROXY_ARGUMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LowerOptions:
-    """What a build was asked for beside its Buildfile. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds."""
+    """What a build was asked for beside its Buildfile. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds;
+    `limits` are those of every RUN that names none of its own."""
 
     platform: Platform
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -28,6 +30,7 @@ class LowerOptions:
     epoch: int | None = None
     no_cache: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    limits: Limits = Limits()
 
 
 def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand
@@ -17,9 +18,10 @@ from imgbuild.graph.ops import Document, Limits, MountOp, RunOp
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
 
-DOCUMENTS = "/dev/pipes"
-"""Where a heredoc with a shebang is put to be executed; BuildKit uses the same place."""
+DOCUMENTS = "/.imgbuild"
+"""Where a heredoc with a shebang is put to be executed: at the top, where no other mount hides it."""
 
+_T = TypeVar("_T")
 _ONLY_HEREDOC = re.compile(r"\s*\d*<<-?\s*(?:'[^']*'|\"[^\"]*\"|[^\s<'\"]+)\s*")
 _NANOSECONDS = 1e9
 
@@ -56,7 +58,7 @@ def lower_run(stage: StageState, item: ast.Run) -> None:
         mounts=_mounts(stage, item),
         document=document,
         proxy=proxy_environment(stage.options.build_args),
-        limits=_limits(item),
+        limits=_limits(item, stage.options.limits),
     )
     arguments = [f"{name}={stage.env[name]}" for name in stage.arguments]
     words = ((f"|{len(arguments)}", *arguments) if arguments else ()) + argv
@@ -125,22 +127,32 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
     return op
 
 
-def _limits(item: ast.Run) -> Limits:
-    def parsed(name: str) -> tuple[str, Span] | None:
+def _limits(item: ast.Run, default: Limits) -> Limits:
+    def parsed(name: str, parse: Callable[[str, Span | None], _T], otherwise: _T) -> _T:
         flag = item.flag(name)
-        return None if flag is None else (flag.value or "", flag.span)
+        return otherwise if flag is None else parse(flag.value or "", flag.span)
 
-    memory, swap, cpus, pids = (parsed(name) for name in ("memory", "memory-swap", "cpus", "pids"))
-    timeout, idle, retry = (parsed(name) for name in ("timeout", "idle-timeout", "retry"))
     return Limits(
-        memory=parse_size(*memory) if memory else None,
-        memory_swap=None if not swap else -1 if swap[0] == "-1" else parse_size(*swap),
-        cpus=parse_cpus(*cpus) / _NANOSECONDS if cpus else None,
-        pids=parse_count(*pids) if pids else None,
-        timeout=parse_duration(*timeout) / _NANOSECONDS if timeout else None,
-        idle_timeout=parse_duration(*idle) / _NANOSECONDS if idle else None,
-        retry=parse_count(*retry) if retry else 0,
+        memory=parsed("memory", parse_size, default.memory),
+        memory_swap=parsed("memory-swap", _swap, default.memory_swap),
+        cpus=parsed("cpus", _cpus, default.cpus),
+        pids=parsed("pids", parse_count, default.pids),
+        timeout=parsed("timeout", _seconds, default.timeout),
+        idle_timeout=parsed("idle-timeout", _seconds, default.idle_timeout),
+        retry=parsed("retry", parse_count, default.retry),
     )
+
+
+def _swap(text: str, at: Span | None) -> int:
+    return -1 if text == "-1" else parse_size(text, at)
+
+
+def _cpus(text: str, at: Span | None) -> float:
+    return parse_cpus(text, at) / _NANOSECONDS
+
+
+def _seconds(text: str, at: Span | None) -> float:
+    return parse_duration(text, at) / _NANOSECONDS
 
 
 def _refuse_unsupported(item: ast.Run) -> None:

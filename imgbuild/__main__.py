@@ -1,0 +1,5 @@
+"""``python -m imgbuild``."""
+
+from imgbuild.cli.main import main
+
+main()

@@ -1,0 +1,63 @@
+"""Renders an error for a person: the message, the lines it is about with a caret, further detail, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TextIO
+
+from imgbuild.errors import ImgbuildError, Span
+
+_MOST_LINES = 8
+
+
+def render(error: ImgbuildError, out: TextIO) -> None:
+    """Write `error` to `out`."""
+    place = f"{error.at}: " if error.at else ""
+    lines = [f"imgbuild: error: {place}{error.message}"]
+    if error.at is not None:
+        lines += _excerpt(error.at)
+    if error.detail:
+        lines += [f"  | {line}" for line in error.detail.rstrip("\n").split("\n")]
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    out.write("".join(f"{_printable(line)}\n" for line in lines))
+    out.flush()
+
+
+def render_unexpected(error: Exception, out: TextIO) -> None:
+    """Write an error that nobody foresaw, in one line that can be reported."""
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        hint = "\n  hint: free some space, or try: imgbuild prune" if error.errno == errno.ENOSPC else ""
+        out.write(_printable(f"imgbuild: error: {os.strerror(error.errno)}{name}") + hint + "\n")
+        return
+    text = " ".join(str(error).split())
+    out.write(_printable(f"imgbuild: internal error: {type(error).__name__}: {text}"))
+    out.write("\n  hint: this is a defect of imgbuild; the same command with --debug shows where\n")
+
+
+def _excerpt(at: Span) -> list[str]:
+    source = at.source.lines
+    shown = list(range(at.line, min(at.end_line, at.line + _MOST_LINES - 1, len(source)) + 1))
+    if not shown or at.line < 1:
+        return []
+    width = len(str(shown[-1]))
+    lines = []
+    for number in shown:
+        text = source[number - 1]
+        lines.append(f"  {number:>{width}} | {text}")
+        if number == at.line and at.column:
+            # Tabs stay tabs, so that the caret stands below what it means.
+            before = "".join("\t" if character == "\t" else " " for character in text[: at.column - 1])
+            length = max(1, min(at.end_column or at.column + 1, len(text) + 1) - at.column) if at.end_line == at.line else 1
+            lines.append(f"  {' ' * width} | {before}{'^' * length}")
+    if at.end_line > shown[-1]:
+        lines.append(f"  {' ' * width} | ...")
+    return lines
+
+
+def _printable(line: str) -> str:
+    """Without control characters and lone surrogates: what is shown may come from a hostile file."""
+    kept = "".join(c if c == "\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    return kept.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,84 @@
+"""From a solved graph to an image in the store: config and manifest around the layers.
+
+`created` of the image and of the history is the explicit epoch, else the time of the commit that the context is at, else that of the
+base: no clock is read, so the same build gives the same digest. No name and no host is in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imgbuild.graph.ops import BuildGraph, Stage
+from imgbuild.oci.config import History, ImageConfig, config_bytes
+from imgbuild.oci.digest import Digest
+from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
+from imgbuild.oci.times import format_time, parse_time
+from imgbuild.store.store import Store
+
+if TYPE_CHECKING:
+    from imgbuild.solve.solver import Solution
+    from imgbuild.solve.state import StepLayer
+
+COMMENT = "imgbuild"
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An image whose config and manifest are in the store."""
+
+    descriptor: Descriptor
+    config_digest: Digest
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+
+
+def assemble(store: Store, graph: BuildGraph, solution: Solution, epoch: int | None, created: int | None) -> Assembled:
+    """Put the target's config and manifest into the store. `epoch` is the explicit one, `created` that or the commit's time."""
+    target = graph.stages[graph.target]
+    layers = solution.target.layers
+    stamp = _stamp(graph, target, created)
+    config = ImageConfig(
+        platform=target.platform,
+        config=target.config,
+        diff_ids=tuple(layer.diff_id for layer in layers),
+        history=_history(graph, solution, target, stamp if epoch is None else format_time(epoch)),
+        created=stamp,
+        author=target.author,
+    )
+    data = config_bytes(config)
+    digest = store.blobs.put(data)
+    manifest = Manifest(
+        config=Descriptor(OCI_CONFIG, digest, len(data)),
+        layers=tuple(layer.blob for layer in layers),
+    )
+    text = manifest_bytes(manifest)
+    descriptor = Descriptor(OCI_MANIFEST, store.blobs.put(text), len(text))
+    return Assembled(descriptor, digest, config, layers)
+
+
+def _stamp(graph: BuildGraph, stage: Stage, created: int | None) -> str:
+    if created is not None:
+        return format_time(created)
+    origin = stage
+    while origin.parent is not None:
+        origin = graph.stages[origin.parent]
+    return format_time((parse_time(origin.base.created) if origin.base else None) or 0)
+
+
+def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) -> tuple[History, ...]:
+    """The base's history, then each stage's own lines, lowest stage first."""
+    if stage.parent is not None:
+        below = _history(graph, solution, graph.stages[stage.parent], stamp)
+    else:
+        below = stage.base.history if stage.base is not None else ()
+    steps = solution.stages[stage.index].steps
+    own = tuple(
+        History(created=stamp, created_by=line.created_by, comment=COMMENT, empty_layer=_leaves_no_layer(steps, line.step))
+        for line in stage.lines
+    )
+    return (*below, *own)
+
+
+def _leaves_no_layer(steps: tuple[StepLayer, ...], step: int | None) -> bool:
+    return step is None or steps[step].layer is None

@@ -1,0 +1,326 @@
+"""A build from end to end: source, bases, graph, solution, image, name, outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgbuild.buildfile.parser import parse
+from imgbuild.engine.outputs import Output, parse_outputs, write_outputs
+from imgbuild.engine.source import BuildSource, find_source
+from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.errors import ImageError, ImgbuildError, UnsupportedError, UsageError
+from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.lower import lower
+from imgbuild.graph.ops import Base, BuildGraph
+from imgbuild.graph.outline import base_references
+from imgbuild.oci.digest import Digest
+from imgbuild.oci.image import Descriptor
+from imgbuild.oci.platform import Platform, normalize, parse_platform
+from imgbuild.oci.reference import Reference, parse_reference
+
+if TYPE_CHECKING:
+    from imgbuild.solve.solver import Solution
+    from imgbuild.transfer.pull import Puller
+
+OnEvent = Callable[[object], None]
+DEFAULT_PARALLEL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What ``imgbuild build`` was asked for, as its options say it."""
+
+    context: str = "."
+    file: str | None = None
+    tags: tuple[str, ...] = ()
+    build_args: tuple[str, ...] = ()
+    target: str = ""
+    no_cache: bool = False
+    pull: str = "missing"
+    outputs: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    platform: str | None = None
+    source_date_epoch: str | None = None
+    compression: str | None = None
+    parallel: int | None = None
+    iidfile: str | None = None
+    metadata_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What was built. `image_id` is the config's digest, as docker means it; `digest` the manifest's."""
+
+    image_id: Digest
+    descriptor: Descriptor
+    names: tuple[Reference, ...]
+    cached: int
+    performed: int
+    seconds: float
+
+    @property
+    def digest(self) -> Digest:
+        return self.descriptor.digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A request, checked before anything is started."""
+
+    source: BuildSource
+    names: tuple[Reference, ...]
+    outputs: tuple[Output, ...]
+    options: LowerOptions
+    secrets: Mapping[str, bytes]
+    created: int | None
+
+
+def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
+    """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
+    started = time.time()
+    plan = _plan(invocation, request)
+    buildfile = parse(plan.source.text, plan.source.name)
+    with workplace(invocation, sandboxes=True) as place, place.store.lease():
+        graph = _graph(place, request, plan, on_event, lambda bases: base_references(buildfile, plan.options, bases),
+                       lambda bases: lower(buildfile, plan.options, bases))  # fmt: skip
+        build_id = secrets.token_hex(8)
+        solution = _solve(place, request, plan, graph, build_id, on_event)
+        from imgbuild.engine.assemble import assemble
+
+        assembled = assemble(place.store, graph, solution, plan.options.epoch, plan.created)
+        store = place.store
+        if plan.names:
+            for name in plan.names:
+                store.tags.set(name, assembled.descriptor)
+        else:
+            store.tags.add_untagged(assembled.descriptor)
+        write_outputs(place, plan.outputs, plan.names, assembled, solution, on_event)
+        result = BuildResult(
+            assembled.config_digest, assembled.descriptor, plan.names, solution.cached, solution.performed, time.time() - started
+        )
+        _record(place, build_id, started, result)
+    _write_files(request, result)
+    return result
+
+
+def _plan(invocation: Invocation, request: BuildRequest) -> _Plan:
+    source = find_source(request.context, request.file)
+    machine = this_platform()
+    if request.platform:
+        try:
+            wanted = parse_platform(request.platform, machine)
+        except ImageError as error:
+            raise UsageError(error.message, hint=error.hint) from None
+        if not machine.accepts(wanted):
+            raise UnsupportedError(f"--platform {request.platform}: only this machine's platform, {machine}, can be built for yet")
+    epoch_text = request.source_date_epoch or invocation.environ.get("SOURCE_DATE_EPOCH")
+    build_args = _build_args(request.build_args, invocation.environ)
+    epoch_text = build_args.get("SOURCE_DATE_EPOCH", epoch_text)
+    if epoch_text and not (epoch_text.isascii() and epoch_text.isdigit() and len(epoch_text) <= 11):
+        raise UsageError(f"SOURCE_DATE_EPOCH={epoch_text} is not a number of seconds since 1970")
+    epoch = int(epoch_text) if epoch_text else None
+    labels = tuple(_pair(text, "--label") for text in request.labels)
+    options = LowerOptions(machine, build_args, request.target, epoch, request.no_cache, labels)
+    names = tuple(dict.fromkeys(_name(text) for text in request.tags))
+    created = epoch if epoch is not None else _commit_time(source.context)
+    return _Plan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
+
+
+def this_platform() -> Platform:
+    """The platform of this machine."""
+    return normalize("linux", os.uname().machine)
+
+
+def _graph(
+    place: Workplace,
+    request: BuildRequest,
+    plan: _Plan,
+    on_event: OnEvent,
+    missing: Callable[[Mapping[Reference, Base]], tuple[object, ...]],
+    lowered: Callable[[Mapping[Reference, Base]], BuildGraph],
+) -> BuildGraph:
+    """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
+    from imgbuild.graph.outline import BaseNeed
+    from imgbuild.transfer.images import Image
+
+    bases: dict[Reference, Base] = {}
+    puller: Puller | None = None
+    while needs := missing(bases):
+        if puller is None:
+            from imgbuild.engine.registries import make_puller
+
+            puller = make_puller(place, on_event, offline=request.pull == "never")
+        for need in needs:
+            assert isinstance(need, BaseNeed)
+            try:
+                image = _pull_base(puller, need.reference, plan.options.platform, request.pull)
+            except ImgbuildError as error:
+                raise error.located(need.span) from None
+            assert isinstance(image, Image)
+            bases[need.reference] = Base(
+                name=need.reference.familiar(),
+                digest=image.descriptor.digest,
+                platform=image.config.platform,
+                config=image.config.config,
+                layers=image.layers,
+                history=image.config.history,
+                created=image.config.created,
+                author=image.config.author,
+            )
+    return lowered(bases)
+
+
+def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy: str) -> object:
+    from imgbuild.transfer.pull import PullPolicy
+
+    image = puller.resolve(reference, platform, PullPolicy(policy))
+    puller.fetch(image)
+    puller.name(reference, image)
+    return image
+
+
+def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGraph, build_id: str, on_event: OnEvent) -> Solution:
+    from imgbuild.context.local import LocalContext
+    from imgbuild.engine.memory import StoreStats
+    from imgbuild.layer.compress import Compression
+    from imgbuild.snapshot.snapshotter import DirectorySnapshotter
+    from imgbuild.solve.etc import HostNetwork
+    from imgbuild.solve.rooms import Rooms
+    from imgbuild.solve.solver import Solver
+
+    store = place.store
+    with LocalContext(plan.source.context, plan.source.ignore, stats=StoreStats(store.index)) as context:
+        rooms = Rooms(
+            store=store,
+            snapshotter=DirectorySnapshotter(store.root),
+            zygote=place.zygote,
+            features=place.features,
+            context=context,
+            compression=Compression.parse(request.compression or place.settings.compression),
+            host=HostNetwork(_read("/etc/resolv.conf")),
+            secrets=plan.secrets,
+        )
+        width = request.parallel or place.settings.parallel or DEFAULT_PARALLEL
+        return Solver(rooms, graph, on_event, build=build_id, width=width).solve()
+
+
+def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:
+    from imgbuild.store.rows import BuildRow
+
+    facts = {
+        "digest": result.digest,
+        "names": [name.familiar() for name in result.names],
+        "cached": result.cached,
+        "performed": result.performed,
+    }
+    place.store.index.record_build(BuildRow(build_id, started, time.time(), json.dumps(facts)))
+
+
+def _write_files(request: BuildRequest, result: BuildResult) -> None:
+    if request.iidfile:
+        _write(request.iidfile, result.image_id)
+    if request.metadata_file:
+        descriptor = {"mediaType": result.descriptor.media_type, "digest": result.digest, "size": result.descriptor.size}
+        facts = {
+            "containerimage.config.digest": result.image_id,
+            "containerimage.digest": result.digest,
+            "containerimage.descriptor": descriptor,
+        }
+        if result.names:
+            facts["image.name"] = ",".join(str(name) for name in result.names)
+        _write(request.metadata_file, json.dumps(facts, indent=2) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror}") from None
+
+
+def _name(text: str) -> Reference:
+    try:
+        reference = parse_reference(text)
+    except ImageError as error:
+        raise UsageError(f"--tag {text}: {error.message}", hint=error.hint) from None
+    if reference.digest is not None:
+        raise UsageError(f"--tag {text}: a name for an image can't have a digest")
+    return reference
+
+
+def _build_args(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text!r} has no name")
+        if equals:
+            found[name] = value
+        elif name in environ:
+            found[name] = environ[name]
+    return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"{option} {text!r} has no name")
+    return name, value
+
+
+def _secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
+    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now."""
+    found: dict[str, bytes] = {}
+    for text in texts:
+        fields = dict(part.partition("=")[::2] for part in text.split(","))
+        known = {"id", "src", "source", "env", "type"}
+        identity = fields.get("id", "")
+        if not identity or set(fields) - known:
+            raise UsageError(f"--secret {text!r} is not understood", hint="write id=ID,src=FILE or id=ID,env=NAME")
+        variable = fields.get("env") or (identity if "src" not in fields and "source" not in fields and identity in environ else "")
+        if fields.get("type") == "env" and not variable:
+            variable = fields.get("src") or fields.get("source") or identity
+        if variable:
+            if variable not in environ:
+                raise UsageError(f"--secret {text!r}: the environment has no {variable}")
+            found[identity] = environ[variable].encode("utf-8", "surrogateescape")
+            continue
+        path = fields.get("src") or fields.get("source") or identity
+        try:
+            found[identity] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise UsageError(f"--secret {text!r}: can't read {path}: {error.strerror}") from None
+    return found
+
+
+def _commit_time(context: Path) -> int | None:
+    """The commit time of the git work tree that the context is in, if it is in one."""
+    directory = context.resolve()
+    if not any((parent / ".git").exists() for parent in (directory, *directory.parents)):
+        return None
+    import subprocess
+
+    command = ["git", "-C", str(directory), "log", "-1", "--format=%ct"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    text = done.stdout.strip()
+    return int(text) if done.returncode == 0 and text.isdigit() else None
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+

@@ -1,0 +1,72 @@
+"""What is to be built: the build context, its Buildfile, and its ignore file, found by the usual names."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgbuild.context.ignore import Ignore
+from imgbuild.errors import BuildfileError, ContextError
+
+NAMES = ("Buildfile", "Dockerfile", "Containerfile")
+_MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSource:
+    """The context's directory, the Buildfile's bytes and the name it is known by, and what the context leaves out."""
+
+    context: Path
+    text: bytes
+    name: str
+    ignore: Ignore
+
+
+def find_source(context: str, file: str | None) -> BuildSource:
+    """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context."""
+    if context.startswith(("http://", "https://", "git://", "git@", "ssh://")) or context == "-":
+        raise ContextError(f"the build context {context!r} is not a directory", hint="other contexts than directories are not supported yet")
+    directory = Path(context)
+    if not directory.is_dir():
+        problem = "is not a directory" if directory.exists() else "does not exist"
+        raise ContextError(f"the build context {context!r} {problem}", hint="give the directory that holds the files to copy")
+    if file == "-":
+        return BuildSource(directory, sys.stdin.buffer.read(_MOST_BYTES + 1), "stdin", _ignore(directory, None))
+    path = _buildfile(directory, file)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise BuildfileError(f"can't read {path}: {error.strerror}") from None
+    if len(text) > _MOST_BYTES:
+        raise BuildfileError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no Buildfile")
+    return BuildSource(directory, text, str(path), _ignore(directory, path))
+
+
+def _buildfile(directory: Path, file: str | None) -> Path:
+    if file is not None:
+        chosen = Path(file)
+        for path in (chosen, directory / chosen):
+            if path.exists():
+                return path
+        raise BuildfileError(f"{file} does not exist", hint="-f names the Buildfile, relative to here or to the context")
+    for name in NAMES:
+        if (directory / name).is_file():
+            return directory / name
+    raise BuildfileError(f"there is no Buildfile in {directory}", hint=f"its name is one of {', '.join(NAMES)}, or is given with -f")
+
+
+def _ignore(directory: Path, buildfile: Path | None) -> Ignore:
+    """``<Buildfile>.dockerignore`` beside the Buildfile, else ``.dockerignore`` in the context."""
+    candidates = [directory / ".dockerignore"]
+    if buildfile is not None:
+        candidates.insert(0, buildfile.with_name(f"{buildfile.name}.dockerignore"))
+    for path in candidates:
+        try:
+            return Ignore.parse(path.read_text("utf-8", "surrogateescape"), path.name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ContextError(f"can't read {path}: {error.strerror}") from None
+    return Ignore()

@@ -1,0 +1,115 @@
+"""Where a command works: its store, its settings, what the kernel allows, and the zygote that its sandboxes come from.
+
+The order matters and is kept here: not being root, the process enters a user namespace first; then the zygote is forked, while
+there is one thread and little memory; only then is the store opened and are threads started.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgbuild.linux.features import Features, probe
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.zygote import Zygote
+    from imgbuild.settings import Settings
+    from imgbuild.store.store import Store
+
+SYSTEM_ROOT = "/var/lib/imgbuild"
+SYSTEM_CONFIG = "/etc/imgbuild/imgbuild.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How imgbuild was called: the environment, and the options before the command."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    root: str | None = None
+    config: str | None = None
+    debug: bool = False
+
+    def store_root(self, uid: int) -> Path:
+        """$IMGBUILD_ROOT, else the usual state directory of root, else the XDG data home."""
+        chosen = self.root or self.environ.get("IMGBUILD_ROOT")
+        if chosen:
+            return Path(os.path.abspath(chosen))
+        if uid == 0:
+            return Path(SYSTEM_ROOT)
+        data = self.environ.get("XDG_DATA_HOME") or os.path.join(self.home(), ".local/share")
+        return Path(data) / "imgbuild"
+
+    def home(self) -> str:
+        """The user's home directory."""
+        return self.environ.get("HOME") or os.path.expanduser("~")
+
+    def config_path(self, uid: int) -> Path | None:
+        """The settings file, if one was named or the usual one exists."""
+        chosen = self.config or self.environ.get("IMGBUILD_CONFIG")
+        if chosen:
+            return Path(chosen)
+        config = self.environ.get("XDG_CONFIG_HOME") or os.path.join(self.home(), ".config")
+        usual = [Path(config) / "imgbuild" / "imgbuild.yaml", Path(SYSTEM_CONFIG)]
+        return next((path for path in usual if path.is_file()), None)
+
+    def disabled(self) -> frozenset[str]:
+        """The fast paths that $IMGBUILD_DISABLE switches off."""
+        return frozenset(filter(None, self.environ.get("IMGBUILD_DISABLE", "").split(",")))
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a command works with. `uid` is the user's own, outside any user namespace."""
+
+    invocation: Invocation
+    uid: int
+    features: Features
+    store: Store
+    settings: Settings
+    _zygote: Zygote | None = None
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return self.invocation.environ
+
+    @property
+    def zygote(self) -> Zygote:
+        assert self._zygote is not None, "the workplace was opened without sandboxes"
+        return self._zygote
+
+
+@contextmanager
+def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: bool = True) -> Iterator[Workplace]:
+    """Open the store and what goes with it. `sandboxes`: processes will be run; `snapshots`: files of other owners than the
+    user's will be read, written or removed (without either, a user namespace is not needed)."""
+    from imgbuild.settings import Settings
+
+    uid = os.geteuid()
+    with ExitStack() as stack:
+        features = probe(invocation.disabled())
+        root = invocation.store_root(uid)
+        config = invocation.config_path(uid)
+        if uid != 0 and (sandboxes or snapshots):
+            from imgbuild.linux.userns import enter_user_namespace
+
+            enter_user_namespace()
+            features = probe(invocation.disabled())
+        zygote = None
+        if sandboxes:
+            from imgbuild.sandbox.zygote import Zygote
+
+            zygote = stack.enter_context(Zygote.start(features))
+        from imgbuild.store.store import Store
+
+        if config is not None:
+            from imgbuild.settings.load import load_settings
+
+            settings = load_settings(config)
+        else:
+            settings = Settings()
+        store = stack.enter_context(Store.open(root))
+        yield Workplace(invocation, uid, features, store, settings, zygote)

@@ -1,0 +1,24 @@
+"""/etc/hosts and /etc/resolv.conf as a step sees them: mounted, so that no layer ever holds the builder's network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imgbuild.linux.mounts import File, Mount
+
+
+@dataclass(frozen=True, slots=True)
+class HostNetwork:
+    """What the machine's own /etc/resolv.conf says, and the name that sandboxes have."""
+
+    resolv_conf: bytes = b""
+    hostname: str = "imgbuild"
+
+
+def etc_mounts(host: HostNetwork) -> list[Mount]:
+    """The two files, read-only."""
+    hosts = f"127.0.0.1\tlocalhost {host.hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n".encode()
+    return [
+        Mount(File(hosts, mode=0o644), "/etc/hosts", read_only=True),
+        Mount(File(host.resolv_conf, mode=0o644), "/etc/resolv.conf", read_only=True),
+    ]

@@ -1,0 +1,48 @@
+"""What happens during a solve, as values. They flow up through one callable; nothing here knows how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imgbuild.errors import Span
+from imgbuild.sandbox.spec import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step is looked up or performed from now on. `number` is unique in the build."""
+
+    number: int
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Bytes that a step's process wrote, as they came; `stream` is 1 or 2."""
+
+    number: int
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended: "done", "cached", "failed" or "canceled". `usage` only where a process ran."""
+
+    number: int
+    outcome: str
+    seconds: float
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know that is no error."""
+
+    text: str
+
+
+Event = StepStarted | StepOutput | StepFinished | Notice
+OnEvent = Callable[[Event], None]

@@ -1,0 +1,37 @@
+"""Performs the steps that need no process: COPY, ADD and WORKDIR write a new lower straight into a snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgbuild.graph.ops import CopyOp, WorkdirOp
+from imgbuild.rootfs import copy, workdir
+from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot.union import UnionView
+from imgbuild.solve.commit import commit
+from imgbuild.solve.inputs import States, copy_request, mount_request, source_tree
+from imgbuild.solve.rooms import Rooms
+
+
+def perform_copy(rooms: Rooms, op: CopyOp, lowers: Lowers, states: States) -> DirectoryLower:
+    """The lower that a COPY or ADD makes above `lowers`."""
+    with source_tree(rooms, op.stage, states) as tree, rooms.view(lowers) as parents:
+        request = copy_request(rooms, op, tree)
+        with rooms.snapshotter.prepare(lowers, "copy") as active:
+            copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless)
+            return commit(rooms, active, None)
+
+
+def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLower | None:
+    """The lower that a WORKDIR makes above `lowers`; None where its directory is there."""
+    with rooms.view(lowers) as parents, rooms.snapshotter.prepare(lowers, "workdir") as active:
+        made = workdir.make_workdir(op.path, parents, active.upper, epoch=op.epoch, user=op.user, userxattr=rooms.features.rootless)
+        return commit(rooms, active, None) if made else None
+
+
+def copy_subtree(rooms: Rooms, source: str, directory: Path, epoch: int) -> DirectoryLower:
+    """A lower in `directory` that holds at ``/source`` what the build context has at `source`."""
+    directory.mkdir(parents=True)
+    with UnionView(()) as nothing:
+        copy.perform_copy(mount_request(rooms, None, rooms.context, source, epoch), nothing, directory, userxattr=rooms.features.rootless)
+    return DirectoryLower(directory)

@@ -1,0 +1,144 @@
+"""What a step reads beside its parent, as digests for its key: files of the build context, of other stages, of images.
+
+Digests of what a stage holds are remembered by the ChainID of its layers, so that a build in which all is cached needs no file of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imgbuild.context.tree import Found, Tree, match
+from imgbuild.errors import ImgbuildError
+from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
+from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests
+from imgbuild.solve.rooms import Rooms
+from imgbuild.solve.state import RootState
+
+States = Callable[[int], RootState]
+"""The state at the end of a stage, by its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """A digest of a stage that was made by this build: to be remembered when the stage's layers are known."""
+
+    state: RootState
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """Digests by the name of the input, and what is yet to be remembered of them."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    memos: tuple[Memo, ...] = ()
+
+
+def step_inputs(rooms: Rooms, step: Step, states: States) -> StepInputs:
+    """The inputs of a step; ContextError where a source does not exist."""
+    if isinstance(step.op, CopyOp):
+        return _copy_inputs(rooms, step.op, states)
+    if isinstance(step.op, RunOp):
+        return _mount_inputs(rooms, step.op, states)
+    return StepInputs()
+
+
+def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
+    """A COPY or ADD as the room that performs it wants it, with its sources found in `tree`."""
+    sources = tuple(TreeSource(tree, _found(rooms, op.stage, tree, source)) for source in op.sources)
+    documents = tuple(InlineSource(file.name, file.content.encode("utf-8", "surrogateescape")) for file in op.documents)
+    return CopyRequest(
+        sources=(*sources, *documents),
+        destination=op.destination,
+        epoch=op.epoch,
+        owner=op.chown or None,
+        mode=op.chmod or None,
+        unpack=op.unpack,
+    )
+
+
+def mount_request(rooms: Rooms, stage: int | None, tree: Tree, source: str, epoch: int) -> CopyRequest:
+    """A copy of what a mount shows: a directory's contents or a file, at ``/source``."""
+    return CopyRequest(sources=(TreeSource(tree, _found(rooms, stage, tree, source)),), destination="/source", epoch=epoch)
+
+
+def _found(rooms: Rooms, stage: int | None, tree: Tree, source: str) -> tuple[Found, ...]:
+    return rooms.context.match(source) if stage is None else match(tree, source, where="the stage or image")
+
+
+@contextmanager
+def source_tree(rooms: Rooms, stage: int | None, states: States) -> Iterator[Tree]:
+    """The build context, or a stage's root file system."""
+    if stage is None:
+        yield rooms.context
+    else:
+        with rooms.view(states(stage).lowers()) as view:
+            yield view
+
+
+def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
+    def digests(tree: Tree) -> dict[str, str]:
+        return _named(copy_request(rooms, op, tree))
+
+    if op.stage is None:
+        return StepInputs(digests(rooms.context))
+    words = json.dumps(["copy", op.sources, [file.name for file in op.documents], op.destination.endswith("/")])
+    return _of_stage(rooms, op.stage, states, words, digests)
+
+
+def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
+    found: dict[str, str] = {}
+    memos: tuple[Memo, ...] = ()
+    for number, mount in enumerate(op.mounts):
+        if not (mount.kind == "bind" or mount.stage is not None):
+            continue
+        try:
+            inputs = _one_mount(rooms, mount, op.epoch, states)
+        except ImgbuildError as error:
+            raise error.located(mount.span) from None
+        found |= {f"mount {number} {name}": digest for name, digest in inputs.digests.items()}
+        memos += inputs.memos
+    return StepInputs(found, memos)
+
+
+def _one_mount(rooms: Rooms, mount: MountOp, epoch: int, states: States) -> StepInputs:
+    def digests(tree: Tree) -> dict[str, str]:
+        return _named(mount_request(rooms, mount.stage, tree, mount.source, epoch))
+
+    if mount.stage is None:
+        return StepInputs(digests(rooms.context))
+    return _of_stage(rooms, mount.stage, states, json.dumps(["mount", mount.source]), digests)
+
+
+def _of_stage(rooms: Rooms, stage: int, states: States, words: str, digests: Callable[[Tree], dict[str, str]]) -> StepInputs:
+    """The digests of files in a stage: remembered ones if the stage is known by its layers, else made from the files."""
+    state = states(stage)
+    index = rooms.store.index
+    if not state.performed:
+        known = index.content_digest(state.chain(), words)
+        if known is not None:
+            return StepInputs(json.loads(known))
+    with source_tree(rooms, stage, states) as tree:
+        found = digests(tree)
+    memo = Memo(state, words, json.dumps(found))
+    if state.performed:
+        return StepInputs(found, (memo,))
+    remember(rooms, memo)
+    return StepInputs(found)
+
+
+def remember(rooms: Rooms, memo: Memo) -> None:
+    """Note a stage's digests under its ChainID; waits for the stage's captures."""
+    rooms.store.index.record_content_digest(memo.state.chain(), memo.path, memo.text)
+
+
+def _named(request: CopyRequest) -> dict[str, str]:
+    """Digests by source and the name that it gives to the result; equal names of several sources are told apart by order."""
+    found: dict[str, str] = {}
+    for number, item in enumerate(input_digests(request)):
+        found[f"{number} {item.source} {item.name}".rstrip()] = item.digest
+    return found

@@ -1,0 +1,164 @@
+"""The mounts of a RUN: from `MountOp`s to mounts of a sandbox, with what must be locked, made or written for them meanwhile.
+
+bind: files of a stage are attached as they are, through a view of its lowers; files of the build context are first copied
+as COPY would copy them, so that owners, times and ignored files are the same for everybody. What a writable bind writes is
+thrown away. cache: a directory of the store by id. tmpfs and secret: memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from imgbuild.errors import BuildfileError, ContextError
+from imgbuild.graph.ops import MountOp, RunOp
+from imgbuild.graph.run import DOCUMENTS
+from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
+from imgbuild.rootfs.stubs import StubTarget
+from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot.overlay import overlay_filesystem
+from imgbuild.solve.files import copy_subtree
+from imgbuild.solve.rooms import Rooms
+
+_PRIVATE_CACHES = 64
+
+
+class StepMounts:
+    """Context manager: inside it, `mounts` (targets not yet resolved), their `targets` in the same order, and `environment`
+    (``NAME=value`` of secrets) are what the step's sandbox needs. Caches that are not shared stay locked until it ends."""
+
+    def __init__(
+        self, rooms: Rooms, op: RunOp, stage_lowers: Callable[[int], Lowers], directory: Path, stopped: Callable[[], bool]
+    ) -> None:
+        self._rooms = rooms
+        self._op = op
+        self._stage_lowers = stage_lowers
+        self._directory = directory
+        self._stopped = stopped
+        self._stack = ExitStack()
+        self.mounts: list[Mount] = []
+        self.targets: list[StubTarget] = []
+        self.environment: tuple[str, ...] = ()
+
+    def __enter__(self) -> StepMounts:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            self._stack = stack
+            for number, mount in enumerate(self._op.mounts):
+                self._add(mount, self._directory / f"mount{number}")
+            if self._op.document is not None:
+                document = self._op.document
+                file = File(document.content.encode("utf-8", "surrogateescape"), mode=0o755)
+                self._place(Mount(file, f"{DOCUMENTS}/{document.name}", read_only=True), is_directory=False)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def _add(self, mount: MountOp, directory: Path) -> None:
+        match mount.kind:
+            case "bind":
+                self._bind(mount, directory)
+            case "cache":
+                self._place(Mount(Bind(str(self._cache(mount))), mount.target, read_only=mount.read_only))
+            case "tmpfs":
+                size = () if mount.size is None else (("size", str(mount.size)),)
+                memory = Filesystem("tmpfs", (("mode", "1777"), *size))
+                self._place(Mount(memory, mount.target, read_only=mount.read_only, nosuid=True, nodev=True))
+            case "secret":
+                self._secret(mount)
+
+    def _place(self, mount: Mount, is_directory: bool = True) -> None:
+        self.mounts.append(mount)
+        self.targets.append(StubTarget(mount.target, is_directory))
+
+    def _bind(self, mount: MountOp, directory: Path) -> None:
+        if mount.stage is None:
+            lowers, source = self._from_context(mount, directory)
+        else:
+            lowers, source = self._stage_lowers(mount.stage), posixpath.normpath(f"/{mount.source}")
+        with self._rooms.view(lowers) as view:
+            real = view.resolve(source)
+            status = view.lstat(real)
+        if status is None:
+            raise BuildfileError(f"the mount's source {mount.source!r} does not exist in the stage", at=mount.span)
+        upper = work = None
+        if not mount.read_only:
+            upper, work = directory / "upper", directory / "work"
+            for path in (upper, work):
+                path.mkdir(parents=True)
+        what: Filesystem | Bind
+        if upper is None and len(lowers) == 1 and isinstance(lowers[0], DirectoryLower):
+            what = Bind(str(lowers[0].path))
+        else:
+            if not lowers or (upper is None and len(lowers) == 1):
+                empty = directory / "empty"
+                empty.mkdir(parents=True, exist_ok=True)
+                lowers = (DirectoryLower(empty), *lowers)
+            what = overlay_filesystem(lowers, upper, work, features=self._rooms.features)
+        subpath = "" if real == "/" else real
+        self._place(Mount(what, mount.target, subpath, read_only=mount.read_only), is_directory=stat.S_ISDIR(status.st_mode))
+
+    def _from_context(self, mount: MountOp, directory: Path) -> tuple[Lowers, str]:
+        """A copy of what the context has at the mount's source, and the path that it has in there."""
+        try:
+            return (copy_subtree(self._rooms, mount.source, directory / "context", self._op.epoch),), "/source"
+        except ContextError as error:
+            raise error.located(mount.span) from None
+
+    def _cache(self, mount: MountOp) -> Path:
+        """The cache's directory, locked as its sharing says, made if it is new."""
+        name = hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        store = self._rooms.store
+        if mount.sharing == "locked":
+            self._stack.enter_context(store.lock(f"cache {name}", cancelled=self._stopped))
+        elif mount.sharing == "private":
+            name = self._private_cache(name)
+        path = store.root / "cache" / name
+        if not path.exists():
+            with store.lock(f"new cache {name}", cancelled=self._stopped), store.temporary("cache") as temporary:
+                if not path.exists():
+                    self._make_cache(mount, temporary / "new")
+                    (temporary / "new").rename(path)
+        return path
+
+    def _private_cache(self, name: str) -> str:
+        """The first of the cache's instances that nobody uses now."""
+        for number in range(_PRIVATE_CACHES):
+            candidate = f"{name}.{number}"
+            if self._rooms.store.try_lock(f"cache {candidate}", self._stack):
+                return candidate
+        raise BuildfileError(f"more than {_PRIVATE_CACHES} steps use one private cache at once")
+
+    def _make_cache(self, mount: MountOp, path: Path) -> None:
+        if mount.stage is not None:
+            with self._rooms.view(self._stage_lowers(mount.stage)) as view:
+                from imgbuild.rootfs.export import export_tree
+
+                export_tree(view, path, view.resolve(posixpath.normpath(f"/{mount.source}")))
+        else:
+            path.mkdir()
+        os.chown(path, mount.uid, mount.gid)
+        path.chmod(0o755 if mount.mode is None else mount.mode)
+
+    def _secret(self, mount: MountOp) -> None:
+        data = self._rooms.secrets.get(mount.id)
+        if data is None:
+            if mount.required:
+                raise BuildfileError(
+                    f"the secret {mount.id!r} was not given", at=mount.span, hint=f"give it with --secret id={mount.id},src=FILE"
+                )
+            return
+        if mount.target:
+            mode = 0o400 if mount.mode is None else mount.mode
+            self._place(Mount(File(data, mode, mount.uid, mount.gid), mount.target, read_only=True), is_directory=False)
+        if mount.env:
+            self.environment += (f"{mount.env}={data.decode('utf-8', 'surrogateescape')}",)
+

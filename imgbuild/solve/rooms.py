@@ -1,0 +1,34 @@
+"""What a solve works with: the implementations of the rooms below, as `engine` has put them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imgbuild.context.local import LocalContext
+from imgbuild.layer.compress import Compression
+from imgbuild.linux.features import Features
+from imgbuild.sandbox.zygote import Zygote
+from imgbuild.snapshot import Lowers
+from imgbuild.snapshot.snapshotter import DirectorySnapshotter
+from imgbuild.snapshot.union import UnionView
+from imgbuild.solve.etc import HostNetwork
+from imgbuild.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """`secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else."""
+
+    store: Store
+    snapshotter: DirectorySnapshotter
+    zygote: Zygote
+    features: Features
+    context: LocalContext
+    compression: Compression
+    host: HostNetwork = HostNetwork()
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def view(self, lowers: Lowers) -> UnionView:
+        """A root file system read without mounting it; close it."""
+        return UnionView(lowers, userxattr=self.features.rootless)

@@ -1,0 +1,186 @@
+"""Performs a RUN: from an op and a root file system to a committed lower, within its limits, or to an error in words."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from imgbuild.graph.ops import RunOp, Step
+from imgbuild.rootfs.stubs import StubTarget, make_stubs
+from imgbuild.rootfs.users import lookup_user
+from imgbuild.sandbox.spec import ExitStatus, Limits, Process, SandboxSpec, Usage
+from imgbuild.snapshot.overlay import overlay_filesystem
+from imgbuild.solve.commit import commit
+from imgbuild.solve.etc import etc_mounts
+from imgbuild.solve.mounts import StepMounts
+from imgbuild.solve.rooms import Rooms
+from imgbuild.solve.words import failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imgbuild.sandbox.zygote import Sandbox
+    from imgbuild.snapshot import DirectoryLower, Lowers
+    from imgbuild.snapshot.snapshotter import Active
+
+TAIL_LINES = 20
+_BLOCK = 1 << 16
+_OWN_MOUNTS = ("/proc", "/sys", "/dev")
+_LOOK_MILLISECONDS = 200
+"""How often a silent step is looked at for a limit of time or the end of the build."""
+
+Output = Callable[[int, bytes], None]
+"""What receives a step's output: the stream's number (1 or 2) and bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """A RUN that is to be performed: its step, what it runs on, and how to reach the stages that its mounts read."""
+
+    step: Step
+    op: RunOp
+    lowers: Lowers
+    stage_lowers: Callable[[int], Lowers]
+    output: Output
+    stopped: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class _Tail:
+    """The last lines of a step's output, for the error message."""
+
+    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    rest: bytes = b""
+
+    def add(self, data: bytes) -> None:
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        self.lines.extend(lines)
+        self.rest = self.rest[-_BLOCK:]
+
+    def text(self) -> str:
+        lines = [*self.lines, self.rest] if self.rest else list(self.lines)
+        return "\n".join(line.decode("utf-8", "replace").rstrip("\r") for line in lines[-TAIL_LINES:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    status: ExitStatus
+    tail: str
+    expired: str = ""
+
+
+def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLower, Usage]:
+    """Run the command until it succeeds or has used up its retries; the committed lower, and what it cost.
+
+    `directory` is for what the step needs beside its root, and is the caller's to remove.
+    """
+    attempts = job.op.limits.retry + 1
+    for attempt in range(1, attempts + 1):
+        with rooms.snapshotter.prepare(job.lowers, "run") as active:
+            with StepMounts(rooms, job.op, job.stage_lowers, directory / str(attempt), job.stopped) as mounts:
+                ended = _attempt(rooms, job, directory / str(attempt), active, mounts)
+            if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
+                return commit(rooms, active, job.op.epoch), ended.status.usage
+        if attempt == attempts or job.stopped() or ended.status.setup_error:
+            break
+        job.output(2, f"imgbuild: attempt {attempt} of {attempts} failed, trying again\n".encode())
+    raise failure(job.op, ended.status, ended.expired, ended.tail).located(job.step.span)
+
+
+def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> _Ended:
+    spec = _spec(rooms, job, directory, active, mounts)
+    with ExitStack() as stack:
+        (out_read, out_write), (err_read, err_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, out_read)
+        stack.callback(os.close, err_read)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sandbox = rooms.zygote.spawn(spec, null, out_write, err_write)
+        finally:
+            for fd in (null, out_write, err_write):
+                os.close(fd)
+        tail = _Tail()
+
+        def receive(stream: int, data: bytes) -> None:
+            tail.add(data)
+            job.output(stream, data)
+
+        expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive)
+        status = sandbox.wait()
+        assert status is not None, "a wait without a timeout ends with the process"
+        return _Ended(status, tail.text(), expired)
+
+
+def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> SandboxSpec:
+    op = job.op
+    etc = etc_mounts(rooms.host)
+    targets = [StubTarget(path) for path in _OWN_MOUNTS]
+    targets += [StubTarget(mount.target, is_directory=False) for mount in etc]
+    targets += mounts.targets
+    with rooms.view(job.lowers) as view:
+        identity = lookup_user(view, op.user)
+        stubs = make_stubs(directory / "stubs", view, targets)
+    resolved = stubs.targets[len(_OWN_MOUNTS) :]
+    placed = [replace(mount, target=target) for mount, target in zip([*etc, *mounts.mounts], resolved, strict=True)]
+    # A mount below another one must come after it.
+    placed.sort(key=lambda mount: mount.target.count("/"))
+    process = Process(
+        argv=op.argv,
+        env=_environment(op, identity.home, mounts.environment),
+        cwd=op.cwd,
+        identity=identity,
+    )
+    limits = op.limits
+    return SandboxSpec(
+        root=overlay_filesystem(stubs.over(job.lowers), active.upper, active.work, features=rooms.features),
+        process=process,
+        mounts=tuple(placed),
+        network="none" if op.network == "none" else "host",
+        limits=Limits(limits.memory, limits.memory_swap, limits.cpus, limits.pids),
+    )
+
+
+def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """What the step sees: its own variables first in rank, then the proxies, then what a process can expect."""
+    env = {"HOME": home, "SOURCE_DATE_EPOCH": str(op.epoch)}
+    for entry in (*op.proxy, *op.env, *secrets):
+        name, _, value = entry.partition("=")
+        env[name] = value
+    return tuple(f"{name}={value}" for name, value in env.items())
+
+
+def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Callable[[int, bytes], None]) -> str:
+    """Pass output on until both streams end. Says in a word which limit of time it killed the sandbox for, if any."""
+    limits = job.op.limits
+    start = heard = time.monotonic()
+    expired = ""
+    poll = select.poll()
+    for fd in streams:
+        poll.register(fd, select.POLLIN)
+    left = set(streams)
+    while left:
+        for fd, _ in poll.poll(_LOOK_MILLISECONDS):
+            data = os.read(fd, _BLOCK)
+            if data:
+                heard = time.monotonic()
+                receive(streams[fd], data)
+            else:
+                poll.unregister(fd)
+                left.discard(fd)
+        now = time.monotonic()
+        if not expired and limits.timeout is not None and now - start >= limits.timeout:
+            expired = "timeout"
+            sandbox.kill(signal.SIGKILL)
+        if not expired and limits.idle_timeout is not None and now - heard >= limits.idle_timeout:
+            expired = "idle-timeout"
+            sandbox.kill(signal.SIGKILL)
+        if job.stopped():
+            sandbox.kill(signal.SIGKILL)
+    return expired

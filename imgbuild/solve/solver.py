@@ -1,0 +1,254 @@
+"""Solves a graph: each needed step is looked up by its key, or performed once, beside whatever does not depend on it.
+
+A step's key is known when all that it reads is. Whoever finds no record takes the step's lock, looks again, and performs it; another
+thread or process that wants the same step waits there and then finds the record. The lock is kept until the layer is captured.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+from imgbuild.errors import ImgbuildError
+from imgbuild.graph.key import StepKey, key_record, step_key
+from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, WorkdirOp
+from imgbuild.oci.digest import chain_id
+from imgbuild.oci.image import Layer
+from imgbuild.rootfs.capture import capture
+from imgbuild.rootfs.materialize import materialize
+from imgbuild.sandbox.spec import Usage
+from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
+from imgbuild.solve.files import perform_copy, perform_workdir
+from imgbuild.solve.inputs import Memo, remember, step_inputs
+from imgbuild.solve.rooms import Rooms
+from imgbuild.solve.run import RunJob, perform_run
+from imgbuild.solve.state import Promise, RootState, StepLayer
+from imgbuild.solve.workers import Workers
+from imgbuild.store.rows import StepRow
+
+_JOIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedStage:
+    """A stage's outcome: what each of its steps left, and all layers up to its end, lowest first."""
+
+    steps: tuple[StepLayer, ...]
+    layers: tuple[Layer, ...]
+    state: RootState
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The target stage's result, and how many steps were found and performed."""
+
+    target: SolvedStage
+    stages: dict[int, SolvedStage]
+    cached: int
+    performed: int
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts, under the lock of the solver."""
+
+    cached: int = 0
+    performed: int = 0
+    next_number: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Solver:
+    """Solves one graph, once."""
+
+    def __init__(self, rooms: Rooms, graph: BuildGraph, on_event: OnEvent, *, build: str, width: int) -> None:
+        self._rooms = rooms
+        self._graph = graph
+        self._on_event = on_event
+        self._build = build
+        self._workers = Workers(width)
+        self._captures = threading.Semaphore(2)
+        self._states: dict[tuple[int, int], RootState] = {}
+        self._tally = _Tally()
+        self._capturing: list[threading.Thread] = []
+        self._memos: list[Memo] = []
+
+    def solve(self) -> Solution:
+        """The solution; StepFailed or another located error where a step can't be done. On any exception, KeyboardInterrupt
+        included, everything that was started has been told to stop."""
+        tasks: dict[Hashable, Callable[[], None]] = {}
+        needs: dict[Hashable, list[Hashable]] = {}
+        for index, stage in self._graph.stages.items():
+            tasks[(index, 0)] = partial(self._origin, index)
+            needs[(index, 0)] = [self._end(stage.parent)] if stage.parent is not None else []
+            for number, step in enumerate(stage.steps, 1):
+                tasks[(index, number)] = partial(self._step, index, number, step)
+                needs[(index, number)] = [(index, number - 1), *(self._end(other) for other in step.stages)]
+        try:
+            self._workers.run(tasks, needs)
+            stages = {index: self._solved(index) for index in self._graph.stages}
+            for memo in self._memos:
+                remember(self._rooms, memo)
+        except BaseException:
+            self._abandon()
+            raise
+        return Solution(stages[self._graph.target], stages, self._tally.cached, self._tally.performed)
+
+    def _end(self, index: int | None) -> tuple[int, int]:
+        assert index is not None
+        return (index, len(self._graph.stages[index].steps))
+
+    def _solved(self, index: int) -> SolvedStage:
+        stage = self._graph.stages[index]
+        own = [self._states[(index, number)].own() for number in range(1, len(stage.steps) + 1)]
+        state = self._states[self._end(index)]
+        return SolvedStage(tuple(result for result in own if result is not None), state.layers(), state)
+
+    def _abandon(self) -> None:
+        """Stop what runs, and wait a moment for it: threads clean up after themselves."""
+        self._workers.stop()
+        deadline = time.monotonic() + _JOIN_SECONDS
+        self._workers.join(_JOIN_SECONDS)
+        for thread in self._capturing:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
+        return materialize(self._rooms.store, layers)
+
+    def _origin(self, index: int) -> None:
+        stage = self._graph.stages[index]
+        if stage.parent is not None:
+            self._states[(index, 0)] = self._states[self._end(stage.parent)]
+            return
+        layers = stage.base.layers if stage.base is not None else ()
+        identity = chain_id(layer.diff_id for layer in layers)
+        self._states[(index, 0)] = RootState(identity, self._materialize, base=stage.base)
+
+    def _step(self, index: int, number: int, step: Step) -> None:
+        with self._tally.lock:
+            self._tally.next_number += 1
+            shown = self._tally.next_number
+        started = time.monotonic()
+        self._on_event(StepStarted(shown, step.name, step.span))
+        outcome, usage = "failed", None
+        try:
+            cached, usage = self._resolve(index, number, step, shown)
+            outcome = "cached" if cached else "done"
+        except ImgbuildError as error:
+            outcome = "canceled" if self._workers.stopped.is_set() else "failed"
+            raise error.located(step.span) from None
+        finally:
+            self._on_event(StepFinished(shown, outcome, time.monotonic() - started, usage))
+
+    def _resolve(self, index: int, number: int, step: Step, shown: int) -> tuple[bool, Usage | None]:
+        """Find or perform the step, and note the state after it. True where it was found."""
+        parent = self._states[(index, number - 1)]
+        inputs = step_inputs(self._rooms, step, self._stage_state)
+        self._memos += inputs.memos
+        record = key_record(step.op, parent.identity, inputs.digests)
+        key = step_key(record)
+        with ExitStack() as stack:
+            found = None if step.no_cache else self._lookup(key, parent)
+            if found is None:
+                stopped = self._workers.stopped.is_set
+                stack.enter_context(self._rooms.store.lock(f"step {key}", cancelled=stopped))
+                found = None if step.no_cache else self._lookup(key, parent)
+            if found is not None:
+                self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=found)
+                self._count(cached=True)
+                return True, None
+            lower, usage = self._perform(step, parent, shown)
+            self._count(cached=False)
+            if lower is None:
+                self._record(step, record, None, None, usage, parent)
+                self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=StepLayer(None))
+                return False, usage
+            promise = Promise()
+            self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=promise, lower=lower)
+            held = stack.pop_all()
+            job = partial(self._capture, held, promise, lower, parent, step, record, usage)
+            thread = threading.Thread(target=job, daemon=True, name="imgbuild-capture")
+            self._capturing.append(thread)
+            thread.start()
+            return False, usage
+
+    def _count(self, *, cached: bool) -> None:
+        with self._tally.lock:
+            if cached:
+                self._tally.cached += 1
+            else:
+                self._tally.performed += 1
+
+    def _stage_state(self, index: int) -> RootState:
+        return self._states[self._end(index)]
+
+    def _lookup(self, key: StepKey, parent: RootState) -> StepLayer | None:
+        """What the index knows of the step, if its layer is really there. Where the parent was performed anew, the record must be of
+        a step on the same bytes: a parent that is not deterministic must not get a child that saw another outcome."""
+        index = self._rooms.store.index
+        row = index.step(key)
+        if row is None:
+            return None
+        if parent.performed and json.loads(row.usage).get("parent") != parent.chain():
+            return None
+        if row.empty or row.diff_id is None:
+            return StepLayer(None)
+        wanted = self._rooms.compression
+        known = sorted(index.layers_of(row.diff_id), key=lambda layer: layer.compression != str(wanted))
+        present = (layer for layer in known if self._rooms.store.blobs.has(layer.blob.digest, layer.blob.size))
+        layer = next(present, None)
+        return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
+
+    def _perform(self, step: Step, parent: RootState, shown: int) -> tuple[DirectoryLower | None, Usage | None]:
+        """Make the step's lower: None where it has nothing to change."""
+        rooms, lowers = self._rooms, parent.lowers()
+        match step.op:
+            case RunOp() as op:
+
+                def output(stream: int, data: bytes) -> None:
+                    self._on_event(StepOutput(shown, stream, data))
+
+                job = RunJob(step, op, lowers, lambda stage: self._stage_state(stage).lowers(), output, self._workers.stopped.is_set)
+                with rooms.store.temporary("step") as directory:
+                    return perform_run(rooms, job, directory)
+            case CopyOp() as op:
+                return perform_copy(rooms, op, lowers, self._stage_state), None
+            case WorkdirOp() as op:
+                return perform_workdir(rooms, op, lowers), None
+
+    def _capture(
+        self, held: ExitStack, promise: Promise, lower: DirectoryLower, parent: RootState, step: Step, record: bytes, usage: Usage | None
+    ) -> None:
+        """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
+        with held:
+            try:
+                with self._captures:
+                    layer = capture(self._rooms.store, lower, parent.lowers(), step.op.epoch, self._rooms.compression)
+                self._record(step, record, layer, lower, usage, parent)
+                promise.keep(StepLayer(layer))
+            except BaseException as error:  # whoever waits for the layer gets it
+                promise.break_(error)
+
+    def _record(
+        self, step: Step, record: bytes, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
+    ) -> None:
+        # Outside the semaphore: the parent's capture may still wait for its turn.
+        ledger = {"parent": parent.chain(), "step": step.name, "usage": asdict(usage) if usage is not None else None}
+        self._rooms.store.index.record_step(
+            StepRow(
+                key=step_key(record),
+                record=record,
+                diff_id=layer.diff_id if layer is not None else None,
+                snapshot=lower.path.parent.name if lower is not None else "",
+                empty=layer is None,
+                usage=json.dumps(ledger),
+                build=self._build,
+                created=self._rooms.store.clock(),
+            )
+        )

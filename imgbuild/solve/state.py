@@ -1,0 +1,105 @@
+"""Root file systems between steps: a chain of bases and step results, each known as a lower, as a layer, or as both.
+
+A performed step is a lower at once and a layer when its capture ends; a cached one is a layer at once and a lower when somebody
+needs its files. So a build in which everything is cached touches no file of any root file system.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imgbuild.graph.ops import Base
+from imgbuild.oci.digest import chain_id
+from imgbuild.oci.image import Layer
+from imgbuild.snapshot import Lower, Lowers
+
+Materialize = Callable[[tuple[Layer, ...]], Lowers]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLayer:
+    """A step's result: its layer, None where the step changed nothing and leaves none."""
+
+    layer: Layer | None
+
+
+class Promise:
+    """A `StepLayer` that a capture will bring, or the error that it ended with."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._result: StepLayer | None = None
+        self._error: BaseException | None = None
+
+    def keep(self, result: StepLayer) -> None:
+        self._result = result
+        self._done.set()
+
+    def break_(self, error: BaseException) -> None:
+        self._error = error
+        self._done.set()
+
+    def wait(self) -> StepLayer:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+
+class RootState:
+    """A root file system after a base or a step. `identity` is what the next step's key calls its parent."""
+
+    def __init__(
+        self,
+        identity: str,
+        materialize: Materialize,
+        *,
+        parent: RootState | None = None,
+        base: Base | None = None,
+        result: StepLayer | Promise | None = None,
+        lower: Lower | None = None,
+    ) -> None:
+        self.identity = identity
+        self._materialize = materialize
+        self._parent = parent
+        self._base = base
+        self._result = result
+        self._lower = lower
+        self._lowers: Lowers | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def performed(self) -> bool:
+        """Whether this state or one below it was made by this build rather than found."""
+        return isinstance(self._result, Promise) or (self._parent is not None and self._parent.performed)
+
+    def own(self) -> StepLayer | None:
+        """What the last step left, once captured; None for a base."""
+        return self._result.wait() if isinstance(self._result, Promise) else self._result
+
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers, lowest first; waits for captures that are under way."""
+        below = self._parent.layers() if self._parent is not None else ()
+        if self._base is not None:
+            below = self._base.layers
+        own = self.own()
+        return below if own is None or own.layer is None else (*below, own.layer)
+
+    def chain(self) -> str:
+        """The ChainID of the layers."""
+        return chain_id(layer.diff_id for layer in self.layers())
+
+    def lowers(self) -> Lowers:
+        """The root file system as lowers; made from layers where it is not at hand."""
+        with self._lock:
+            if self._lowers is None:
+                if self._lower is not None and self._parent is not None:
+                    self._lowers = (*self._parent.lowers(), self._lower)
+                elif isinstance(self._result, StepLayer) and self._result.layer is None and self._parent is not None:
+                    self._lowers = self._parent.lowers()
+                else:
+                    self._lowers = self._materialize(self.layers())
+            return self._lowers

@@ -1,0 +1,97 @@
+"""A ready set and the threads that empty it: tasks that depend on tasks, run side by side, stopped by the first failure."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+
+_POLL_SECONDS = 0.2
+
+
+class Workers:
+    """Runs every task of a graph after those it depends on, with at most `width` at once, in threads that start when needed.
+
+    `run` returns when all are done, or raises the first failure after the others have come to an end. Tasks should look at
+    `stopped` and give up when it is set; those not yet started are not started.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.stopped = threading.Event()
+        self._width = max(1, width)
+        self._changed = threading.Condition()
+        self._ready: deque[Hashable] = deque()
+        self._running = 0
+        self._threads: list[threading.Thread] = []
+        self._failure: BaseException | None = None
+
+    def run(self, tasks: Mapping[Hashable, Callable[[], None]], needs: Mapping[Hashable, Iterable[Hashable]]) -> None:
+        """Run all `tasks`; `needs` says which must be done before each. There is no cycle."""
+        waiting = {task: set(needs.get(task, ())) for task in tasks}
+        followers: dict[Hashable, list[Hashable]] = {task: [] for task in tasks}
+        for task, before in waiting.items():
+            for other in before:
+                followers[other].append(task)
+        left = len(tasks)
+
+        def work() -> None:
+            nonlocal left
+            while True:
+                with self._changed:
+                    while not self._ready:
+                        if left == 0 or self.stopped.is_set():
+                            return
+                        self._changed.wait()
+                    if self.stopped.is_set():
+                        return
+                    task = self._ready.popleft()
+                    self._running += 1
+                failure: BaseException | None = None
+                try:
+                    tasks[task]()
+                except BaseException as error:  # handed to the caller of run
+                    failure = error
+                with self._changed:
+                    self._running -= 1
+                    left -= 1
+                    if failure is not None:
+                        self._failure = self._failure or failure
+                        self.stopped.set()
+                    for follower in followers[task]:
+                        waiting[follower].discard(task)
+                        if not waiting[follower]:
+                            self._ready.append(follower)
+                    self._start(work)
+                    self._changed.notify_all()
+
+        with self._changed:
+            self._ready.extend(task for task, before in waiting.items() if not before)
+            self._start(work)
+        self._wait(lambda: left == 0)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Let nothing more start, and tell what runs."""
+        self.stopped.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the threads after `stop`, but not longer."""
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        """Threads for what is ready; called with the condition held."""
+        idle = len(self._threads) - self._running
+        for _ in range(min(len(self._ready) - idle, self._width - len(self._threads))):
+            thread = threading.Thread(target=work, daemon=True, name="imgbuild-step")
+            self._threads.append(thread)
+            thread.start()
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        with self._changed:
+            while not done() and not (self.stopped.is_set() and self._running == 0):
+                # A bounded wait lets the main thread see signals.
+                self._changed.wait(_POLL_SECONDS)
