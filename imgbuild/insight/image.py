@@ -1,0 +1,59 @@
+"""One image of the store, read: which manifest is meant, its config, and how big its layers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imgbuild.errors import ImageError
+from imgbuild.oci.config import ImageConfig, parse_config
+from imgbuild.oci.image import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor, Manifest, parse_index, parse_manifest, select_platform
+from imgbuild.oci.platform import Platform
+from imgbuild.store.store import Store
+
+_NESTING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image behind a descriptor: `descriptor` is its manifest's. `config` is None for an artifact, whose config is none of
+    an image. `sizes` are the layers' uncompressed bytes, lowest first, or the blobs' where nobody unpacked them yet."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig | None
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """All layers together."""
+        return sum(self.sizes)
+
+
+def load_image(store: Store, descriptor: Descriptor, platform: Platform, name: str = "the image") -> Image:
+    """Read the image that `descriptor` is, or the one of its list that is for `platform`. CorruptError where a part is missing
+    or broken, ImageError where there is none for the platform."""
+    chosen = _choose(store, descriptor, platform, name)
+    manifest = parse_manifest(store.blobs.read(chosen.digest), chosen.media_type)
+    is_image = manifest.config.media_type in CONFIG_TYPES
+    config = parse_config(store.blobs.read(manifest.config.digest)) if is_image else None
+    return Image(chosen, manifest, config, _sizes(store, manifest, config))
+
+
+def _choose(store: Store, descriptor: Descriptor, platform: Platform, name: str) -> Descriptor:
+    for _ in range(_NESTING):
+        if descriptor.media_type in MANIFEST_TYPES:
+            return descriptor
+        if descriptor.media_type not in INDEX_TYPES:
+            break
+        index = parse_index(store.blobs.read(descriptor.digest), descriptor.media_type)
+        descriptor = select_platform(index.manifests, platform, name)
+    raise ImageError(f"{name} is no image but {descriptor.media_type}")
+
+
+def _sizes(store: Store, manifest: Manifest, config: ImageConfig | None) -> tuple[int, ...]:
+    if config is None or len(config.diff_ids) != len(manifest.layers):
+        return tuple(blob.size for blob in manifest.layers)
+    return tuple(
+        max((row.uncompressed_size for row in store.index.layers_of(diff_id)), default=0) or blob.size
+        for blob, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+    )
