@@ -10,8 +10,7 @@ from functools import partial
 from typing import Literal
 
 from imgbuild.errors import UsageError
-from imgbuild.layer.compress import Compression
-from imgbuild.layer.decompress import decompressing
+from imgbuild.layer.compress import Compression, decompressing
 from imgbuild.layer.tar import Stream
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import (

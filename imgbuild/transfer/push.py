@@ -60,7 +60,7 @@ class Pusher:
         source: Reference,
         destination: Reference | None = None,
         *,
-        conversion: Conversion = Conversion(),  # noqa: B008  (a frozen value)
+        conversion: Conversion = Conversion(),
         platform: Platform | None = None,
     ) -> Pushed:
         """Push the image that `source` names in the store, under `destination` (else under the same name).
@@ -78,7 +78,7 @@ class Pusher:
         descriptor: Descriptor,
         destination: Reference,
         *,
-        conversion: Conversion = Conversion(),  # noqa: B008  (a frozen value)
+        conversion: Conversion = Conversion(),
         platform: Platform | None = None,
     ) -> Pushed:
         """As `push`, for an image by its descriptor, which needs no name. Call under a lease."""
