@@ -9,40 +9,19 @@ The seam to what lies below a layer is `ParentView`: the merged tree of the lowe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
-
-
-class ParentNode(Protocol):
-    """Status of one name of a merged tree, as lstat(2) would give it in a container; times in nanoseconds."""
-
-    @property
-    def mode(self) -> int: ...
-
-    @property
-    def uid(self) -> int: ...
-
-    @property
-    def gid(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def mtime_ns(self) -> int: ...
-
-    @property
-    def rdev(self) -> int: ...
 
 
 class ParentView(Protocol):
     """The merged tree below a layer, read only: whiteouts and opaque directories are already applied, overlay's own xattrs hidden.
 
-    Paths are absolute, "/"-separated, with surrogateescape. The last component is never followed; nothing is ever found
-    outside the root. A name that is not there is None for `lstat`, and FileNotFoundError for the others.
+    Paths are absolute, "/"-separated, with surrogateescape, and real: a symlink is never followed, neither on the way nor at
+    the end. A name that is not there is None for `lstat`, and FileNotFoundError for the others.
     """
 
-    def lstat(self, path: str) -> ParentNode | None: ...
+    def lstat(self, path: str) -> os.stat_result | None: ...
 
     def listdir(self, path: str) -> Sequence[str]: ...
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import ParentNode, ParentView
+from imgbuild.layer import ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
@@ -92,7 +92,7 @@ def overlay_prefix(rootless: bool) -> str:
 class _Nothing:
     """The view below the first layer."""
 
-    def lstat(self, path: str) -> ParentNode | None:
+    def lstat(self, path: str) -> os.stat_result | None:
         return None
 
     def listdir(self, path: str) -> list[str]:
@@ -155,7 +155,7 @@ class _Walk:
     def _root(self, fd: int) -> _Frame:
         node = self._parents.lstat("/")
         change, late = self._directory_change(fd, b"", raw := read_xattrs(fd))
-        owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.mode), node.uid, node.gid)
+        owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.st_mode), node.st_uid, node.st_gid)
         below = () if node is None else portable(self._parents.xattrs("/"))
         if (change.mode, change.uid, change.gid) == owner and change.xattrs == below:
             self._waiting.append(_Waiting(change, fd, late))
@@ -163,7 +163,7 @@ class _Walk:
             yield from self._written(change, fd, late)
         yield self._children(fd, b"", below=node is not None, raw=raw, covering=raw.get(self._prefix + "opaque") == b"y")
         if self._waiting and self._apply:
-            when = node.mtime_ns if node is not None else 0
+            when = node.st_mtime_ns if node is not None else 0
             os.utime(fd, ns=(when, when))
 
     def _children(self, fd: int, path: bytes, *, below: bool, raw: dict[str, bytes], covering: bool = False) -> _Frame:
@@ -191,13 +191,13 @@ class _Walk:
             else:
                 yield from self._entry(fd, name, prefix + name, status, None if covering else node)
 
-    def _directory(self, parent: int, name: bytes, path: bytes, node: ParentNode | None, covered: bool) -> _Frame:
+    def _directory(self, parent: int, name: bytes, path: bytes, node: os.stat_result | None, covered: bool) -> _Frame:
         fd = os.open(name, _DIRECTORY, dir_fd=parent)
         try:
             raw = read_xattrs(fd)
             if self._prefix + "redirect" in raw:
                 raise LayerError(f"the upperdir was mounted with redirect_dir: {os.fsdecode(path)!r}")
-            shown = node is not None and stat.S_ISDIR(node.mode)
+            shown = node is not None and stat.S_ISDIR(node.st_mode)
             marked = raw.get(self._prefix + "opaque") == b"y"
             opaque = marked or covered
             change, late = self._directory_change(fd, path, raw)
@@ -214,12 +214,12 @@ class _Walk:
             yield self._children(fd, path, below=shown and not opaque, raw=raw)
             if waiting is not None and self._waiting and self._waiting[-1] is waiting:
                 self._waiting.pop()
-                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.mtime_ns:
+                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.st_mtime_ns:
                     _set_mtime(fd, change.mtime)
         finally:
             os.close(fd)
 
-    def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: ParentNode | None) -> Iterator[Change]:
+    def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: os.stat_result | None) -> Iterator[Change]:
         change = self._plain_change(parent, name, path, status)
         if change is None:
             return
@@ -229,7 +229,7 @@ class _Walk:
             if first != path:
                 change = replace(change, kind="hardlink", link=first, size=0, xattrs=())
         elif node is not None and self._same(change, status, node) and self._same_content(parent, name, change, status, node):
-            late = status.st_mtime_ns != node.mtime_ns
+            late = status.st_mtime_ns != node.st_mtime_ns
             if late and self._apply:
                 os.utime(name, ns=(change.mtime * _SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
             return
@@ -286,26 +286,26 @@ class _Walk:
         finally:
             os.close(fd)
 
-    def _same(self, change: Change, status: os.stat_result, node: ParentNode) -> bool:
+    def _same(self, change: Change, status: os.stat_result, node: os.stat_result) -> bool:
         """Whether all but a content is the parents', the mtime as it is or clamped."""
-        if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode):
+        if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.st_mode):
             return False
-        if status.st_mtime_ns != node.mtime_ns and change.mtime * _SECOND != node.mtime_ns:
+        if status.st_mtime_ns != node.st_mtime_ns and change.mtime * _SECOND != node.st_mtime_ns:
             return False
-        if (change.mode, change.uid, change.gid) != (stat.S_IMODE(node.mode), node.uid, node.gid):
+        if (change.mode, change.uid, change.gid) != (stat.S_IMODE(node.st_mode), node.st_uid, node.st_gid):
             return False
         if change.kind in ("file", "dir"):
-            if change.kind == "file" and change.size != node.size:
+            if change.kind == "file" and change.size != node.st_size:
                 return False
             return change.xattrs == portable(self._parents.xattrs(_absolute(change.path)))
         if change.kind == "symlink":
             return change.link == os.fsencode(self._parents.readlink(_absolute(change.path)))
-        return change.kind == "fifo" or change.rdev == node.rdev
+        return change.kind == "fifo" or change.rdev == node.st_rdev
 
-    def _same_content(self, parent: int, name: bytes, change: Change, status: os.stat_result, node: ParentNode) -> bool:
+    def _same_content(self, parent: int, name: bytes, change: Change, status: os.stat_result, node: os.stat_result) -> bool:
         if change.kind != "file" or change.size == 0:
             return True
-        exact = status.st_mtime_ns == node.mtime_ns
+        exact = status.st_mtime_ns == node.st_mtime_ns
         matters = (exact and status.st_mtime_ns != change.mtime * _SECOND) or any(waiting.late for waiting in self._waiting)
         if self._apply and not matters:
             return True

@@ -1,0 +1,250 @@
+"""One pass over a layer's bytes, with both digests; and reading what is compressed, whatever it is. The door of zstandard and isal.
+
+Compression is a pipeline of threads over blocks of 1 MiB: produce and hash (diffID) -> compress -> hash (digest) and write. All of
+it releases the GIL; the queues between are short, so memory stays at a few blocks. A layer of one block starts no thread.
+
+The bytes are a function of the content, the parameters and the library's version (`Compression.parameters` says all of them):
+blocks have a fixed size, frames are made by one thread, headers hold no time, name or system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from imgbuild.errors import LayerError
+from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
+from imgbuild.layer.stages import Stage
+from imgbuild.layer.tar import CHUNK, Stream
+from imgbuild.oci.digest import DiffID, Digest
+
+Write = Callable[[bytes], object]
+CompressionKind = Literal["zstd", "gzip", "none"]
+
+DEFAULT_LEVELS: dict[CompressionKind, int] = {"zstd": 3, "gzip": 2, "none": 0}
+_ZSTD_WINDOW = 1 << 27
+"""The largest window of a frame: what `zstd -d` accepts without being told."""
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How a layer is stored. zstd has levels 1 to 19, gzip (ISA-L) 0 to 3; None is the level that we found to be worth it."""
+
+    kind: CompressionKind = "zstd"
+    level: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in DEFAULT_LEVELS:
+            raise LayerError(f"unknown compression {self.kind!r}", hint="zstd, gzip or none")
+        highest = {"zstd": 19, "gzip": 3, "none": 0}[self.kind]
+        if not 0 <= self.effective_level <= highest or (self.kind == "zstd" and self.effective_level == 0):
+            raise LayerError(f"{self.kind} has no level {self.level} here", hint=f"the highest is {highest}")
+
+    @property
+    def effective_level(self) -> int:
+        return DEFAULT_LEVELS[self.kind] if self.level is None else self.level
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "none" else f"{self.kind}:{self.effective_level}"
+
+    def parameters(self) -> str:
+        """All that the compressed bytes depend on, to be recorded with the blob. Loads the library."""
+        if self.kind == "zstd":
+            import zstandard
+
+            return f"{self} libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+        if self.kind == "gzip":
+            import isal
+
+            return f"{self} isal {isal.__version__}"
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What went through: the identity and size of the content, the digest and size of what was written."""
+
+    diff_id: DiffID
+    digest: Digest
+    size: int
+    uncompressed_size: int
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def compress(produce: Callable[[Write], object], write: Write, compression: Compression) -> Compressed:
+    """Run `produce(write_uncompressed)` here, and `write` the compressed bytes, from another thread where there is more than one block.
+
+    What either of them raises is raised; then what was written is incomplete.
+    """
+    pipeline = _Pipeline(write, compression)
+    try:
+        produce(pipeline.feed)
+        return pipeline.finish()
+    finally:
+        pipeline.close()
+
+
+class _Pipeline:
+    """Collects blocks, hashes them, and hands them on: directly the first, through threads as soon as there is a second."""
+
+    def __init__(self, write: Write, compression: Compression) -> None:
+        self._content = hashlib.sha256()
+        self._stored = hashlib.sha256()
+        self._write = write
+        self._compressor = _compressor(compression)
+        self._buffer = bytearray()
+        self._stages: tuple[Stage, ...] = ()
+        self.uncompressed = 0
+        self.size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the content."""
+        if not self._buffer and len(data) == CHUNK:
+            self._block(data)
+            return
+        self._buffer += data
+        while len(self._buffer) > CHUNK:
+            block = bytes(self._buffer[:CHUNK])
+            del self._buffer[:CHUNK]
+            self._block(block)
+
+    def finish(self) -> Compressed:
+        """What has gone through, once all of it is written."""
+        last = bytes(self._buffer)
+        self._hash(last)
+        if self._stages:
+            self._stages[0].put(last)
+            for stage in self._stages:
+                stage.finish()
+        else:
+            self._store(self._compressor.compress(last))
+        self._store(self._compressor.flush())
+        return Compressed(
+            diff_id=DiffID("sha256:" + self._content.hexdigest()),
+            digest=Digest("sha256:" + self._stored.hexdigest()),
+            size=self.size,
+            uncompressed_size=self.uncompressed,
+        )
+
+    def close(self) -> None:
+        """End the threads, whatever has become of the rest."""
+        for stage in self._stages:
+            stage.abandon()
+
+    def _block(self, block: bytes) -> None:
+        if not self._stages:
+            storing = Stage("imgbuild-store", self._store)
+            self._stages = (Stage("imgbuild-compress", lambda data: storing.put(self._compressor.compress(data))), storing)
+        self._hash(block)
+        self._stages[0].put(block)
+
+    def _hash(self, data: bytes) -> None:
+        self._content.update(data)
+        self.uncompressed += len(data)
+
+    def _store(self, data: bytes) -> None:
+        if data:
+            self._stored.update(data)
+            self.size += len(data)
+            self._write(data)
+
+
+def _compressor(compression: Compression) -> _Compressor:
+    if compression.kind == "zstd":
+        import zstandard
+
+        options = zstandard.ZstdCompressor(level=compression.effective_level, write_checksum=True, write_content_size=False, threads=0)
+        return options.compressobj()
+    return _Gzip(compression.effective_level) if compression.kind == "gzip" else _Plain()
+
+
+class _Plain:
+    def compress(self, data: bytes) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+class _Gzip:
+    """RFC 1952 with nothing optional in the header: no time, no name, operating system unknown."""
+
+    def __init__(self, level: int) -> None:
+        from isal import isal_zlib
+
+        self._deflate = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -15)
+        self._checksum = 0
+        self._size = 0
+        self._head = _GZIP_HEADER
+
+    def compress(self, data: bytes) -> bytes:
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._size += len(data)
+        head, self._head = self._head, b""
+        return head + self._deflate.compress(data)
+
+    def flush(self) -> bytes:
+        trailer = self._checksum.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
+        return self._head + self._deflate.flush() + trailer
+
+
+def recompress(stream: Stream, write: Write, compression: Compression) -> Compressed:
+    """`compress` what a stream holds, as it is."""
+
+    def produce(feed: Write) -> None:
+        while data := stream.read(CHUNK):
+            feed(data)
+
+    return compress(produce, write, compression)
+
+
+def decompressing(stream: Stream) -> Stream:
+    """A stream of the content of another, decompressed as its first bytes ask for: gzip, zstd, bzip2, xz, or as it is.
+
+    Reading raises LayerError where the data is damaged or cut. `kind_of` tells what it would be.
+    """
+    source = Peeked(stream)
+    kind = kind_of(source.head)
+    if kind == "gzip":
+        return Members(source, "gzip", _gzip_member)
+    if kind == "zstd":
+        return _Zstd(source)
+    if kind == "bzip2":
+        return Members(source, "bzip2", bzip2_member)
+    return Members(source, "xz", xz_member) if kind == "xz" else source
+
+
+def _gzip_member() -> Any:
+    from isal import igzip_lib
+
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+class _Zstd:
+    """Frames one after another. The library stops without a word where the input does, so the frames' ends are followed beside it."""
+
+    def __init__(self, source: Stream) -> None:
+        import zstandard
+
+        self._frames = Frames(source)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._reader = decompressor.stream_reader(self._frames, read_size=INPUT, read_across_frames=True)  # type: ignore[arg-type]
+        self._error = zstandard.ZstdError
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            data = self._reader.read(min(size, CHUNK))
+        except self._error as error:
+            raise LayerError("damaged zstd data", detail=str(error)) from error
+        if not data and not self._frames.complete:
+            raise LayerError("the zstd data ends too early")
+        return data
