@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
 
@@ -64,7 +64,7 @@ class Failure:
 
 
 _TYPES: tuple[type, ...] = (
-    Filesystem, Bind, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited, Refused,
+    Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited, Refused,
     Failure,
 )  # fmt: skip
 
