@@ -66,6 +66,11 @@ class Ignore:
         return cls(tuple(patterns), name)
 
     @classmethod
+    def of(cls, lines: tuple[str, ...]) -> Ignore:
+        """Patterns that come from elsewhere than a file (--exclude)."""
+        return cls.parse("\n".join(lines), "--exclude") if lines else cls()
+
+    @classmethod
     def load(cls, context: Path, buildfile: Path | None = None) -> Ignore:
         """The ignore file of a build: ``<Buildfile>.dockerignore`` beside the Buildfile, else the context's ``.dockerignore``."""
         candidates = [context / ".dockerignore"]

@@ -63,7 +63,7 @@ def lookup_owner(view: UnionView, text: str) -> Owner:
     BuildfileError for a name without an entry.
     """
     name, _, group_name = text.partition(":")
-    if not name or name.isascii() and name.isdigit():
+    if not name or (name.isascii() and name.isdigit()):
         uid = gid = _number(name or "0", text, "user")
     else:
         user = next((user for user in _users(view) if user.name == name), None)
