@@ -124,7 +124,6 @@ class ContainerRuntime:
                     Wiring(options.terminal, options.interactive),
                     log=log,
                     signals=signals,
-                    owner=(spec.process.identity.uid, spec.process.identity.gid),
                     started=running,
                 )
             outcome = outcome_of(status, f"container {held.record.name}", spec.process.argv[0], spec.limits)
@@ -143,6 +142,11 @@ class ContainerRuntime:
             if not keep:
                 self.records.remove(held.record.id)
             held.close()
+
+    def abandon(self, container: Container) -> None:
+        """Remove a container that was made and will not be started."""
+        self.records.remove(container.id)
+        container.held.close()
 
     def list(self) -> tuple[ContainerRecord, ...]:
         """All containers, newest first."""
@@ -181,7 +185,6 @@ class ContainerRuntime:
                 streams,
                 Wiring(options.terminal, options.interactive),
                 signals=signals,
-                owner=(process.identity.uid, process.identity.gid),
                 started=lambda _: started(),
             )
         finally:

@@ -11,16 +11,18 @@ CANNOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`exit_code`: the command's own, 128+n for signal n, 125 to 127 where it never ran; `message`, if any, is for the user."""
+    """`exit_code`: the command's own, 128+n for signal n, 125 to 127 where it never ran (`setup_failed`). `message`, if any, is for
+    the user."""
 
     exit_code: int
     message: str = ""
+    setup_failed: bool = False
 
 
 def outcome_of(status: ExitStatus, what: str, command: str, limits: Limits | None) -> Outcome:
     """What `what`, which was to execute `command`, came to."""
     if status.setup_error:
-        return Outcome(status.code, f"can't run {command!r}: {status.setup_error}")
+        return Outcome(status.code, f"can't run {command!r}: {status.setup_error}", setup_failed=True)
     code = status.code if status.signal is None else 128 + status.signal
     if status.oom and code != 0:
         limit = f" (its limit is {_size(limits.memory)})" if limits is not None and limits.memory is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,37 +49,41 @@ def supervise(
     *,
     log: LogWriter | None = None,
     signals: SignalPipe | None = None,
-    owner: tuple[int, int] | None = None,
     started: Callable[[Sandbox], None] = lambda _: None,
 ) -> ExitStatus:
-    """Start a process, pass everything on until it ends, and say how. `started` is called when it runs. `owner` (uid, gid) may
-    open the pipes that it writes to by name (/dev/stdout)."""
+    """Start a process, pass everything on until it ends, and say how. `started` is called when it runs."""
     with ExitStack() as stack:
-        connection = _Connection(stack, streams, wiring, log, owner)
+        connection = _Connection(stack, streams, wiring, log)
         try:
             sandbox = spawn(*connection.ends)
         finally:
             connection.close_ends()
-        pidfd = _pidfd(sandbox.pid)
+        if sandbox.terminal is not None:
+            stack.callback(os.close, sandbox.terminal)
+        connection.attach(sandbox.terminal)
+        ended = sandbox.wait_running()
+        if ended is not None and ended.setup_error:
+            return ended
+        pidfd = _pidfd(sandbox)
         if pidfd is not None:
             stack.callback(os.close, pidfd)
-        connection.attach(sandbox.terminal)
         started(sandbox)
         with terminal.raw(connection.keyboard) if connection.keyboard is not None else nullcontext():
             listener = _Listener(sandbox, signals, connection.screen)
             Relay(pidfd, connection.outputs, connection.inputs, signals.descriptor if signals else None, listener.hear).run()
-        return sandbox.wait()
+        status = sandbox.wait()
+        assert status is not None, "a wait without a limit of time"
+        return status
 
 
 class _Connection:
     """The descriptors between the caller and the process, and the pumps that work them."""
 
-    def __init__(self, stack: ExitStack, streams: Streams, wiring: Wiring, log: LogWriter | None, owner: tuple[int, int] | None) -> None:
+    def __init__(self, stack: ExitStack, streams: Streams, wiring: Wiring, log: LogWriter | None) -> None:
         self._stack = stack
         self._streams = streams
         self._wiring = wiring
         self._log = log
-        self._owner = owner
         self._own_ends: list[int] = []
         self.outputs: list[Pump] = []
         self.inputs: list[Pump] = []
@@ -119,7 +123,6 @@ class _Connection:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             self._own_ends.append(read_end)
             self._stack.callback(os.close, write_end)
-            self._chown(read_end)
             return read_end
         source = _usable(self._streams.stdin)
         return self._null() if source is None else source
@@ -132,7 +135,6 @@ class _Connection:
             return usable
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         self._own_ends.append(write_end)
-        self._chown(write_end)
         close = _once(read_end)
         self._stack.callback(close)
         self.outputs.append(Pump(read_end, usable, self._tap(stream), close_source=close))
@@ -141,11 +143,6 @@ class _Connection:
     def _tap(self, stream: Stream) -> Callable[[bytes], None] | None:
         log = self._log
         return None if log is None else lambda data: log.write(stream, data)
-
-    def _chown(self, descriptor: int) -> None:
-        if self._owner is not None:
-            with suppress(PermissionError):
-                os.fchown(descriptor, *self._owner)
 
     def _null(self) -> int:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -171,8 +168,7 @@ class _Listener:
                 continue
             ending = ending or number in _ENDING
             self._asked += number in _ENDING
-            with suppress(ProcessLookupError):
-                self._sandbox.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)
+            self._sandbox.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)
         return ending
 
 
@@ -186,9 +182,12 @@ def _usable(descriptor: int | None) -> int | None:
     return descriptor
 
 
-def _pidfd(pid: int) -> int | None:
+def _pidfd(sandbox: Sandbox) -> int | None:
+    """What becomes readable when the process ends; None where it has ended."""
+    if sandbox.pid <= 0 or sandbox.wait(0) is not None:
+        return None
     try:
-        return os.pidfd_open(pid)
+        return os.pidfd_open(sandbox.pid)
     except ProcessLookupError:
         return None
 

@@ -1,0 +1,257 @@
+"""Containers, for the command line and for programs: `run`, `execute`, and what is done with containers that are there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.errors import UsageError
+from imgbuild.oci.platform import Platform, normalize, parse_platform
+from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.runtime.options import ExecOptions, RunOptions
+from imgbuild.runtime.outcome import Outcome
+
+if TYPE_CHECKING:
+    from imgbuild.runtime.containers import Container, ContainerRuntime
+    from imgbuild.runtime.logs import LogEntry
+    from imgbuild.runtime.prepare import RunImage
+    from imgbuild.runtime.records import ContainerRecord
+    from imgbuild.runtime.supervise import Streams
+    from imgbuild.transfer.images import Image
+
+OnEvent = Callable[[object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Which image to run, and how. `pull`: missing, always, newer or never."""
+
+    image: str
+    options: RunOptions
+    pull: str = "missing"
+    platform: str = ""
+    cidfile: str = ""
+
+
+class _CannotStart(Exception):
+    """The command of a detached container never ran."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+def run(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda _: None) -> Outcome:
+    """Run a container in the foreground, with this process's standard streams, to its end. Call it from the main thread."""
+    from imgbuild.runtime.signals import SignalPipe
+    from imgbuild.runtime.supervise import Streams
+
+    with workplace(invocation, sandboxes=True) as place:
+        runtime = _runtime(place)
+        container = _create(place, runtime, request, on_event)
+        with SignalPipe() as signals:
+            return runtime.start(place.zygote, container, Streams(), signals=signals)
+
+
+def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda _: None) -> tuple[str, Outcome]:
+    """Start a container and leave its supervisor behind: the container's id, and the outcome where its command never ran."""
+    from imgbuild.runtime.detach import detached
+
+    def supervise(report: Callable[[str], None]) -> None:
+        from imgbuild.runtime.signals import SignalPipe
+        from imgbuild.runtime.supervise import Streams
+
+        with workplace(invocation, sandboxes=True) as place:
+            runtime = _runtime(place)
+            container = _create(place, runtime, request, on_event)
+            with SignalPipe() as signals:
+                outcome = runtime.start(
+                    place.zygote, container, Streams(None, None, None), signals=signals, started=lambda: report(container.id)
+                )
+            if outcome.setup_failed:
+                raise _CannotStart(outcome)
+
+    try:
+        return detached(supervise), Outcome(0)
+    except _CannotStart as error:
+        return "", error.outcome
+
+
+def execute(invocation: Invocation, name: str, options: ExecOptions) -> Outcome:
+    """Run a command in a running container, with this process's standard streams; with `detach`, leave it behind."""
+    from imgbuild.runtime.supervise import Streams
+
+    if not options.detach:
+        return _execute(invocation, name, options, Streams(), lambda: None)
+    from imgbuild.runtime.detach import detached
+
+    def supervise(report: Callable[[str], None]) -> None:
+        outcome = _execute(invocation, name, options, Streams(None, None, None), lambda: report(name))
+        if outcome.setup_failed:
+            raise _CannotStart(outcome)
+
+    try:
+        detached(supervise)
+    except _CannotStart as error:
+        return error.outcome
+    return Outcome(0)
+
+
+def containers(invocation: Invocation) -> tuple[ContainerRecord, ...]:
+    """All containers, newest first, the ended ones too."""
+    with _opened(invocation) as runtime:
+        return runtime.list()
+
+
+def inspect(invocation: Invocation, name: str) -> dict[str, Any]:
+    """All that is known of a container, as JSON values."""
+    with _opened(invocation) as runtime:
+        return runtime.inspect(name)
+
+
+def logs(invocation: Invocation, name: str, *, tail: int | None = None, follow: bool = False) -> Iterator[LogEntry]:
+    """What a container has written; with `follow`, until it ends."""
+    with _opened(invocation) as runtime:
+        entries = runtime.logs(name, tail=tail, follow=follow)
+    yield from entries
+
+
+def wait(invocation: Invocation, name: str) -> int:
+    """Wait until a container has ended: its exit code."""
+    with _opened(invocation) as runtime:
+        return runtime.wait(name)
+
+
+def stop(invocation: Invocation, name: str, seconds: float | None = None) -> None:
+    """Ask a container to end, and kill it where it does not listen."""
+    with _opened(invocation, name) as runtime:
+        runtime.stop(name, seconds)
+
+
+def kill(invocation: Invocation, name: str, number: int) -> None:
+    """Signal a container's first process."""
+    with _opened(invocation, name) as runtime:
+        runtime.kill(name, number)
+
+
+def remove(invocation: Invocation, name: str, *, force: bool = False) -> None:
+    """Remove a container and its anonymous volumes."""
+    with _opened(invocation, name) as runtime:
+        runtime.remove(name, force=force)
+
+
+def snapshots_in_use(place: Workplace) -> frozenset[str]:
+    """The snapshots that a collection of garbage must leave to containers."""
+    return _runtime(place).snapshots_in_use()
+
+
+def _execute(
+    invocation: Invocation, name: str, options: ExecOptions, streams: Streams, started: Callable[[], None]
+) -> Outcome:
+    from imgbuild.runtime.signals import SignalPipe
+    from imgbuild.sandbox.zygote import Zygote
+
+    with workplace(_beside(invocation, name), snapshots=False) as place:
+        with Zygote.start(place.features, enters_others=True) as zygote, SignalPipe() as signals:
+            return _runtime(place).execute(zygote, name, options, streams, signals=signals, started=started)
+
+
+def _create(place: Workplace, runtime: ContainerRuntime, request: RunRequest, on_event: OnEvent) -> Container:
+    if request.cidfile and os.path.lexists(request.cidfile):
+        raise UsageError(f"the file {request.cidfile} for the container's id exists", hint="remove it, or give another --cidfile")
+    with place.store.lease():
+        container = runtime.create(_image(place, request, on_event), request.options)
+    if request.cidfile:
+        try:
+            with open(request.cidfile, "x", encoding="ascii") as file:
+                file.write(container.id)
+        except OSError as error:
+            runtime.abandon(container)
+            raise UsageError(f"can't write the file {request.cidfile} for the container's id", detail=error.strerror) from None
+    return container
+
+
+def _image(place: Workplace, request: RunRequest, on_event: OnEvent) -> RunImage:
+    from imgbuild.rootfs.materialize import materialize
+    from imgbuild.runtime.prepare import RunImage
+
+    reference = parse_reference(request.image)
+    image = _local_image(place, request, reference) or _pulled_image(place, request, reference, on_event)
+    lowers = materialize(place.store, image.layers)
+    return RunImage(reference.familiar(), image.descriptor.digest, image.config, lowers)
+
+
+def _local_image(place: Workplace, request: RunRequest, reference: Reference) -> Image | None:
+    """The common case, without what speaks to registries: the image is here, and may be used as it is."""
+    if request.pull not in ("missing", "never"):
+        return None
+    from imgbuild.transfer.images import check_platform, read_image
+
+    platform = _platform(request)
+    descriptor = place.store.tags.get(reference)
+    if descriptor is None:
+        return None
+    image = read_image(place.store, descriptor, platform, reference)
+    check_platform(image, platform, reference.familiar())
+    return image if image.complete(place.store) else None
+
+
+def _pulled_image(place: Workplace, request: RunRequest, reference: Reference, on_event: OnEvent) -> Image:
+    from imgbuild.engine.registries import make_puller
+    from imgbuild.transfer.pull import PullPolicy
+
+    puller = make_puller(place, on_event, offline=request.pull == "never")
+    return puller.pull(reference, _platform(request), PullPolicy(request.pull))
+
+
+def _platform(request: RunRequest) -> Platform:
+    machine = normalize("linux", os.uname().machine)
+    wanted = parse_platform(request.platform, machine) if request.platform else machine
+    if not machine.accepts(wanted):
+        raise UsageError(f"--platform {request.platform}: this machine runs images for {machine} only")
+    return wanted
+
+
+def _runtime(place: Workplace) -> ContainerRuntime:
+    from imgbuild.runtime.containers import ContainerRuntime
+
+    return ContainerRuntime(place.store, place.features)
+
+
+@contextmanager
+def _opened(invocation: Invocation, beside: str = "") -> Iterator[ContainerRuntime]:
+    with workplace(_beside(invocation, beside) if beside else invocation, snapshots=False) as place:
+        yield _runtime(place)
+
+
+def _beside(invocation: Invocation, name: str) -> Invocation:
+    """Without root: enter the user namespace that the container lives in, where we may signal and enter all its processes.
+
+    One of our own would be a sibling of that, without any right there. Nothing happens where there is no such container.
+    """
+    uid = os.geteuid()
+    if uid == 0:
+        return invocation
+    from imgbuild.linux import syscalls
+    from imgbuild.runtime.processes import identify, open_process
+    from imgbuild.runtime.records import Records
+    from imgbuild.store.temporary import Scratch
+
+    root, config = invocation.store_root(uid), invocation.config_path(uid)
+    if not (root / "containers").is_dir():
+        return invocation
+    record = Records(root / "containers", Scratch(root).discard, time.time).find(name)
+    process = identify(record.supervisor) if record.state == "running" and record.supervisor else None
+    supervisor = open_process(process) if process is not None else None
+    if supervisor is not None:
+        try:
+            with suppress(PermissionError):
+                syscalls.setns(supervisor, syscalls.CLONE_NEWUSER)
+        finally:
+            os.close(supervisor)
+    return replace(invocation, root=str(root), config=str(config) if config is not None else None)
