@@ -4,7 +4,8 @@ A lower is one layer's diff in one of two forms (`DirectoryLower`, `IndexedTarLo
 lowest first. A snapshot is active while something writes to its upperdir, and committed when that has become a lower.
 
 State machine of a `Snapshotter`: prepare -> Active; then exactly one of commit -> DirectoryLower, or discard. `Active` is a
-context manager: leaving it uncommitted discards it. What a killed process left is removed by `sweep`.
+context manager: leaving it uncommitted discards it. What a killed process left active is below the store's tmp/, and goes with it.
+`union` reads a stack without mounting it; `overlay` says how it is mounted.
 Not here: what changed in an upperdir (layer), which layer has which lower (store's index, rootfs).
 """
 

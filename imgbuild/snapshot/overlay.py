@@ -1,0 +1,76 @@
+"""The overlay file system over a stack of lowers, as a value. The only place that says ``lowerdir``.
+
+index, redirect_dir, metacopy and xino are off: what an upperdir holds is then plain files, whiteouts and opaque directories, and
+means the same on any machine. ``volatile`` leaves out the syncs of an upper that is worth nothing after a crash; the kernel then
+refuses to mount the same workdir twice. Kernel: Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from imgbuild.errors import StoreError
+from imgbuild.linux.mounts import Filesystem
+from imgbuild.snapshot import DirectoryLower, Lowers
+
+MAX_LOWERS = 500
+"""The kernel's own limit (OVL_MAX_STACK)."""
+
+
+class OverlayFeatures(Protocol):
+    """What matters here of linux.features.Features."""
+
+    @property
+    def lowerdir_plus(self) -> bool: ...
+
+    @property
+    def rootless(self) -> bool: ...
+
+
+def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *, features: OverlayFeatures) -> Filesystem:
+    """An overlay of `lowers` (lowest first), written to `upper`; read-only without, and then of two lowers at least.
+
+    `work` is an empty directory beside `upper`, never used before. Without ``lowerdir+`` all paths must be below one directory,
+    from which they are then relative.
+    """
+    layers = [_layer(lower) for lower in reversed(lowers)]
+    if (upper is None) != (work is None):
+        raise ValueError("an upperdir needs a workdir, and the reverse")
+    if len(layers) < (2 if upper is None else 1):
+        raise ValueError("too few lowers for an overlay")
+    if len(layers) > MAX_LOWERS:
+        raise StoreError(f"a root file system of {len(layers)} layers is more than the kernel can stack ({MAX_LOWERS})")
+    directory = ""
+    options: list[tuple[str, str | None]] = []
+    if features.lowerdir_plus:
+        options += [("lowerdir+", layer) for layer in layers]
+        above = [(name, str(path)) for name, path in (("upperdir", upper), ("workdir", work)) if path is not None]
+    else:
+        places = layers + [str(path) for path in (upper, work) if path is not None]
+        directory = os.path.commonpath([os.path.dirname(place) for place in places])
+        options.append(("lowerdir", ":".join(_escaped(os.path.relpath(layer, directory)) for layer in layers)))
+        named = (("upperdir", upper), ("workdir", work))
+        above = [(name, os.path.relpath(path, directory).replace(",", "\\,")) for name, path in named if path is not None]
+    for _, path in above:
+        if "\\" in path.replace("\\,", ","):
+            raise StoreError(f"the store's path must not have a backslash in it: {path}")
+    options += above
+    options += [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off")]
+    if features.rootless:
+        options.append(("userxattr", None))
+    if upper is not None:
+        options.append(("volatile", None))
+    return Filesystem("overlay", tuple(options), source="overlay", directory=directory)
+
+
+def _layer(lower: object) -> str:
+    if isinstance(lower, DirectoryLower):
+        return str(lower.path)
+    raise StoreError(f"a lower in this form can't be mounted yet: {lower}")
+
+
+def _escaped(path: str) -> str:
+    """As overlay and mount(2) want it: their separators are escaped by a backslash."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
