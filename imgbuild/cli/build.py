@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import UsageError
+
+_PULL_WORDS = {
+    "missing": "missing", "always": "always", "newer": "newer", "never": "never",
+    "true": "always", "1": "always", "false": "missing", "0": "missing",
+}  # fmt: skip
+"""docker's switch, and podman's policies."""
 
 
 @click.command()
@@ -34,29 +42,28 @@ from imgbuild.errors import UsageError
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
 @click.argument("context", default=".")
 @click.pass_obj
-def build(invocation: Invocation, quiet: bool, progress: str, offline: bool, push: bool, load: bool, **options: object) -> int:
+def build(invocation: Invocation, /, **options: Any) -> int:
     """Build an image from a Buildfile and the files of CONTEXT."""
-    del load
     from imgbuild.cli.progress import make_renderer
     from imgbuild.engine.build import BuildRequest, build_image
 
-    mode = "quiet" if quiet else progress
-    request = BuildRequest(**_checked(options, offline, push))  # type: ignore[arg-type]
+    mode = "quiet" if options.pop("quiet") else options.pop("progress")
+    options.pop("progress", None)
+    options.pop("load")
+    request = BuildRequest(**_checked(options))
     with make_renderer(mode, invocation.environ) as renderer:
         result = build_image(invocation, request, renderer.on_event)
         renderer.finish(result)
     return 0
 
 
-def _checked(options: dict[str, object], offline: bool, push: bool) -> dict[str, object]:
-    outputs = options.pop("outputs")
-    assert isinstance(outputs, tuple)
-    if offline:
-        if options["pull"] not in ("missing", "never"):
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    policy = _PULL_WORDS.get(options["pull"].lower(), options["pull"])
+    if options.pop("offline"):
+        if policy not in ("missing", "never"):
             raise UsageError("--offline and --pull contradict each other")
-        options["pull"] = "never"
-    if options["pull"] not in ("missing", "always", "newer", "never"):
-        options["pull"] = {"true": "always", "false": "missing", "1": "always", "0": "missing"}.get(str(options["pull"]).lower(), options["pull"])
-    if options["pull"] not in ("missing", "always", "newer", "never"):
-        raise UsageError(f"--pull {options['pull']} is not a policy", hint="it is one of missing, always, newer, never")
-    return {**options, "outputs": (*outputs, *(("type=registry",) if push else ()))}
+        policy = "never"
+    if policy not in _PULL_WORDS.values():
+        raise UsageError(f"--pull {policy} is not a policy", hint="it is one of missing, always, newer, never")
+    outputs = (*options["outputs"], "type=registry") if options.pop("push") else options["outputs"]
+    return {**options, "pull": policy, "outputs": outputs}

@@ -7,10 +7,11 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse
 from imgbuild.engine.outputs import Output, parse_outputs, write_outputs
 from imgbuild.engine.source import BuildSource, find_source
@@ -27,6 +28,7 @@ from imgbuild.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from imgbuild.solve.solver import Solution
+    from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
 
 OnEvent = Callable[[object], None]
@@ -89,8 +91,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
     plan = _plan(invocation, request)
     buildfile = parse(plan.source.text, plan.source.name)
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
-        graph = _graph(place, request, plan, on_event, lambda bases: base_references(buildfile, plan.options, bases),
-                       lambda bases: lower(buildfile, plan.options, bases))  # fmt: skip
+        graph = _graph(place, request, plan, buildfile, on_event)
         build_id = secrets.token_hex(8)
         solution = _solve(place, request, plan, graph, build_id, on_event)
         from imgbuild.engine.assemble import assemble
@@ -121,17 +122,25 @@ def _plan(invocation: Invocation, request: BuildRequest) -> _Plan:
             raise UsageError(error.message, hint=error.hint) from None
         if not machine.accepts(wanted):
             raise UnsupportedError(f"--platform {request.platform}: only this machine's platform, {machine}, can be built for yet")
-    epoch_text = request.source_date_epoch or invocation.environ.get("SOURCE_DATE_EPOCH")
     build_args = _build_args(request.build_args, invocation.environ)
-    epoch_text = build_args.get("SOURCE_DATE_EPOCH", epoch_text)
-    if epoch_text and not (epoch_text.isascii() and epoch_text.isdigit() and len(epoch_text) <= 11):
-        raise UsageError(f"SOURCE_DATE_EPOCH={epoch_text} is not a number of seconds since 1970")
-    epoch = int(epoch_text) if epoch_text else None
+    epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
     labels = tuple(_pair(text, "--label") for text in request.labels)
-    options = LowerOptions(machine, build_args, request.target, epoch, request.no_cache, labels)
+    options = LowerOptions(
+        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
+    )
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
     created = epoch if epoch is not None else _commit_time(source.context)
     return _Plan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
+
+
+def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:
+    """The time that an option or $SOURCE_DATE_EPOCH sets, in seconds since 1970; None where neither does."""
+    text = option or environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970")
+    return int(text)
 
 
 def this_platform() -> Platform:
@@ -139,32 +148,23 @@ def this_platform() -> Platform:
     return normalize("linux", os.uname().machine)
 
 
-def _graph(
-    place: Workplace,
-    request: BuildRequest,
-    plan: _Plan,
-    on_event: OnEvent,
-    missing: Callable[[Mapping[Reference, Base]], tuple[object, ...]],
-    lowered: Callable[[Mapping[Reference, Base]], BuildGraph],
-) -> BuildGraph:
+def _graph(place: Workplace, request: BuildRequest, plan: _Plan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
     """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
-    from imgbuild.graph.outline import BaseNeed
-    from imgbuild.transfer.images import Image
-
+    options = plan.options
+    if place.settings.limits is not None:
+        options = replace(options, limits=place.settings.limits)
     bases: dict[Reference, Base] = {}
     puller: Puller | None = None
-    while needs := missing(bases):
+    while needs := base_references(buildfile, options, bases):
         if puller is None:
             from imgbuild.engine.registries import make_puller
 
             puller = make_puller(place, on_event, offline=request.pull == "never")
         for need in needs:
-            assert isinstance(need, BaseNeed)
             try:
-                image = _pull_base(puller, need.reference, plan.options.platform, request.pull)
+                image = _pull_base(puller, need.reference, options.platform, request.pull)
             except ImgbuildError as error:
                 raise error.located(need.span) from None
-            assert isinstance(image, Image)
             bases[need.reference] = Base(
                 name=need.reference.familiar(),
                 digest=image.descriptor.digest,
@@ -175,10 +175,10 @@ def _graph(
                 created=image.config.created,
                 author=image.config.author,
             )
-    return lowered(bases)
+    return lower(buildfile, options, bases)
 
 
-def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy: str) -> object:
+def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:
     from imgbuild.transfer.pull import PullPolicy
 
     image = puller.resolve(reference, platform, PullPolicy(policy))
@@ -189,7 +189,6 @@ def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy:
 
 def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGraph, build_id: str, on_event: OnEvent) -> Solution:
     from imgbuild.context.local import LocalContext
-    from imgbuild.engine.memory import StoreStats
     from imgbuild.layer.compress import Compression
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.solve.etc import HostNetwork
@@ -197,18 +196,18 @@ def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGra
     from imgbuild.solve.solver import Solver
 
     store = place.store
-    with LocalContext(plan.source.context, plan.source.ignore, stats=StoreStats(store.index)) as context:
+    with LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context:
         rooms = Rooms(
             store=store,
-            snapshotter=DirectorySnapshotter(store.root),
+            snapshotter=DirectorySnapshotter(store.root, store, features=place.features),
             zygote=place.zygote,
             features=place.features,
             context=context,
-            compression=Compression.parse(request.compression or place.settings.compression),
+            compression=Compression(request.compression) if request.compression else place.settings.compression or Compression(),  # type: ignore[arg-type]
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
         )
-        width = request.parallel or place.settings.parallel or DEFAULT_PARALLEL
+        width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         return Solver(rooms, graph, on_event, build=build_id, width=width).solve()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imgbuild.context.tree import Tree
 from imgbuild.graph.ops import CopyOp, WorkdirOp
 from imgbuild.rootfs import copy, workdir
 from imgbuild.snapshot import DirectoryLower, Lowers
@@ -29,9 +30,9 @@ def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLow
         return commit(rooms, active, None) if made else None
 
 
-def copy_subtree(rooms: Rooms, source: str, directory: Path, epoch: int) -> DirectoryLower:
-    """A lower in `directory` that holds at ``/source`` what the build context has at `source`."""
+def copy_subtree(rooms: Rooms, stage: int | None, tree: Tree, source: str, directory: Path, epoch: int) -> DirectoryLower:
+    """A lower in `directory` that holds at ``/source`` what `tree`, a stage's or the build context, has at `source`."""
     directory.mkdir(parents=True)
     with UnionView(()) as nothing:
-        copy.perform_copy(mount_request(rooms, None, rooms.context, source, epoch), nothing, directory, userxattr=rooms.features.rootless)
+        copy.perform_copy(mount_request(rooms, stage, tree, source, epoch), nothing, directory, userxattr=rooms.features.rootless)
     return DirectoryLower(directory)

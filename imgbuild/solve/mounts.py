@@ -25,6 +25,7 @@ from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.solve.files import copy_subtree
 from imgbuild.solve.rooms import Rooms
+from imgbuild.store.locks import Interrupted
 
 _PRIVATE_CACHES = 64
 
@@ -104,12 +105,13 @@ class StepMounts:
                 lowers = (DirectoryLower(empty), *lowers)
             what = overlay_filesystem(lowers, upper, work, features=self._rooms.features)
         subpath = "" if real == "/" else real
-        self._place(Mount(what, mount.target, subpath, read_only=mount.read_only), is_directory=stat.S_ISDIR(status.st_mode))
+        self._place(Mount(what, mount.target, subpath, read_only=mount.read_only), is_directory=stat.S_ISDIR(status.mode))
 
     def _from_context(self, mount: MountOp, directory: Path) -> tuple[Lowers, str]:
         """A copy of what the context has at the mount's source, and the path that it has in there."""
         try:
-            return (copy_subtree(self._rooms, mount.source, directory / "context", self._op.epoch),), "/source"
+            context = self._rooms.context
+            return (copy_subtree(self._rooms, None, context, mount.source, directory / "context", self._op.epoch),), "/source"
         except ContextError as error:
             raise error.located(mount.span) from None
 
@@ -133,18 +135,20 @@ class StepMounts:
         """The first of the cache's instances that nobody uses now."""
         for number in range(_PRIVATE_CACHES):
             candidate = f"{name}.{number}"
-            if self._rooms.store.try_lock(f"cache {candidate}", self._stack):
-                return candidate
+            try:
+                self._stack.enter_context(self._rooms.store.lock(f"cache {candidate}", cancelled=lambda: True))
+            except Interrupted:
+                continue
+            return candidate
         raise BuildfileError(f"more than {_PRIVATE_CACHES} steps use one private cache at once")
 
     def _make_cache(self, mount: MountOp, path: Path) -> None:
-        if mount.stage is not None:
-            with self._rooms.view(self._stage_lowers(mount.stage)) as view:
-                from imgbuild.rootfs.export import export_tree
-
-                export_tree(view, path, view.resolve(posixpath.normpath(f"/{mount.source}")))
-        else:
+        if mount.stage is None:
             path.mkdir()
+        else:
+            with self._rooms.view(self._stage_lowers(mount.stage)) as view:
+                filled = copy_subtree(self._rooms, mount.stage, view, mount.source, path.with_name("filled"), self._op.epoch)
+            (filled.path / "source").rename(path)
         os.chown(path, mount.uid, mount.gid)
         path.chmod(0o755 if mount.mode is None else mount.mode)
 

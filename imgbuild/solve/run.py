@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imgbuild.graph.ops import RunOp, Step
+from imgbuild.linux.mounts import Bind
 from imgbuild.rootfs.stubs import StubTarget, make_stubs
 from imgbuild.rootfs.users import lookup_user
 from imgbuild.sandbox.spec import ExitStatus, Limits, Process, SandboxSpec, Usage
@@ -138,8 +139,10 @@ def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: St
         identity=identity,
     )
     limits = op.limits
+    lowers = stubs.over(job.lowers)
+    root = overlay_filesystem(lowers, active.upper, active.work, features=rooms.features) if lowers else Bind(str(active.upper))
     return SandboxSpec(
-        root=overlay_filesystem(stubs.over(job.lowers), active.upper, active.work, features=rooms.features),
+        root=root,
         process=process,
         mounts=tuple(placed),
         network="none" if op.network == "none" else "host",

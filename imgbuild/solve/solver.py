@@ -119,7 +119,9 @@ class Solver:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
-        return materialize(self._rooms.store, layers)
+        return materialize(
+            self._rooms.store, layers, rootless=self._rooms.features.rootless, cancelled=self._workers.stopped.is_set
+        )
 
     def _origin(self, index: int) -> None:
         stage = self._graph.stages[index]
@@ -200,7 +202,7 @@ class Solver:
         if row.empty or row.diff_id is None:
             return StepLayer(None)
         wanted = self._rooms.compression
-        known = sorted(index.layers_of(row.diff_id), key=lambda layer: layer.compression != str(wanted))
+        known = sorted(index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(str(wanted)))
         present = (layer for layer in known if self._rooms.store.blobs.has(layer.blob.digest, layer.blob.size))
         layer = next(present, None)
         return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
@@ -229,9 +231,12 @@ class Solver:
         with held:
             try:
                 with self._captures:
-                    layer = capture(self._rooms.store, lower, parent.lowers(), step.op.epoch, self._rooms.compression)
-                self._record(step, record, layer, lower, usage, parent)
-                promise.keep(StepLayer(layer))
+                    rooms = self._rooms
+                    made = capture(
+                        rooms.store, lower, parent.lowers(), step.op.epoch, rooms.compression, rootless=rooms.features.rootless
+                    )
+                self._record(step, record, made.layer, lower, usage, parent)
+                promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 promise.break_(error)
 

@@ -1,0 +1,133 @@
+"""``imgbuild images``, ``inspect``, ``history``, ``tag`` and ``rmi``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from imgbuild.cli.tables import age, table
+from imgbuild.engine.workplace import Invocation
+
+if TYPE_CHECKING:
+    from imgbuild.insight.images import ImageRow
+
+_FORMAT = click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+_PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of an index; default: this machine's.")
+
+
+@click.command()
+@click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
+@click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
+@click.option("--digests", is_flag=True, help="Print the digests of manifests, too.")
+@_FORMAT
+@click.pass_obj
+def images(invocation: Invocation, quiet: bool, no_trunc: bool, digests: bool, format_: str) -> None:
+    """List the images of the store."""
+    from imgbuild.engine.images import list_images
+
+    rows = list_images(invocation)
+    if quiet:
+        for identity in dict.fromkeys(row.id for row in rows if row.id):
+            click.echo(identity if no_trunc else identity[7:19])
+        return
+    if format_ == "json":
+        click.echo(json.dumps([_image_json(row) for row in rows], indent=2))
+        return
+    from imgbuild.cli.progress import human_size
+
+    heads = ["REPOSITORY", "TAG", *(["DIGEST"] if digests else []), "IMAGE ID", "CREATED", "SIZE"]
+    lines = [
+        [
+            row.repository or "<none>",
+            row.tag or "<none>",
+            *([row.digest] if digests else []),
+            (row.id if no_trunc else row.id[7:19]) or f"({row.problem})",
+            age(row.created),
+            human_size(row.size),
+        ]
+        for row in rows
+    ]
+    click.echo(table(heads, lines))
+
+
+def _image_json(row: ImageRow) -> dict[str, object]:
+    return {
+        "Repository": row.repository,
+        "Tag": row.tag,
+        "Digest": row.digest,
+        "Id": row.id,
+        "Created": row.created,
+        "Size": row.size,
+        **({"Problem": row.problem} if row.problem else {}),
+    }
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_PLATFORM
+@click.pass_obj
+def inspect(invocation: Invocation, names: tuple[str, ...], platform: str | None) -> None:
+    """Show images as a JSON array, with docker's field names."""
+    from imgbuild.engine.images import inspect_images
+
+    click.echo(json.dumps(inspect_images(invocation, names, platform), indent=4, ensure_ascii=False))
+
+
+@click.command()
+@click.argument("name")
+@_PLATFORM
+@click.option("--no-trunc", is_flag=True, help="Print whole instructions.")
+@_FORMAT
+@click.pass_obj
+def history(invocation: Invocation, name: str, platform: str | None, no_trunc: bool, format_: str) -> None:
+    """Show the instructions that an image was made by, the last one first."""
+    from imgbuild.engine.images import image_history
+
+    rows = image_history(invocation, name, platform)
+    if format_ == "json":
+        fields = [
+            {
+                "Created": row.created,
+                "CreatedBy": row.created_by,
+                "Size": row.size,
+                "Comment": row.comment,
+                "DiffID": row.layer,
+                "Digest": row.blob,
+            }
+            for row in rows
+        ]
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+        return
+    from imgbuild.cli.progress import human_size
+
+    lines = []
+    for row in rows:
+        text = " ".join(row.created_by.split())
+        shown = text if no_trunc or len(text) <= 60 else text[:57] + "..."
+        lines.append([age(row.created), shown, human_size(row.size), row.comment])
+    click.echo(table(["CREATED", "CREATED BY", "SIZE", "COMMENT"], lines))
+
+
+@click.command()
+@click.argument("source")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_obj
+def tag(invocation: Invocation, source: str, names: tuple[str, ...]) -> None:
+    """Give the image SOURCE more names."""
+    from imgbuild.engine.images import tag_image
+
+    tag_image(invocation, source, names)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-f", "--force", is_flag=True, help="Also where a container uses the image.")
+@click.pass_obj
+def rmi(invocation: Invocation, names: tuple[str, ...], force: bool) -> None:
+    """Take names away; an image that has none left is removed."""
+    from imgbuild.engine.images import remove_images
+
+    for line in remove_images(invocation, names, force):
+        click.echo(line)

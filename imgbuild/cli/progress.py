@@ -1,0 +1,180 @@
+"""Shows what happens: plain lines for logs, a calm live view for terminals, JSON lines for programs, or nothing.
+
+Plain: every step has a number (``#3``); each line of output stands behind its step's number, so that steps side by side
+can be told apart and found again. Nothing of this goes to stdout but JSON lines and results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+import click
+
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from imgbuild.engine.build import BuildResult
+
+
+class Renderer(Protocol):
+    """Receives events from any thread; a context manager around all of them."""
+
+    def __enter__(self) -> Renderer: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def on_event(self, event: object) -> None: ...
+
+    def finish(self, result: BuildResult) -> None: ...
+
+
+def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
+    """The renderer for ``--progress``; "auto" is a live view on a terminal, and plain elsewhere."""
+    if mode == "auto":
+        live = sys.stderr.isatty() and environ.get("TERM", "") not in ("", "dumb") and "NO_COLOR" not in environ and "CI" not in environ
+        mode = "tty" if live else "plain"
+    if mode == "quiet":
+        return Quiet()
+    if mode == "json":
+        return JsonLines(sys.stdout)
+    if mode == "tty":
+        from imgbuild.cli.render import Live
+
+        return Live()
+    return Plain(sys.stderr)
+
+
+class Quiet:
+    """Says only what was built."""
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def on_event(self, event: object) -> None:
+        pass
+
+    def finish(self, result: BuildResult) -> None:
+        click.echo(result.image_id)
+
+
+class Plain(Quiet):
+    """Lines that can be searched."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._partial: dict[int, bytes] = {}
+
+    def on_event(self, event: object) -> None:
+        with self._lock:
+            for line in self._lines(event):
+                self._out.write(line + "\n")
+            self._out.flush()
+
+    def finish(self, result: BuildResult) -> None:
+        self._out.write("\n".join(summary(result)) + "\n")
+
+    def _lines(self, event: object) -> list[str]:
+        match event:
+            case StepStarted(number, name):
+                return [f"#{number} {name}"]
+            case StepOutput(number, _, data):
+                *lines, rest = (self._partial.pop(number, b"") + data).split(b"\n")
+                self._partial[number] = rest
+                return [f"#{number} | {readable(line)}" for line in lines]
+            case StepFinished(number, outcome, seconds):
+                rest = self._partial.pop(number, b"")
+                last = [f"#{number} | {readable(rest)}"] if rest else []
+                return [*last, f"#{number} {outcome_text(outcome, seconds)}"]
+            case Notice(text) | TransferNotice(text):
+                return [f"notice: {text}"]
+            case TransferStarted(action, name):
+                return [f"{action} {name}"]
+            case BlobFinished(digest, size, how) if how != "present":
+                return [f"  {how} {digest[:19]} {human_size(size)}"]
+            case TransferFinished(action, name, digest):
+                return [f"{action} {name} done: {digest}"]
+            case _:
+                return []
+
+
+class JsonLines(Quiet):
+    """One JSON object a line: ``event`` names its kind; the other fields are the event's own."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def on_event(self, event: object) -> None:
+        fields = {key: value for key, value in _fields(event).items() if value is not None}
+        self._write({"event": type(event).__name__, "time": time.time(), **fields})
+
+    def finish(self, result: BuildResult) -> None:
+        self._write({
+            "event": "BuildFinished",
+            "time": time.time(),
+            "image": result.image_id,
+            "digest": result.digest,
+            "names": [name.familiar() for name in result.names],
+            "cached": result.cached,
+            "performed": result.performed,
+            "seconds": result.seconds,
+        })
+
+    def _write(self, fields: dict[str, object]) -> None:
+        with self._lock:
+            self._out.write(json.dumps(fields) + "\n")
+            self._out.flush()
+
+
+def _fields(event: object) -> dict[str, object]:
+    match event:
+        case StepStarted(number, name, span):
+            return {"step": number, "name": name, "file": span.source.name, "line": span.line}
+        case StepOutput(number, stream, data):
+            return {"step": number, "stream": stream, "data": data.decode("utf-8", "replace")}
+        case StepFinished(number, outcome, seconds, usage):
+            return {"step": number, "outcome": outcome, "seconds": seconds, "usage": asdict(usage) if usage else None}
+        case Notice() | TransferNotice() | TransferStarted() | TransferFinished() | BlobStarted() | BlobAdvanced() | BlobFinished():
+            return asdict(event)
+        case _:
+            return {}
+
+
+def summary(result: BuildResult) -> list[str]:
+    """What was built, for a person."""
+    names = ", ".join(name.familiar() for name in result.names) or "no name"
+    steps = f"{result.cached} cached, {result.performed} performed"
+    return [f"built {names} in {result.seconds:.2f} s ({steps})", f"digest {result.digest}"]
+
+
+def outcome_text(outcome: str, seconds: float) -> str:
+    """How a step ended: CACHED, or with its time."""
+    return "CACHED" if outcome == "cached" else f"{outcome.upper()} {seconds:.1f}s"
+
+
+def human_size(size: float) -> str:
+    """A size for people, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def readable(line: bytes) -> str:
+    """A line of output without what would move the cursor: what a carriage return would overwrite is left out."""
+    text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+    return "".join(character for character in text if character == "\t" or character.isprintable() or character == "\x1b")

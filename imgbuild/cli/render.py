@@ -1,0 +1,93 @@
+"""The live view of a build on a terminal; rich's only room.
+
+Finished steps scroll by as lines and stay; below them, what runs now: its time and its last line of output.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.text import Text
+
+from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
+
+if TYPE_CHECKING:
+    from imgbuild.engine.build import BuildResult
+
+_STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
+_KEPT_LINES = 12
+
+
+class Live(Quiet):
+    """Receives events from any thread and redraws a few times a second."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = RichLive(get_renderable=self._view, console=self._console, refresh_per_second=8, transient=True)
+        self._lock = threading.Lock()
+        self._running: dict[int, tuple[str, float]] = {}
+        self._output: dict[int, list[str]] = {}
+        self._blobs: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> Live:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def finish(self, result: BuildResult) -> None:
+        self._live.stop()
+        for line in summary(result):
+            self._console.print(Text(line, style="bold"))
+
+    def on_event(self, event: object) -> None:
+        with self._lock:
+            line = self._take(event)
+        if line is not None:
+            self._console.print(line)
+
+    def _take(self, event: object) -> Text | None:
+        """Note the event; what of it stays on the screen, if anything."""
+        match event:
+            case StepStarted(number, name):
+                self._running[number] = (name, time.monotonic())
+            case StepOutput(number, _, data):
+                kept = self._output.setdefault(number, [])
+                kept += [readable(part) for part in data.split(b"\n") if part.strip()]
+                del kept[:-_KEPT_LINES]
+            case StepFinished(number, outcome, seconds):
+                name, _ = self._running.pop(number, ("", 0.0))
+                self._output.pop(number, None)
+                return Text.assemble((f"{outcome_text(outcome, seconds):>12} ", _STYLES.get(outcome, "")), name)
+            case Notice(text) | TransferNotice(text):
+                return Text(f"notice: {text}", style="yellow")
+            case TransferStarted(action, name):
+                return Text(f"{action} {name}")
+            case BlobStarted(digest, size):
+                self._blobs[digest] = (0, size)
+            case BlobAdvanced(digest, done):
+                self._blobs[digest] = (done, self._blobs.get(digest, (0, 0))[1])
+            case BlobFinished(digest):
+                self._blobs.pop(digest, None)
+            case TransferFinished(action, name):
+                return Text(f"{action} {name} done", style="green")
+        return None
+
+    def _view(self) -> Group:
+        with self._lock:
+            now = time.monotonic()
+            lines: list[Text] = []
+            for number, (name, started) in sorted(self._running.items()):
+                lines.append(Text.assemble((f"{now - started:>11.1f}s ", "bold"), name, overflow="ellipsis", no_wrap=True))
+                lines += [Text(f"{'':>13}{text}", style="dim", overflow="ellipsis", no_wrap=True) for text in self._output.get(number, [])[-1:]]
+            for digest, (done, size) in self._blobs.items():
+                lines.append(Text(f"{'':>13}{digest[7:19]} {human_size(done)} of {human_size(size)}"))
+            return Group(*lines)

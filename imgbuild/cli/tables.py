@@ -1,0 +1,34 @@
+"""Tables and times as text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from imgbuild.oci.times import parse_time
+
+_UNITS = (("year", 365 * 86400), ("month", 30 * 86400), ("week", 7 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, three spaces apart."""
+    cells = [list(heads), *(["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    return "\n".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def age(created: str) -> str:
+    """How long ago an RFC 3339 time was, in words."""
+    seconds = parse_time(created)
+    if seconds is None:
+        return "unknown"
+    return f"{duration(max(0, int(time.time()) - seconds))} ago"
+
+
+def duration(seconds: int) -> str:
+    """A time span in its largest unit."""
+    for name, size in _UNITS:
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return f"{seconds} second{'s' if seconds != 1 else ''}"

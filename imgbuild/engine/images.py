@@ -1,0 +1,123 @@
+"""Commands on the images of the store: what is there, what is in it, names, and what can go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from imgbuild.engine.build import this_platform
+from imgbuild.engine.lookup import find_image
+from imgbuild.engine.registries import platform_of, reference
+from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.errors import ConflictError, UsageError
+
+if TYPE_CHECKING:
+    from imgbuild.insight.history import HistoryRow
+    from imgbuild.insight.images import ImageRow
+    from imgbuild.store.fsck import Finding
+    from imgbuild.store.garbage import Freed
+    from imgbuild.store.usage import Usage
+
+
+def list_images(invocation: Invocation) -> tuple[ImageRow, ...]:
+    """All images, the youngest first."""
+    from imgbuild.insight.images import images
+
+    with workplace(invocation, snapshots=False) as place:
+        return images(place.store, this_platform())
+
+
+def inspect_images(invocation: Invocation, names: tuple[str, ...], platform: str | None) -> list[dict[str, Any]]:
+    """The images as JSON objects."""
+    from imgbuild.insight.inspect import inspect
+
+    with workplace(invocation, snapshots=False) as place:
+        return [inspect(place.store, *find_image(place.store, name), platform_of(platform)) for name in names]
+
+
+def image_history(invocation: Invocation, name: str, platform: str | None) -> tuple[HistoryRow, ...]:
+    """The image's history, the last instruction first."""
+    from imgbuild.insight.history import history
+
+    with workplace(invocation, snapshots=False) as place:
+        return history(place.store, find_image(place.store, name)[1], platform_of(platform), name)
+
+
+def tag_image(invocation: Invocation, source: str, names: tuple[str, ...]) -> None:
+    """Give an image more names."""
+    references = [reference(name) for name in names]
+    if any(each.digest is not None for each in references):
+        raise UsageError("a name for an image can't have a digest")
+    with workplace(invocation, snapshots=False) as place, place.store.lease():
+        descriptor = replace(find_image(place.store, source)[1], annotations=())
+        for each in references:
+            place.store.tags.set(each, descriptor)
+
+
+def remove_images(invocation: Invocation, names: tuple[str, ...], force: bool) -> list[str]:
+    """Take names away; an image without a name left goes, with what only it needed. Lines that say what was done."""
+    done: list[str] = []
+    with workplace(invocation) as place:
+        for name in names:
+            found, descriptor = find_image(place.store, name)
+            used = _containers_of(place, descriptor.digest)
+            others = [entry for entry in place.store.tags.entries() if entry.descriptor.digest == descriptor.digest]
+            if used and not force and len(others) <= 1:
+                raise ConflictError(f"{name} is used by the container {used[0]}", hint="remove the container first, or use --force")
+            if found is None:
+                removed = place.store.tags.remove_digest(descriptor.digest)
+                done += [f"Untagged: {entry.name}" for entry in removed if entry.name]
+            else:
+                place.store.tags.remove(found)
+                done.append(f"Untagged: {found.familiar()}")
+            if not any(entry.descriptor.digest == descriptor.digest for entry in place.store.tags.entries()):
+                done.append(f"Deleted: {descriptor.digest}")
+        _collect(place, unused_since=None, keep_cache=True, drop_untagged=False)
+    return done
+
+
+def prune(invocation: Invocation, everything: bool, on_wait: Callable[[], None]) -> Freed:
+    """Free what nothing needs: images without a name and steps not used for long; with `everything`, all of the cache."""
+    with workplace(invocation) as place:
+        since = place.store.clock() - place.settings.keep_unused
+        return _collect(place, unused_since=since, keep_cache=not everything, drop_untagged=True, on_wait=on_wait)
+
+
+def disk_usage(invocation: Invocation) -> Usage:
+    """What the store takes on the disk."""
+    from imgbuild.store.usage import usage
+
+    with workplace(invocation) as place:
+        return usage(place.store, _snapshots_in_use(place))
+
+
+def check_store(invocation: Invocation, repair: bool, on_wait: Callable[[], None]) -> tuple[Finding, ...]:
+    """Everything that is wrong with the store."""
+    from imgbuild.store.fsck import check
+
+    with workplace(invocation) as place:
+        return check(place.store, repair=repair, containers=_snapshots_in_use(place), on_wait=on_wait)
+
+
+def _collect(
+    place: Workplace, *, unused_since: float | None, keep_cache: bool, drop_untagged: bool, on_wait: Callable[[], None] | None = None
+) -> Freed:
+    from imgbuild.store.garbage import Policy, collect
+
+    policy = Policy(_snapshots_in_use(place), keep_cache, unused_since, drop_untagged)
+    return collect(place.store, policy, on_wait=on_wait)
+
+
+def _snapshots_in_use(place: Workplace) -> frozenset[str]:
+    from imgbuild.runtime.records import Records
+
+    records = Records(place.store.root / "containers", place.store.discard, place.store.clock)
+    return frozenset(snapshot for record in records.all() for snapshot in record.snapshots)
+
+
+def _containers_of(place: Workplace, digest: str) -> list[str]:
+    from imgbuild.runtime.records import Records
+
+    records = Records(place.store.root / "containers", place.store.discard, place.store.clock)
+    return [record.name for record in records.all() if record.image_digest == digest]

@@ -1,0 +1,142 @@
+"""``--output``: what else is done with an image than keeping it in the store. docker buildx's words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgbuild.engine.workplace import Workplace
+from imgbuild.errors import UsageError
+from imgbuild.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from imgbuild.engine.assemble import Assembled
+    from imgbuild.solve.solver import Solution
+
+_KINDS = ("oci", "docker", "local", "tar", "registry", "image")
+_KEYS = {"type", "dest", "name", "tar", "push", "compression"}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output. `dest` is a path, "-" for stdout, "" for none; `names` are those of ``name=``; `archive` is false for ``tar=false``."""
+
+    kind: str
+    dest: str = ""
+    names: tuple[Reference, ...] = ()
+    archive: bool = True
+    push: bool = False
+    compression: str | None = None
+
+
+def parse_outputs(texts: tuple[str, ...]) -> tuple[Output, ...]:
+    """Read ``--output`` values; UsageError where one is not understood."""
+    outputs = tuple(_parse(text) for text in texts)
+    if sum(output.dest == "-" for output in outputs) > 1:
+        raise UsageError("only one output can be stdout")
+    return outputs
+
+
+def _parse(text: str) -> Output:
+    if "=" not in text:
+        return Output("tar", "-") if text == "-" else Output("local", text)
+    from imgbuild.engine.registries import reference
+
+    fields: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() not in _KEYS:
+            from imgbuild.buildfile.suggest import did_you_mean
+
+            raise UsageError(f"--output {text!r}: {part!r} is not understood", hint=did_you_mean(key, _KEYS) or "write type=KIND,dest=PATH")
+        fields[key.strip()] = value
+    kind = fields.get("type", "")
+    if kind not in _KINDS:
+        raise UsageError(f"--output {text!r}: {kind!r} is not a type", hint=f"it is one of {', '.join(_KINDS)}")
+    dest = fields.get("dest", "")
+    if kind == "local" and (not dest or dest == "-"):
+        raise UsageError(f"--output {text!r} needs dest=DIRECTORY")
+    if kind in ("oci", "docker", "tar") and not dest:
+        dest = "-"
+    if dest == "-" and sys.stdout.isatty():
+        raise UsageError(f"--output {text!r} would write an archive to the terminal", hint="add dest=FILE, or redirect stdout")
+    return Output(
+        kind=kind,
+        dest=dest,
+        names=tuple(reference(fields["name"]) for _ in (0,) if fields.get("name")),
+        archive=fields.get("tar", "true").lower() != "false",
+        push=kind == "registry" or fields.get("push", "false").lower() == "true",
+        compression=fields.get("compression"),
+    )
+
+
+def write_outputs(
+    place: Workplace,
+    outputs: tuple[Output, ...],
+    names: tuple[Reference, ...],
+    assembled: Assembled,
+    solution: Solution,
+    on_event: Callable[[object], None],
+) -> None:
+    """Write an image out, in the order in which the outputs were given."""
+    for output in outputs:
+        if output.kind in ("oci", "docker"):
+            _save(place, output, names, assembled, on_event)
+        elif output.kind in ("local", "tar"):
+            _export(place, output, solution)
+        for name in output.names:
+            place.store.tags.set(name, assembled.descriptor)
+        if output.push:
+            _push(place, output, output.names or names, assembled, on_event)
+
+
+def _save(
+    place: Workplace, output: Output, names: tuple[Reference, ...], assembled: Assembled, on_event: Callable[[object], None]
+) -> None:
+    from imgbuild.transfer.archives import Archivist
+    from imgbuild.transfer.convert import Conversion
+
+    references: tuple[Reference | None, ...] = output.names or names or (None,)
+    location = sys.stdout.buffer if output.dest == "-" else Path(output.dest)
+    Archivist(place.store, on_event).save_images(
+        [(each, assembled.descriptor) for each in references],
+        location,
+        format="docker" if output.kind == "docker" else "oci",
+        directory=not output.archive,
+        conversion=Conversion(output.compression),  # type: ignore[arg-type]
+    )
+
+
+def _export(place: Workplace, output: Output, solution: Solution) -> None:
+    from imgbuild.rootfs.export import export_tar, export_tree
+    from imgbuild.snapshot.union import UnionView
+
+    with UnionView(solution.target.state.lowers(), userxattr=place.features.rootless) as view:
+        if output.kind == "local":
+            directory = Path(output.dest)
+            directory.mkdir(parents=True, exist_ok=True)
+            export_tree(view, directory)
+        elif output.dest == "-":
+            export_tar(view, sys.stdout.buffer.write)
+            sys.stdout.buffer.flush()
+        else:
+            with open(output.dest, "wb") as file:
+                export_tar(view, file.write)
+
+
+def _push(
+    place: Workplace, output: Output, names: tuple[Reference, ...], assembled: Assembled, on_event: Callable[[object], None]
+) -> None:
+    from imgbuild.engine.registries import make_client
+    from imgbuild.transfer.convert import Conversion
+    from imgbuild.transfer.push import Pusher
+
+    if not names:
+        raise UsageError("a push needs a name", hint="give one with --tag")
+    with make_client(place.invocation, place.settings) as client:
+        pusher = Pusher(place.store, client, on_event)
+        for name in names:
+            pusher.push_image(assembled.descriptor, name, conversion=Conversion(output.compression))  # type: ignore[arg-type]
