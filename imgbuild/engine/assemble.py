@@ -1,7 +1,7 @@
 """From a solved graph to an image in the store: config and manifest around the layers.
 
-`created` of the image and of the history is the explicit epoch, else the time of the commit that the context is at, else that of the
-base: no clock is read, so the same build gives the same digest. No name and no host is in it.
+`created` of the image and of its history is the explicit epoch, else the time of the commit that the context is at, else the epoch of
+the stage: no clock is read, so the same build gives the same digest. No name and no host is in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imgbuild.graph.ops import BuildGraph, Stage
 from imgbuild.oci.config import History, ImageConfig, config_bytes
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
-from imgbuild.oci.times import format_time, parse_time
+from imgbuild.oci.times import format_time
 from imgbuild.store.store import Store
 
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ class Assembled:
     layers: tuple[Layer, ...]
 
 
-def assemble(store: Store, graph: BuildGraph, solution: Solution, epoch: int | None, created: int | None) -> Assembled:
-    """Put the target's config and manifest into the store. `epoch` is the explicit one, `created` that or the commit's time."""
+def assemble(store: Store, graph: BuildGraph, solution: Solution, created: int | None) -> Assembled:
+    """Put the target's config and manifest into the store. `created` is the explicit epoch, else the commit's time; None for neither."""
     target = graph.stages[graph.target]
     layers = solution.target.layers
-    stamp = _stamp(graph, target, created)
+    stamp = format_time(target.epoch if created is None else created)
     config = ImageConfig(
         platform=target.platform,
         config=target.config,
         diff_ids=tuple(layer.diff_id for layer in layers),
-        history=_history(graph, solution, target, stamp if epoch is None else format_time(epoch)),
+        history=_history(graph, solution, target, stamp),
         created=stamp,
         author=target.author,
     )
@@ -55,15 +55,6 @@ def assemble(store: Store, graph: BuildGraph, solution: Solution, epoch: int | N
     text = manifest_bytes(manifest)
     descriptor = Descriptor(OCI_MANIFEST, store.blobs.put(text), len(text))
     return Assembled(descriptor, digest, config, layers)
-
-
-def _stamp(graph: BuildGraph, stage: Stage, created: int | None) -> str:
-    if created is not None:
-        return format_time(created)
-    origin = stage
-    while origin.parent is not None:
-        origin = graph.stages[origin.parent]
-    return format_time((parse_time(origin.base.created) if origin.base else None) or 0)
 
 
 def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) -> tuple[History, ...]:

@@ -96,7 +96,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
         solution = _solve(place, request, plan, graph, build_id, on_event)
         from imgbuild.engine.assemble import assemble
 
-        assembled = assemble(place.store, graph, solution, plan.options.epoch, plan.created)
+        assembled = assemble(place.store, graph, solution, plan.created)
         store = place.store
         if plan.names:
             for name in plan.names:

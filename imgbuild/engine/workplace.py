@@ -94,9 +94,9 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
         root = invocation.store_root(uid)
         config = invocation.config_path(uid)
         if uid != 0 and (sandboxes or snapshots):
-            from imgbuild.linux.userns import enter_user_namespace
+            from imgbuild.linux import userns
 
-            enter_user_namespace()
+            userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin"))
             features = probe(invocation.disabled())
         zygote = None
         if sandboxes:

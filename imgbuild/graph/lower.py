@@ -39,7 +39,8 @@ def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[Refere
         stage = outline.stages[index]
         parent = lowered[stage.parent] if stage.parent is not None else None
         base = bases[stage.image] if stage.image is not None else None
-        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base)
+        epoch = _epoch(options, base, outline, stage, stages, bases)
+        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base, epoch)
         stages[index] = lowered[index].lower()
     if options.labels:
         target = stages[outline.target]
@@ -64,6 +65,7 @@ class _StageLowering:
         stage: StageOutline,
         parent: _StageLowering | None,
         base: Base | None,
+        epoch: int,
     ) -> None:
         self.buildfile = buildfile
         self.outline = outline
@@ -75,7 +77,7 @@ class _StageLowering:
         self.arguments: dict[str, str] = dict(parent.arguments) if parent else {}
         self.author: str = parent.author if parent else (base.author if base else "")
         self.config: RunConfig = replace(parent.config if parent else (base.config if base else RunConfig()), on_build=())
-        self.epoch: int = parent.epoch if parent else _epoch(options, base)
+        self.epoch: int = parent.epoch if parent else epoch
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
         self.env: dict[str, str] = dict(parent.env) if parent else {}
@@ -287,12 +289,30 @@ class _StageLowering:
         return path + "/" if directory and path != "/" else path
 
 
-def _epoch(options: LowerOptions, base: Base | None) -> int:
-    """The layers' epoch: the explicit one, else the base's age, which the key holds anyway, so that a cached layer and a
-    fresh one are the same bytes; else 0."""
+def _epoch(
+    options: LowerOptions,
+    base: Base | None,
+    outline: Outline,
+    stage: StageOutline,
+    lowered: Mapping[int, Stage],
+    bases: Mapping[Reference, Base],
+) -> int:
+    """The layers' epoch: the explicit one, else the base's age, else (from scratch) that of the youngest stage or image that is read.
+
+    What is not explicit follows from what the key holds anyway, so that a cached layer and a fresh one are the same bytes.
+    """
     if options.epoch is not None:
         return options.epoch
-    return (parse_time(base.created) if base else None) or 0
+    if base is not None:
+        return parse_time(base.created) or 0
+    ages = [0]
+    for index, _ in stage.reads:
+        image = outline.stages[index].image
+        if index in lowered:
+            ages.append(lowered[index].epoch)
+        elif image is not None:
+            ages.append(parse_time(bases[image].created) or 0)
+    return max(ages)
 
 
 def _pair(entry: str) -> tuple[str, str]:
