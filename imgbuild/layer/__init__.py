@@ -9,9 +9,10 @@ The seam to what lies below a layer is `ParentView`: the merged tree of the lowe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from imgbuild.linux.node import Node
 
 
 class ParentView(Protocol):
@@ -21,7 +22,7 @@ class ParentView(Protocol):
     the end. A name that is not there is None for `lstat`, and FileNotFoundError for the others.
     """
 
-    def lstat(self, path: str) -> os.stat_result | None: ...
+    def lstat(self, path: str) -> Node | None: ...
 
     def listdir(self, path: str) -> Sequence[str]: ...
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,7 @@ from imgbuild.layer import ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
+from imgbuild.linux.node import Node
 
 ChangeKind = Literal["whiteout", "opaque", "file", "dir", "symlink", "hardlink", "char", "block", "fifo"]
 
@@ -67,12 +68,21 @@ class Change:
     xattrs: Xattrs = ()
 
 
-def changes(upper: Path, parents: ParentView, epoch: int | None, *, rootless: bool = False) -> Iterator[Change]:
+def changes(
+    upper: Path,
+    parents: ParentView,
+    epoch: int | None,
+    *,
+    rootless: bool = False,
+    on_left_out: Callable[[bytes], object] = lambda path: None,
+) -> Iterator[Change]:
     """The changes that an upperdir holds, read only, while nobody writes to it. `epoch` in seconds; None clamps nothing.
 
     `rootless`: overlay's xattrs in the upper are ``user.overlay.*`` (mounted with userxattr), else ``trusted.overlay.*``.
+    `on_left_out` is told the path of what is in the upper and not among the changes: where it is never called, the upper may stand
+    for the layer on other parents, too.
     """
-    return _Walk(parents, epoch, rootless, apply=False).run(upper)
+    return _Walk(parents, epoch, rootless, apply=False, on_left_out=on_left_out).run(upper)
 
 
 def clamp(upper: Path, epoch: int | None, parents: ParentView | None = None, *, rootless: bool = False) -> None:
@@ -92,7 +102,7 @@ def overlay_prefix(rootless: bool) -> str:
 class _Nothing:
     """The view below the first layer."""
 
-    def lstat(self, path: str) -> os.stat_result | None:
+    def lstat(self, path: str) -> Node | None:
         return None
 
     def listdir(self, path: str) -> list[str]:
@@ -125,11 +135,20 @@ _Frame = Generator["Change | _Frame", None, None]
 class _Walk:
     """One pass over an upper. With `apply` mtimes are set on the way, and contents are read only where that depends on them."""
 
-    def __init__(self, parents: ParentView, epoch: int | None, rootless: bool, *, apply: bool) -> None:
+    def __init__(
+        self,
+        parents: ParentView,
+        epoch: int | None,
+        rootless: bool,
+        *,
+        apply: bool,
+        on_left_out: Callable[[bytes], object] = lambda path: None,
+    ) -> None:
         self._parents = parents
         self._epoch = epoch
         self._prefix = overlay_prefix(rootless)
         self._apply = apply
+        self._left_out = on_left_out
         self._waiting: list[_Waiting] = []
         self._links: dict[tuple[int, int], bytes] = {}
 
@@ -155,15 +174,17 @@ class _Walk:
     def _root(self, fd: int) -> _Frame:
         node = self._parents.lstat("/")
         change, late = self._directory_change(fd, b"", raw := read_xattrs(fd))
-        owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.st_mode), node.st_uid, node.st_gid)
+        owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.mode), node.uid, node.gid)
         below = () if node is None else portable(self._parents.xattrs("/"))
         if (change.mode, change.uid, change.gid) == owner and change.xattrs == below:
             self._waiting.append(_Waiting(change, fd, late))
         else:
             yield from self._written(change, fd, late)
+        if raw.get(self._prefix + "opaque"):
+            self._left_out(b"")
         yield self._children(fd, b"", below=node is not None, raw=raw, covering=raw.get(self._prefix + "opaque") == b"y")
         if self._waiting and self._apply:
-            when = node.st_mtime_ns if node is not None else 0
+            when = node.mtime_ns if node is not None else 0
             os.utime(fd, ns=(when, when))
 
     def _children(self, fd: int, path: bytes, *, below: bool, raw: dict[str, bytes], covering: bool = False) -> _Frame:
@@ -173,15 +194,16 @@ class _Walk:
         with os.scandir(fd) as found:
             entries = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in found)
         whiteouts = {name for name, status in entries if self._is_whiteout(fd, name, status, marked)}
-        hidden = whiteouts if below else set()
+        hidden = set(whiteouts)
         if covering and below:
-            names = {os.fsencode(name) for name in self._parents.listdir("/" + os.fsdecode(path))}
-            hidden = hidden | (names - {name for name, _ in entries})
+            hidden |= {os.fsencode(name) for name in self._parents.listdir(_absolute(path))} - {name for name, _ in entries}
         prefix = path + b"/" if path else b""
         for name in sorted(hidden):
-            if self._parents.lstat(_absolute(prefix + name)) is not None:
+            if below and self._parents.lstat(_absolute(prefix + name)) is not None:
                 yield from self._flushed()
                 yield Change(prefix + name, "whiteout")
+            else:
+                self._left_out(prefix + name)
         for name, status in entries:
             if name in whiteouts:
                 continue
@@ -191,13 +213,13 @@ class _Walk:
             else:
                 yield from self._entry(fd, name, prefix + name, status, None if covering else node)
 
-    def _directory(self, parent: int, name: bytes, path: bytes, node: os.stat_result | None, covered: bool) -> _Frame:
+    def _directory(self, parent: int, name: bytes, path: bytes, node: Node | None, covered: bool) -> _Frame:
         fd = os.open(name, _DIRECTORY, dir_fd=parent)
         try:
             raw = read_xattrs(fd)
             if self._prefix + "redirect" in raw:
                 raise LayerError(f"the upperdir was mounted with redirect_dir: {os.fsdecode(path)!r}")
-            shown = node is not None and stat.S_ISDIR(node.st_mode)
+            shown = node is not None and stat.S_ISDIR(node.mode)
             marked = raw.get(self._prefix + "opaque") == b"y"
             opaque = marked or covered
             change, late = self._directory_change(fd, path, raw)
@@ -211,17 +233,21 @@ class _Walk:
                     yield Change(path, "opaque")
                 elif marked and self._apply:
                     os.removexattr(fd, self._prefix + "opaque")
+                elif marked:
+                    self._left_out(path)
             yield self._children(fd, path, below=shown and not opaque, raw=raw)
             if waiting is not None and self._waiting and self._waiting[-1] is waiting:
                 self._waiting.pop()
-                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.st_mtime_ns:
+                self._left_out(path)
+                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.mtime_ns:
                     _set_mtime(fd, change.mtime)
         finally:
             os.close(fd)
 
-    def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: os.stat_result | None) -> Iterator[Change]:
+    def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: Node | None) -> Iterator[Change]:
         change = self._plain_change(parent, name, path, status)
         if change is None:
+            self._left_out(path)
             return
         late = status.st_mtime_ns != change.mtime * _SECOND
         if change.kind == "file" and status.st_nlink > 1:
@@ -229,8 +255,8 @@ class _Walk:
             if first != path:
                 change = replace(change, kind="hardlink", link=first, size=0, xattrs=())
         elif node is not None and self._same(change, status, node) and self._same_content(parent, name, change, status, node):
-            late = status.st_mtime_ns != node.st_mtime_ns
-            if late and self._apply:
+            self._left_out(path)
+            if self._apply and status.st_mtime_ns != node.mtime_ns:
                 os.utime(name, ns=(change.mtime * _SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
             return
         yield from self._flushed()
@@ -286,26 +312,26 @@ class _Walk:
         finally:
             os.close(fd)
 
-    def _same(self, change: Change, status: os.stat_result, node: os.stat_result) -> bool:
+    def _same(self, change: Change, status: os.stat_result, node: Node) -> bool:
         """Whether all but a content is the parents', the mtime as it is or clamped."""
-        if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.st_mode):
+        if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode):
             return False
-        if status.st_mtime_ns != node.st_mtime_ns and change.mtime * _SECOND != node.st_mtime_ns:
+        if status.st_mtime_ns != node.mtime_ns and change.mtime * _SECOND != node.mtime_ns:
             return False
-        if (change.mode, change.uid, change.gid) != (stat.S_IMODE(node.st_mode), node.st_uid, node.st_gid):
+        if (change.mode, change.uid, change.gid) != (stat.S_IMODE(node.mode), node.uid, node.gid):
             return False
         if change.kind in ("file", "dir"):
-            if change.kind == "file" and change.size != node.st_size:
+            if change.kind == "file" and change.size != node.size:
                 return False
             return change.xattrs == portable(self._parents.xattrs(_absolute(change.path)))
         if change.kind == "symlink":
             return change.link == os.fsencode(self._parents.readlink(_absolute(change.path)))
-        return change.kind == "fifo" or change.rdev == node.st_rdev
+        return change.kind == "fifo" or change.rdev == node.rdev
 
-    def _same_content(self, parent: int, name: bytes, change: Change, status: os.stat_result, node: os.stat_result) -> bool:
+    def _same_content(self, parent: int, name: bytes, change: Change, status: os.stat_result, node: Node) -> bool:
         if change.kind != "file" or change.size == 0:
             return True
-        exact = status.st_mtime_ns == node.st_mtime_ns
+        exact = status.st_mtime_ns == node.mtime_ns
         matters = (exact and status.st_mtime_ns != change.mtime * _SECOND) or any(waiting.late for waiting in self._waiting)
         if self._apply and not matters:
             return True

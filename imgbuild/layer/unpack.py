@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from imgbuild.layer.headers import show
 from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import portable
+from imgbuild.linux.node import Node
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -35,10 +36,6 @@ _AUFS = b".wh..wh."
 _MAX_NAME = 255
 _MAX_PATH = 4095
 _MAX_LINKS = 40
-
-Transform = Callable[[TarEntry], TarEntry | None]
-
-
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """What came of a layer: bytes of content, files made, and whether the directory is right on these lowers only (`stacked`).
@@ -59,20 +56,15 @@ def unpack(
     *,
     lowers_view: ParentView | None = None,
     rootless: bool = False,
-    whiteouts: bool = True,
-    transform: Transform | None = None,
 ) -> Unpacked:
     """Write what a tar says into `directory`, which exists and is empty; LayerError or StoreError leaves it half done.
 
-    Reads to the end marker only. `lowers_view` is what the layer lies on, None for nothing. Without `whiteouts`, as for an archive that
-    is no layer, names that begin with ``.wh.`` are refused. `transform` changes entries, or leaves them out.
+    Reads to the end marker only. `lowers_view` is what the layer lies on, None for nothing; what it raises comes through.
     """
     with explained("unpacking a layer"), UpperTree(directory, rootless) as tree:
-        unpacker = _Unpacker(tree, lowers_view, whiteouts)
+        unpacker = _Unpacker(tree, lowers_view)
         for entry, content in read_tar(stream):
-            changed = transform(entry) if transform else entry
-            if changed is not None:
-                unpacker.apply(changed, content)
+            unpacker.apply(entry, content)
         unpacker.finish()
         return Unpacked(tree.size, tree.inodes, unpacker.stacked, tree.placeholders, unpacker.skipped)
 
@@ -80,10 +72,9 @@ def unpack(
 class _Unpacker:
     """Says what entries mean, in terms of the tree and of what lies below it."""
 
-    def __init__(self, tree: UpperTree, lowers: ParentView | None, whiteouts: bool) -> None:
+    def __init__(self, tree: UpperTree, lowers: ParentView | None) -> None:
         self._tree = tree
         self._lowers = lowers
-        self._whiteouts = whiteouts
         self._deferred: dict[bytes, bytes] = {}
         self._opaque_root = False
         self._root_named = False
@@ -135,8 +126,6 @@ class _Unpacker:
             self._tree.special(path, entry.kind, entry.major, entry.minor, metadata)
 
     def _whiteout(self, parts: list[bytes], name: bytes, entry: TarEntry) -> None:
-        if not self._whiteouts:
-            raise LayerError(f"{show(entry.name)} can't be in a layer", hint="names that begin with .wh. mark deleted files in layers")
         if name == _OPAQUE:
             path = self._directory(parts)
             self._tree.directories[path].opaque = True
@@ -183,7 +172,7 @@ class _Unpacker:
         if target is not None or self._tree.lstat(path) is not None:
             return target
         status = self._below(path)
-        if status is None or self._lowers is None or not stat.S_ISLNK(status.st_mode):
+        if status is None or self._lowers is None or not stat.S_ISLNK(status.mode):
             return None
         return os.fsencode(self._lowers.readlink(_absolute(path)))
 
@@ -194,7 +183,7 @@ class _Unpacker:
             return
         here = self._tree.lstat(path)
         below = None if here is not None else self._below(path)
-        if here is not None or (below is not None and not stat.S_ISDIR(below.st_mode)):
+        if here is not None or (below is not None and not stat.S_ISDIR(below.mode)):
             raise LayerError(f"an entry below {show(path)}, which is not a directory")
         self._tree.directory(path, Metadata() if below is None else self._metadata_below(path, below))
 
@@ -208,7 +197,7 @@ class _Unpacker:
             self.stacked = True
             self._tree.directory(b"", below)
 
-    def _below(self, path: bytes) -> os.stat_result | None:
+    def _below(self, path: bytes) -> Node | None:
         """What shows through from below at a path that the layer has nothing at."""
         self.stacked = True
         if self._lowers is None:
@@ -220,10 +209,10 @@ class _Unpacker:
                 return None
         return self._lowers.lstat(_absolute(path))
 
-    def _metadata_below(self, path: bytes, status: os.stat_result) -> Metadata:
+    def _metadata_below(self, path: bytes, status: Node) -> Metadata:
         assert self._lowers is not None
         xattrs = portable(self._lowers.xattrs(_absolute(path)))
-        return Metadata(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, xattrs)
+        return Metadata(stat.S_IMODE(status.mode), status.uid, status.gid, status.mtime_ns, xattrs)
 
     def _hard_link(self, path: bytes, entry: TarEntry) -> None:
         parts = _parts(entry.link)
@@ -285,11 +274,11 @@ class _Unpacker:
             raise LayerError(f"{show(path)} is a hard link to {show(target)}, which the layer deletes")
         if self._tree.lstat(target) is None:
             status = self._below(target)
-            if status is None or self._lowers is None or not stat.S_ISREG(status.st_mode):
+            if status is None or self._lowers is None or not stat.S_ISREG(status.mode):
                 raise LayerError(f"{show(path)} is a hard link to {show(target)}, which does not exist as a file")
             fd = self._lowers.open(_absolute(target))
             try:
-                self._tree.file(target, self._metadata_below(target, status), status.st_size, _segments(fd))
+                self._tree.file(target, self._metadata_below(target, status), status.size, _segments(fd))
             finally:
                 os.close(fd)
         self._tree.hard_link(path, target)

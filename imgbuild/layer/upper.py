@@ -1,4 +1,4 @@
-"""A directory in overlay form while a tar is written into it: what it holds so far, and what it takes to add to it.
+"""A directory while a tree of an image is written into it: what it holds so far, and what it takes to add to it.
 
 Everything is done relative to descriptors of directories that this class made itself; names never lead through a symlink.
 Directories get their owner, mode, attributes and times at the end (`finish`): until then they are private, so that neither a set-group-id
@@ -53,7 +53,10 @@ class Directory:
 
 
 class UpperTree:
-    """The tree. Paths are bytes, relative, and real: every parent is one of `directories`. A context manager."""
+    """The tree. Paths are bytes, relative, and real: every parent is one of `directories`. A context manager.
+
+    What `root` holds already stays where nothing else takes its place; directories are gone on with, symlinks never followed.
+    """
 
     def __init__(self, root: Path, rootless: bool) -> None:
         self._top = Root.open_path(root)
@@ -96,8 +99,10 @@ class UpperTree:
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
-            self.remove(path)
-            os.mkdir(name, 0o700, dir_fd=parent)
+            here = self.lstat(path)
+            if here is None or not stat.S_ISDIR(here.st_mode):
+                self.remove(path)
+                os.mkdir(name, 0o700, dir_fd=parent)
         self.directories[path] = Directory(metadata, opaque)
         self.inodes += 1
 
@@ -193,7 +198,8 @@ class UpperTree:
         parent, name = self._parent(path)
         self.symlinks.pop(path, None)
         self.whiteouts.discard(path)
-        if path not in self.directories:
+        here = self.lstat(path)
+        if here is None or not stat.S_ISDIR(here.st_mode):
             os.unlink(name, dir_fd=parent)
             return
         below = path + b"/"
@@ -206,9 +212,11 @@ class UpperTree:
             os.close(self._open.pop(known))
         shutil.rmtree(name, dir_fd=parent)
 
-    def finish(self) -> None:
-        """Give the directories what they are to have, those deepest first."""
+    def finish(self, *, root: bool = True) -> None:
+        """Give the directories what they are to have, those deepest first; the root itself only where `root` says so."""
         for path in sorted(self.directories, reverse=True):
+            if not (path or root):
+                continue
             directory = self.directories[path]
             fd = self._top.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

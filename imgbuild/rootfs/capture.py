@@ -1,0 +1,82 @@
+"""An upperdir -> a layer in the store: deterministic tar, both digests in one pass, the blob, and what the index shall know.
+
+In two parts. `settle`, when a step has ended and nothing has its upper as a lower yet: quick, it reads no contents but where it must.
+`capture`, at any time later, beside steps that use the same directory as a lower: it only reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgbuild.layer.compress import Compression, Write, compress
+from imgbuild.layer.diff import changes, clamp
+from imgbuild.layer.pack import pack
+from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
+from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot.union import UnionView
+from imgbuild.store.rows import LayerRow, SnapshotRow
+from imgbuild.store.store import Store
+from imgbuild.store.trees import survey
+
+_MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A layer and its sizes in bytes; how many tar `entries` it has (none: nothing changed), and whether the directory holds exactly
+    the layer, so that it was recorded as its lower on any parents."""
+
+    layer: Layer
+    uncompressed_size: int
+    entries: int
+    exact: bool
+
+    @property
+    def empty(self) -> bool:
+        return self.entries == 0
+
+
+def settle(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False) -> None:
+    """Give an upperdir the mtimes of its layer-to-be (see layer.diff), before anything uses it as a lower."""
+    with UnionView(parents, userxattr=rootless) as view:
+        clamp(upper, epoch, view, rootless=rootless)
+
+
+def capture(
+    store: Store, lower: DirectoryLower, parents: Lowers, epoch: int | None, compression: Compression, *, rootless: bool = False
+) -> Captured:
+    """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it.
+
+    A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
+    """
+    entries, exact = 0, True
+
+    def left_out(path: bytes) -> None:
+        nonlocal exact
+        exact = False
+
+    with UnionView(parents, userxattr=rootless) as view, store.blobs.writer(hashing=False) as blob:
+
+        def produce(write: Write) -> None:
+            nonlocal entries
+            found = changes(lower.path, view, epoch, rootless=rootless, on_left_out=left_out)
+            entries = pack(found, lower.path, write)
+
+        made = compress(produce, blob.write, compression)
+        blob.commit_as(made.digest)
+    layer = Layer(Descriptor(_MEDIA_TYPES[compression.kind], made.digest, made.size), made.diff_id)
+    store.index.record_layer(LayerRow(made.diff_id, layer.blob, made.uncompressed_size, compression.parameters()))
+    captured = Captured(layer, made.uncompressed_size, entries, exact)
+    _record(store, lower, captured)
+    return captured
+
+
+def _record(store: Store, lower: DirectoryLower, captured: Captured) -> None:
+    identity = lower.path.parent.name
+    if lower.path != store.snapshot_path(identity):
+        return
+    seen = survey(lower.path)
+    # A directory that holds more than its layer would show it on other parents: found again by its step, not by its diffID.
+    diff_id = captured.layer.diff_id if captured.exact else None
+    store.index.record_snapshot(SnapshotRow(identity, diff_id, seen.size, seen.inodes, seen.tree))

@@ -1,0 +1,144 @@
+"""A merged root file system -> a plain directory, or one tar. Without whiteouts: what a container would see.
+
+The directory may exist and hold something: files of the image take the place of what has their names, directories are gone on with,
+and symlinks that are there are replaced, never followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgbuild.layer.failures import explained
+from imgbuild.layer.sparse import zeros
+from imgbuild.layer.tar import CHUNK, Kind, TarEntry, TarWriter
+from imgbuild.layer.upper import Metadata, UpperTree
+from imgbuild.layer.xattrs import Xattrs, portable
+from imgbuild.snapshot.union import UnionView
+
+_SECOND = 1_000_000_000
+_KINDS: dict[int, Kind] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """`placeholders` counts owners, devices and attributes that this user could not give."""
+
+    size: int
+    inodes: int
+    placeholders: int = 0
+
+
+def export_tree(view: UnionView, directory: Path, *, unprivileged: bool = False) -> Exported:
+    """Write the root file system into `directory`, which is made where it is missing; one that was there keeps its own metadata.
+
+    `unprivileged`: what only root may set is left out and counted, instead of being an error.
+    """
+    with explained(directory):
+        existed = directory.is_dir()
+        directory.mkdir(parents=True, exist_ok=True)
+        with UpperTree(directory, unprivileged) as tree:
+            for entry, path in _entries(view):
+                _put(tree, view, entry, path)
+            tree.finish(root=not existed)
+            return Exported(tree.size, tree.inodes, tree.placeholders)
+
+
+def export_tar(view: UnionView, write: Callable[[bytes], object]) -> int:
+    """Write the root file system as a tar, the root itself as ``./`` first; the number of entries."""
+    writer = TarWriter(write)
+    count = 0
+    with explained("exporting a root file system"):
+        for entry, path in _entries(view):
+            writer.add(entry)
+            count += 1
+            if entry.kind == "file":
+                position = 0
+                for offset, data in _segments(view, path):
+                    for hole in zeros(offset - position, CHUNK):
+                        writer.data(hole)
+                    writer.data(data)
+                    position = offset + len(data)
+                for hole in zeros(entry.size - position, CHUNK):
+                    writer.data(hole)
+        writer.finish()
+    return count
+
+
+def _entries(view: UnionView) -> Iterator[tuple[TarEntry, str]]:
+    """All that is in the view as tar entries with their paths, parents first, siblings by their bytes. The first name of a file that
+    has several is the file, the others are links to it."""
+    links: dict[tuple[int, int], bytes] = {}
+    for path, status in view.walk():
+        kind = _KINDS.get(stat.S_IFMT(status.mode))
+        if kind is None:
+            continue
+        name = os.fsencode(path).lstrip(b"/") or b"."
+        link = b""
+        xattrs: Xattrs = ()
+        if kind == "file" and status.nlink > 1:
+            link = links.setdefault((status.dev, status.ino), name)
+            kind, link = ("hardlink", link) if link != name else ("file", b"")
+        if kind == "symlink":
+            link = os.fsencode(view.readlink(path))
+        if kind in ("file", "dir"):
+            xattrs = portable(view.xattrs(path))
+        device = status.rdev if kind in ("char", "block") else 0
+        entry = TarEntry(
+            name=name,
+            kind=kind,
+            mode=stat.S_IMODE(status.mode),
+            uid=status.uid,
+            gid=status.gid,
+            size=status.size if kind == "file" else 0,
+            mtime=status.mtime_ns // _SECOND,
+            mtime_ns=status.mtime_ns % _SECOND,
+            link=link,
+            major=os.major(device),
+            minor=os.minor(device),
+            xattrs=xattrs,
+        )
+        yield entry, path
+
+
+def _put(tree: UpperTree, view: UnionView, entry: TarEntry, path: str) -> None:
+    name = b"" if entry.name == b"." else entry.name
+    metadata = Metadata.of(entry)
+    if entry.kind == "dir":
+        tree.directory(name, metadata)
+    elif entry.kind == "file":
+        tree.file(name, metadata, entry.size, _segments(view, path))
+    elif entry.kind == "hardlink":
+        tree.hard_link(name, entry.link)
+    elif entry.kind == "symlink":
+        tree.symlink(name, entry.link, metadata)
+    else:
+        tree.special(name, entry.kind, entry.major, entry.minor, metadata)
+
+
+def _segments(view: UnionView, path: str) -> Iterator[tuple[int, bytes]]:
+    """A file's data with its offsets; holes are not read."""
+    fd = view.open(path)
+    try:
+        offset = 0
+        while True:
+            try:
+                offset = os.lseek(fd, offset, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole is left
+                return
+            end = os.lseek(fd, offset, os.SEEK_HOLE)
+            while offset < end and (data := os.pread(fd, min(end - offset, CHUNK), offset)):
+                yield offset, data
+                offset += len(data)
+    finally:
+        os.close(fd)
