@@ -155,7 +155,7 @@ def _map_ranges(*jobs: tuple[str, Sequence[IdRange]]) -> None:
         raise SandboxError(f"ids can't be mapped: {words}", hint="check /etc/subuid and /etc/subgid, and that newuidmap is setuid root")
 
 
-def _help(commands: Sequence[Sequence[str]], go: int, result: int) -> None:
+def _help(commands: Sequence[list[str]], go: int, result: int) -> None:
     """Run in the helper: when told to, run each command; what one says when it fails goes back. Never returns."""
     try:
         if os.read(go, 1):

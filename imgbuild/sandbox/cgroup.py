@@ -44,17 +44,12 @@ class Place:
     unified_top: str = ""
     controllers: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def kind(self) -> str:
-        return "v1" if self.controllers else "v2" if self.unified else "none"
-
 
 @dataclass(slots=True)
 class Group:
     """A group that we made: its directory for each controller (v1), or one (v2, under the key "")."""
 
     directories: dict[str, str]
-    joined: bool = False
 
     def descriptor(self) -> int | None:
         """A directory descriptor for CLONE_INTO_CGROUP; None for v1. The caller closes it."""
@@ -71,18 +66,14 @@ class Group:
         return _figures_v2(self.directories[""]) if "" in self.directories else _figures_v1(self.directories)
 
     def kill(self) -> None:
-        """SIGKILL to all in it: at once where the kernel can (v2, 5.14), else until nobody is left."""
+        """SIGKILL to all in it: at once where the kernel can (v2, Linux 5.14), else one by one."""
         for directory in self.directories.values():
             if os.path.exists(f"{directory}/cgroup.kill"):
                 _write(f"{directory}/cgroup.kill", "1")
                 continue
-            for _ in range(100):
-                pids = _read(f"{directory}/cgroup.procs").split()
-                if not pids:
-                    break
-                for pid in pids:
-                    with suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
+            for pid in _read(f"{directory}/cgroup.procs").split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), 9)
 
     def remove(self) -> bool:
         """Remove its directories; False when some process is still on its way out of it (call again)."""
@@ -138,7 +129,7 @@ def create(place: Place, owner: str, suffix: str, limits: Limits) -> Group | Non
     except OSError as error:
         if not limits:
             return None
-        raise SandboxError(f"limits can't be set: {_words(error)}", hint=_DELEGATION) from None
+        raise SandboxError(f"limits can't be set: {error.strerror} ({error.filename})", hint=_DELEGATION) from None
     if group is None and limits:
         raise SandboxError("limits can't be set: no cgroup file system is mounted", hint=_NO_CGROUPS)
     return group
@@ -413,7 +404,3 @@ def _write(path: str, value: str) -> None:
         raise OSError(error.errno, f"writing {value}: {error.strerror}", path) from None
     finally:
         os.close(fd)
-
-
-def _words(error: OSError) -> str:
-    return f"{error.strerror}" + (f" ({error.filename})" if error.filename else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox.plan import DEVICE_LINKS, DEVICES, Plan
 from imgbuild.sandbox.spec import Limits, Process
@@ -57,7 +57,9 @@ def _mount(mount: Mount) -> str:
     return f"mount {mount.target} {_what(mount.what)}{part}" + (f" {words}" if words else "")
 
 
-def _what(what: Filesystem | Bind) -> str:
+def _what(what: Filesystem | Bind | File) -> str:
+    if isinstance(what, File):
+        return f"file of {len(what.data)} bytes, mode {what.mode:04o}, owner {what.uid}:{what.gid}"
     if isinstance(what, Bind):
         return f"{'rbind' if what.recursive else 'bind'} {what.source}"
     options = ",".join(key if value is None else f"{key}={value}" for key, value in what.options)

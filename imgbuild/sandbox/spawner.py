@@ -22,6 +22,7 @@ from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import cgroup, child, wire
 from imgbuild.sandbox.cgroup import Figures, Group, Place
+from imgbuild.sandbox.command import SETUP_FAILED
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
 
@@ -93,22 +94,28 @@ class Spawner:
         self._poll.register(control, select.POLLIN)
         self._by_report: dict[int, _Child] = {}
         self._by_pidfd: dict[int, _Child] = {}
+        self._by_status: dict[int, _Child] = {}
         self._leftover: list[Group] = []
 
     def run(self) -> None:
         """Serve until the other end of the control socket is closed; then end all children."""
+        control = self._control.fileno()
         while True:
-            for fd, _ in self._poll.poll():
-                if fd == self._control.fileno():
+            # Requests last: they open descriptors, whose numbers must not be taken for those that were closed in this round.
+            for fd, _ in sorted(self._poll.poll(), key=lambda event: event[0] == control):
+                if fd in self._by_report:
+                    self._hear(self._by_report[fd])
+                elif fd in self._by_pidfd:
+                    self._reap(self._by_pidfd[fd])
+                elif fd in self._by_status:
+                    self._poll.unregister(fd)
+                    _kill(self._by_status.pop(fd))
+                elif fd == control:
                     request = wire.receive_request(self._control)
                     if request is None:
                         self._end()
                         return
                     self._perform(*request)
-                elif fd in self._by_report:
-                    self._hear(self._by_report[fd])
-                elif fd in self._by_pidfd:
-                    self._reap(self._by_pidfd[fd])
 
     def _perform(self, request: Plan | Entry, fds: list[int]) -> None:
         status = socket.socket(fileno=fds[3])
@@ -152,24 +159,10 @@ class Spawner:
             for fd in (reporting, gate, descriptor):
                 if fd is not None and fd >= 0:
                     os.close(fd)
-        self._watch(_Child(pid, pidfd, report, status, group, started))
+        born = _Child(pid, pidfd, report, status, group, started)
+        self._watch(born)
         if group is not None and opening >= 0:
-            self._let_in(group, pid, pidfd, opening, plan.limits)
-
-    def _let_in(self, group: Group, pid: int, pidfd: int, opening: int, limits: Limits) -> None:
-        """Put the child, which waits, into its groups: on v1 that can take a grace period of RCU, in which the child mounts."""
-        try:
-            group.add(pid)
-            os.write(opening, b"!")
-        except OSError:
-            if limits:
-                with suppress(ProcessLookupError):
-                    syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
-            else:
-                with suppress(BrokenPipeError):
-                    os.write(opening, b"!")
-        finally:
-            os.close(opening)
+            _let_in(born, group, opening, plan.limits)
 
     def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
         report, reporting = os.pipe()
@@ -208,6 +201,9 @@ class Spawner:
         self._by_report[born.report] = self._by_pidfd[born.pidfd] = born
         self._poll.register(born.report, select.POLLIN)
         self._poll.register(born.pidfd, select.POLLIN)
+        # Of the status socket only the hang-up is of interest: who can't be told of the end wants it at once.
+        self._by_status[born.status.fileno()] = born
+        self._poll.register(born.status, 0)
         wire.send_packet(born.status, wire.Started(_pid_of(born.pidfd)), [born.pidfd])
 
     def _hear(self, speaker: _Child) -> None:
@@ -222,7 +218,7 @@ class Spawner:
         os.close(speaker.report)
         if speaker.reported:
             speaker.failure = wire.unpack(bytes(speaker.reported))
-        else:
+        elif speaker.failure is None:
             wire.send_packet(speaker.status, wire.Running())
 
     def _reap(self, dead: _Child) -> None:
@@ -232,6 +228,8 @@ class Spawner:
         wall = time.monotonic() - dead.started
         self._poll.unregister(dead.pidfd)
         del self._by_pidfd[dead.pidfd]
+        if self._by_status.pop(dead.status.fileno(), None) is not None:
+            self._poll.unregister(dead.status)
         os.close(dead.pidfd)
         figures = Figures()
         if dead.group is not None:
@@ -249,14 +247,36 @@ class Spawner:
         dead.status.close()
 
     def _end(self) -> None:
-        for each in tuple(self._by_pidfd.values()):
-            with suppress(ProcessLookupError):
-                syscalls.pidfd_send_signal(each.pidfd, signal.SIGKILL)
+        for each in self._by_pidfd.values():
+            _kill(each)
         for each in tuple(self._by_pidfd.values()):
             self._reap(each)
         for group in self._leftover:
             group.kill()
             group.remove()
+
+
+def _let_in(born: _Child, group: Group, opening: int, limits: Limits) -> None:
+    """Put a child, which waits for it, into its groups: on v1 that can take a grace period of RCU, in which the child mounts."""
+    try:
+        group.add(born.pid)
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        if limits:
+            born.failure = wire.Failure(SETUP_FAILED, f"entering its control group: {error.strerror} ({error.filename})")
+            _kill(born)
+    try:
+        with suppress(BrokenPipeError):
+            if born.failure is None:
+                os.write(opening, b"!")
+    finally:
+        os.close(opening)
+
+
+def _kill(child: _Child) -> None:
+    with suppress(ProcessLookupError):
+        syscalls.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
 
 def _exit_status(wait_status: int, oom: bool, usage: Usage, failure: wire.Failure | None) -> ExitStatus:

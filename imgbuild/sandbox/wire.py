@@ -64,8 +64,8 @@ class Failure:
 
 
 _TYPES: tuple[type, ...] = (
-    Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited, Refused,
-    Failure,
+    Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited,
+    Refused, Failure,
 )  # fmt: skip
 
 

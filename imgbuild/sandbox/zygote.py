@@ -27,7 +27,7 @@ _NO_RIGHTS = "imgbuild needs root, or a user namespace: see kernel.unprivileged_
 
 
 class Sandbox:
-    """A process in a sandbox: its init, or one that entered it.
+    """A process in a sandbox: its init, or one that entered it. It is killed when its Sandbox is dropped, as nobody could wait for it.
 
     `pid` is its process id here; `terminal` the master of its terminal, the caller's to close, where it has one.
     """
