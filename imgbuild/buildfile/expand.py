@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import cache
 
 from imgbuild.buildfile.globs import Glob
-from imgbuild.buildfile.words import SPACE
+from imgbuild.buildfile.words import SPACE_CLASS
 from imgbuild.errors import BuildfileError, Span
 
 _PARAMETERS = "@*#?-$!"  # the special parameters of POSIX sh; ${0} is read as a number
 _DEEPEST = 64
-_SPACES = re.compile(f"[{SPACE}]")
+_SPACES = re.compile(f"[{SPACE_CLASS}]")
 
 
 def expand(word: str, env: Mapping[str, str], escape: str = "\\", at: Span | None = None) -> str:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile.instructions import Directive, Heredoc
-from imgbuild.buildfile.words import SPACE
+from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
 
 _DIRECTIVES = ("syntax", "escape", "check")
-_DIRECTIVE = re.compile(rf"#[{SPACE}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE}]*=[{SPACE}]*(?=[^{SPACE}])")
-_UNPRINTABLE = re.compile("[\ud800-\udfff]")
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
+_DIRECTIVE = re.compile(f"#[{SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE_CLASS}]*=[{SPACE_CLASS}]*")
 _ESCAPES = ("\\", "`")
 
 
@@ -69,10 +67,7 @@ def lex(text: str | bytes, name: str) -> Lexed:
     physical = decoded.split("\n")
     if not physical[-1]:
         physical.pop()
-    shown = (line.rstrip("\r") for line in physical)
-    if _UNPRINTABLE.search(decoded):
-        shown = (_UNPRINTABLE.sub("\ufffd", line) for line in list(shown))
-    source = Source(name, tuple(shown))
+    source = Source(name, tuple(replace_surrogates(line.rstrip("\r")) for line in physical))
     directives, escape, start = _directives(physical, source)
     lines = tuple(_logical_lines(physical, start, source, escape))
     return Lexed(source, directives, escape, lines)
@@ -94,9 +89,10 @@ def _directives(physical: list[str], source: Source) -> tuple[tuple[Directive, .
         written = physical[index].rstrip("\r")
         line = written.lstrip(SPACE)
         match = _DIRECTIVE.match(line)
-        if match is None or match.group(1).lower() not in _DIRECTIVES:
+        value = line[match.end() :].rstrip(SPACE) if match else ""
+        if match is None or not value or match.group(1).lower() not in _DIRECTIVES:
             break
-        name, value = match.group(1).lower(), line[match.end() :].rstrip(SPACE)
+        name = match.group(1).lower()
         indent = len(written) - len(line)
         span = Span(source, index + 1, index + 1, indent + match.start(1) + 1, indent + match.end() + len(value) + 1)
         if name in found:
@@ -195,10 +191,13 @@ def _with_heredocs(logical: LogicalLine, physical: list[str], index: int) -> tup
 
 
 def _check_characters(logical: LogicalLine) -> None:
-    match = _FORBIDDEN.search(logical.text)
-    if match is None:
+    nul = logical.text.find("\0")
+    if nul >= 0:
+        raise BuildfileError("a NUL byte in an instruction", at=logical.span(nul, nul + 1))
+    if logical.text.isascii():
         return
-    at = logical.span(match.start(), match.end())
-    if match.group() == "\0":
-        raise BuildfileError("a NUL byte in an instruction", at=at)
-    raise BuildfileError("a byte that is not UTF-8 in an instruction", at=at, hint="save the file as UTF-8")
+    try:
+        logical.text.encode()
+    except UnicodeEncodeError as error:
+        at = logical.span(error.start, error.start + 1)
+        raise BuildfileError("a byte that is not UTF-8 in an instruction", at=at, hint="save the file as UTF-8") from None

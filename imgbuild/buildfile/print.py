@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from imgbuild.buildfile import instructions as ast
-from imgbuild.buildfile.words import SPACE, json_words
+from imgbuild.buildfile.words import SPACE, SPACE_CLASS, json_words
 from imgbuild.errors import BuildfileError
 
-_QUOTED_IN_FLAGS = re.compile(rf"[{SPACE}'\"\\]")
-_QUOTED_BESIDE_HEREDOCS = re.compile(rf"[{SPACE}'\"\\$]")
+_QUOTED_IN_FLAGS = re.compile(rf"[{SPACE_CLASS}'\"\\]")
+_QUOTED_BESIDE_HEREDOCS = re.compile(rf"[{SPACE_CLASS}'\"\\$]")
+_ESCAPES = ("\\", "`")
 
 
 def print_buildfile(buildfile: ast.Buildfile) -> str:
@@ -112,8 +113,10 @@ def _opener(heredoc: ast.Heredoc) -> str:
 
 
 def _pairs(instruction: ast.Env | ast.Label) -> str:
-    between = " " if instruction.legacy else "="
-    return " ".join(f"{name.text}{between}{value.text}" for name, value in instruction.pairs)
+    if instruction.legacy:
+        ((name, value),) = instruction.pairs
+        return f"{name.text}{'  ' if name.text.endswith(_ESCAPES) else ' '}{value.text}"  # an escape would take a single blank
+    return " ".join(f"{name.text}={value.text}" for name, value in instruction.pairs)
 
 
 def _arg(arg: ast.Arg) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from imgbuild.buildfile import heredocs
@@ -16,11 +16,22 @@ from imgbuild.buildfile.flags import read_flags
 from imgbuild.buildfile.lexer import LogicalLine
 from imgbuild.buildfile.mounts import split_mount
 from imgbuild.buildfile.suggest import did_you_mean
-from imgbuild.buildfile.words import BLANKS, SPACE, Slice, Split, blank_words, json_words, quoted_words, split_command, words_with_heredocs
+from imgbuild.buildfile.words import (
+    BLANKS,
+    SPACE,
+    SPACE_CLASS,
+    Slice,
+    Split,
+    blank_words,
+    json_words,
+    quoted_words,
+    split_command,
+    words_with_heredocs,
+)
 from imgbuild.errors import BuildfileError, Span
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
-_FIRST_WORD = re.compile(rf"([^{SPACE}]*)[{SPACE}]*")
+_FIRST_WORD = re.compile(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")
 _FIRST_BLANKS = re.compile(rf"[{BLANKS}]+")
 _NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
 
@@ -255,7 +266,7 @@ def _expose(s: Statement) -> ast.Expose:
 def _volume(s: Statement) -> ast.Volume:
     strings = s.json(s.rest)
     if strings is None:
-        paths = tuple(s.word(part) for part in blank_words(s.rest))
+        paths = tuple(replace(s.word(part), text=part.text.strip(SPACE)) for part in blank_words(s.rest))
     else:
         at = s.line.span(s.rest.start, s.rest.end)
         paths = tuple(ast.Word(text.strip(SPACE), at) for text in strings)

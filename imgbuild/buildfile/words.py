@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from imgbuild.errors import BuildfileError
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACE_CLASS = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # the same, within a pattern's brackets
 BLANKS = "\t\v\f\r "
 
 _KEYWORD = re.compile(rf"[^{BLANKS}]*")
-_SPACES = re.compile(rf"[{SPACE}]*")
+_SPACES = re.compile(f"[{SPACE_CLASS}]*")
 _WORD = re.compile(rf"[^{BLANKS}]+")
-_FLAG_PLAIN = re.compile(rf"[^{SPACE}'\"\\]+")
+_FLAG_PLAIN = re.compile(rf"[^{SPACE_CLASS}'\"\\]+")
 _HEREDOC_WORD = re.compile(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\.|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def words_with_heredocs(part: Slice) -> list[Slice]:
 def quoted_words(part: Slice, escape: str) -> list[Slice]:
     """The words of `part`, quotes respected and kept; an escape at the very end is dropped (as BuildKit's parseWords)."""
     e = re.escape(escape)
-    pattern = re.compile(rf"(?:{e}.|'[^']*(?:'|$)|\"(?:{e}.|[^\"{e}])*(?:\"|{e}?$)|[^{SPACE}'\"{e}])+|{e}$", re.DOTALL)
+    pattern = re.compile(rf"(?:{e}.|'[^']*(?:'|$)|\"(?:{e}.|[^\"{e}])*(?:\"|{e}?$)|[^{SPACE_CLASS}'\"{e}])+|{e}$", re.DOTALL)
     found = []
     for match in pattern.finditer(part.text):
         word = match.group()
@@ -90,7 +90,12 @@ def json_words(text: str) -> tuple[str, ...] | None:
         value = [None]
     if any(not isinstance(item, str) for item in value):
         raise BuildfileError("a JSON form holds strings only", hint='quote each word: ["executable", "argument"]')
-    return tuple(_SURROGATE.sub("\ufffd", item) for item in value)
+    return tuple(replace_surrogates(item) for item in value)
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with U+FFFD where it is not Unicode."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def split_csv(text: str) -> tuple[str, ...]:
