@@ -72,7 +72,7 @@ class Tags:
             if reference.digest != descriptor.digest:
                 raise ImageError(f"{reference} can't name an image with the digest {descriptor.digest}")
             reference = replace(reference, tag=None)
-        name = reference.familiar()
+        name = _written(reference)
         self._settle(descriptor)
         self._change(lambda entries: _named(entries, name, descriptor))
 
@@ -207,7 +207,7 @@ def _named(entries: Entries, name: str, descriptor: Descriptor) -> Entries:
     changed: Entries = []
     for value in entries:
         entry = _entry(value)
-        if entry is None or entry.reference is None or entry.reference.familiar() != name:
+        if entry is None or entry.reference is None or _written(entry.reference) != name:
             changed.append(value)
         elif entry.descriptor.digest != descriptor.digest:
             changed.append(_nameless(value))
@@ -228,6 +228,12 @@ def _without_needless(entries: Entries) -> Entries:
             seen.add(entry.descriptor.digest)
             kept.append(value)
     return kept
+
+
+def _written(reference: Reference) -> str:
+    """As users write it, if that reads as the same reference: ``docker.io/a.b/c`` must keep its registry."""
+    short = reference.familiar()
+    return short if parse_reference(short) == reference else str(reference)
 
 
 def _holds(entries: Entries, digest: Digest) -> bool:
