@@ -45,6 +45,7 @@ class RegistryClient:
         self._conditions = Conditions(settings.attempts, settings.longest_wait, Backoff(), clock or Clock(), on_retry or _ignore)
         self._lock = threading.Lock()
         self._places: dict[Endpoint, Place] = {}
+        self._exchanges: dict[tuple[Endpoint, str], Exchange] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +68,9 @@ class RegistryClient:
         name = endpoint.repository(repository)
         login = DEFAULT_REGISTRY if endpoint.key == DOCKER_HUB_KEY else endpoint.host
         exchange = Exchange(self._place(endpoint), login, lambda: self._credentials.get(login, name), self._conditions)
-        return Remote(exchange, name)
+        with self._lock:
+            # What was learned of a repository, its tokens above all, serves all who ask for it.
+            return Remote(self._exchanges.setdefault((endpoint, name), exchange), name)
 
     def _place(self, endpoint: Endpoint) -> Place:
         with self._lock:

@@ -143,10 +143,13 @@ class Transport:
 
 def _open_session(connections: int) -> requests.Session:
     import requests
+    import urllib3
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
     session.trust_env = False
+    # Once is enough to say that certificates are not checked: where it is set.
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_connections=16, pool_maxsize=connections, max_retries=0))
     # A registry's cookies are of no use, and one jar would be shared by all hosts and threads.

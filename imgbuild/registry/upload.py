@@ -27,6 +27,14 @@ OnBytes = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Started:
+    """An upload session: where it goes on, and the least length of a chunk but the last."""
+
+    location: str
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One blob to be sent to one repository. `open` gives its bytes anew each time it is called."""
 
@@ -49,39 +57,43 @@ class Upload:
 
     def run(self, mount_from: Sequence[str]) -> str:
         """Send it, or have it mounted: "sent" or "mounted". It is in the registry when this returns."""
-        location = self._mounted_or_started(mount_from)
-        if location is None:
+        started = self._mounted_or_started(mount_from)
+        if started is None:
             return "mounted"
         if self.blob.size <= _SMALL:
-            self._send_whole(location)
+            self._send_whole(started.location)
         else:
-            self._send_streamed(location)
+            self._send_streamed(started)
         return "sent"
 
-    def _mounted_or_started(self, mount_from: Sequence[str]) -> str | None:
-        """The Location of a started upload; None where a mount made it needless."""
-        started = ""
+    def _mounted_or_started(self, mount_from: Sequence[str]) -> _Started | None:
+        """A started upload; None where a mount made it needless."""
+        started: _Started | None = None
         for source in mount_from:
             query = urlencode({"mount": self.blob.digest, "from": source})
             scopes = (*self.scopes, repository_scope(source, "pull"))
             try:
                 reply = self.exchange.request(self.what, "POST", f"{self.path}?{query}", ok=(201, 202), scopes=scopes, body=b"")
-            except (StatusError, RegistryError) as error:
+            except RegistryError as error:
                 if isinstance(error, UnreachableError):
                     raise
                 continue  # a source that we may not read, or a registry that does not mount: then it is sent
             reply.finish()
             if reply.status == 201:
                 return None
-            if started:
-                self._cancel(started)
-            started = self._location(reply)
+            if started is not None:
+                self._cancel(started.location)
+            started = self._started(reply)
         return started or self._start()
 
-    def _start(self) -> str:
+    def _start(self) -> _Started:
         reply = self.exchange.request(self.what, "POST", self.path, ok=(202,), scopes=self.scopes, body=b"")
         reply.finish()
-        return self._location(reply)
+        return self._started(reply)
+
+    def _started(self, reply: Reply) -> _Started:
+        least = reply.header("OCI-Chunk-Min-Length")
+        return _Started(self._location(reply), int(least) if least.isascii() and least.isdigit() and len(least) < 16 else 0)
 
     def _send_whole(self, location: str) -> None:
         with self.open() as stream:
@@ -98,12 +110,13 @@ class Upload:
                 raise
         self.on_bytes(self.blob.size)
 
-    def _send_streamed(self, location: str) -> None:
-        check = _Check(self.blob)
-        offset, failures, least = 0, 0, 0
+    def _send_streamed(self, started: _Started) -> None:
+        check, location = _Check(self.blob), started.location
+        step = max(self.chunk_bytes, started.least) if self.chunk_bytes else self.blob.size
+        offset, failures = 0, 0
         while offset < self.blob.size:
             before = offset
-            end = min(self.blob.size, offset + self._step(least))
+            end = min(self.blob.size, offset + step)
             try:
                 reply = self._patch(location, offset, end, check)
             except (UnreachableError, StatusError) as error:
@@ -115,17 +128,11 @@ class Upload:
                 self.exchange.pause(failures, error.message)
                 location, offset = self._status(location)
             else:
-                minimum = reply.header("OCI-Chunk-Min-Length")
-                least = int(minimum) if minimum.isascii() and minimum.isdigit() and len(minimum) < 16 else 0
                 location, offset = self._location(reply, location), end
             if offset - before >= _PROGRESS:
                 failures = min(failures, 1)
         check.finish()
         self._commit(location)
-
-    def _step(self, least: int) -> int:
-        """The length of the next chunk: all that is left, unless the settings want chunks."""
-        return max(self.chunk_bytes, least) if self.chunk_bytes else self.blob.size
 
     def _patch(self, location: str, offset: int, end: int, check: _Check) -> Reply:
         headers = {"Content-Type": "application/octet-stream"}
@@ -145,7 +152,7 @@ class Upload:
         try:
             reply = self.exchange.request(self.what, "GET", location, ok=(204, 200, 202), scopes=self.scopes)
         except StatusError:
-            return self._start(), 0
+            return self._start().location, 0
         reply.finish()
         said = reply.header("Range").strip()
         match = _RANGE.fullmatch(said)
@@ -154,7 +161,7 @@ class Upload:
         if has <= 1:
             with suppress(RegistryError):
                 self._cancel(location)
-            return self._start(), 0
+            return self._start().location, 0
         if has > self.blob.size:
             raise broken_protocol(self.exchange.asked(self.what), f"it has {has} bytes of {self.blob.size}")
         return self._location(reply, location), has
