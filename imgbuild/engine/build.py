@@ -200,7 +200,7 @@ def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGra
         rooms = Rooms(
             store=store,
             snapshotter=DirectorySnapshotter(store.root, store, features=place.features),
-            zygote=place.zygote,
+            zygote=place.start_zygote,
             features=place.features,
             context=context,
             compression=Compression(request.compression) if request.compression else place.settings.compression or Compression(),  # type: ignore[arg-type]

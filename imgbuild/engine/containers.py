@@ -180,24 +180,29 @@ def _image(place: Workplace, request: RunRequest, on_event: OnEvent) -> RunImage
     from imgbuild.rootfs.materialize import materialize
     from imgbuild.runtime.prepare import RunImage
 
-    reference = parse_reference(request.image)
-    image = _local_image(place, request, reference) or _pulled_image(place, request, reference, on_event)
-    lowers = materialize(place.store, image.layers)
-    return RunImage(reference.familiar(), image.descriptor.digest, image.config, lowers)
+    image = _local_image(place, request)
+    if image is None:
+        image = _pulled_image(place, request, parse_reference(request.image), on_event)
+    lowers = materialize(place.store, image.layers, rootless=place.features.rootless)
+    name = image.reference.familiar() if image.reference is not None else request.image
+    return RunImage(name, image.descriptor.digest, image.config, lowers)
 
 
-def _local_image(place: Workplace, request: RunRequest, reference: Reference) -> Image | None:
-    """The common case, without what speaks to registries: the image is here, and may be used as it is."""
-    if request.pull not in ("missing", "never"):
-        return None
+def _local_image(place: Workplace, request: RunRequest) -> Image | None:
+    """The common case, without what speaks to registries: the image is here, by name or ID, and may be used as it is."""
+    from imgbuild.engine.lookup import find_local
     from imgbuild.transfer.images import check_platform, read_image
 
     platform = _platform(request)
-    descriptor = place.store.tags.get(reference)
+    reference: Reference | None = None
+    descriptor = find_local(place.store, request.image)
+    if descriptor is None:
+        reference = parse_reference(request.image)
+        descriptor = place.store.tags.get(reference) if request.pull in ("missing", "never") else None
     if descriptor is None:
         return None
     image = read_image(place.store, descriptor, platform, reference)
-    check_platform(image, platform, reference.familiar())
+    check_platform(image, platform, request.image)
     return image if image.complete(place.store) else None
 
 

@@ -26,7 +26,7 @@ class BuildSource:
 def find_source(context: str, file: str | None) -> BuildSource:
     """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context."""
     if context.startswith(("http://", "https://", "git://", "git@", "ssh://")) or context == "-":
-        raise ContextError(f"the build context {context!r} is not a directory", hint="other contexts than directories are not supported yet")
+        raise ContextError(f"the build context {context!r} is not a directory", hint="only directories are supported as yet")
     directory = Path(context)
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"

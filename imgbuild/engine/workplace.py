@@ -1,13 +1,13 @@
 """Where a command works: its store, its settings, what the kernel allows, and the zygote that its sandboxes come from.
 
-The order matters and is kept here: not being root, the process enters a user namespace first; then the zygote is forked, while
-there is one thread and little memory; only then is the store opened and are threads started.
+Not being root, the process enters a user namespace first, which it can do only while it has one thread. The zygote is forked when it is
+first needed, and before there are threads: a build in which everything is cached needs none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +70,7 @@ class Workplace:
     features: Features
     store: Store
     settings: Settings
-    _zygote: Zygote | None = None
+    start_zygote: Callable[[], Zygote]
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -78,8 +78,8 @@ class Workplace:
 
     @property
     def zygote(self) -> Zygote:
-        assert self._zygote is not None, "the workplace was opened without sandboxes"
-        return self._zygote
+        """Where sandboxes come from; started at the first use, which must be before there are threads."""
+        return self.start_zygote()
 
 
 @contextmanager
@@ -98,11 +98,15 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
 
             userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin"))
             features = probe(invocation.disabled())
-        zygote = None
-        if sandboxes:
-            from imgbuild.sandbox.zygote import Zygote
+        started: list[Zygote] = []
 
-            zygote = stack.enter_context(Zygote.start(features))
+        def start_zygote() -> Zygote:
+            if not started:
+                from imgbuild.sandbox.zygote import Zygote
+
+                started.append(stack.enter_context(Zygote.start(features)))
+            return started[0]
+
         from imgbuild.store.store import Store
 
         if config is not None:
@@ -112,4 +116,4 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
         else:
             settings = Settings()
         store = stack.enter_context(Store.open(root))
-        yield Workplace(invocation, uid, features, store, settings, zygote)
+        yield Workplace(invocation, uid, features, store, settings, start_zygote)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -22,7 +21,6 @@ DOCUMENTS = "/.imgbuild"
 """Where a heredoc with a shebang is put to be executed: at the top, where no other mount hides it."""
 
 _T = TypeVar("_T")
-_ONLY_HEREDOC = re.compile(r"\s*\d*<<-?\s*(?:'[^']*'|\"[^\"]*\"|[^\s<'\"]+)\s*")
 _NANOSECONDS = 1e9
 
 
@@ -75,13 +73,13 @@ def _command(stage: StageState, command: ast.Command) -> tuple[tuple[str, ...], 
         if not line.strip():
             raise BuildfileError("RUN without a command")
         return (*stage.shell, line), None
-    if len(command.heredocs) == 1 and _ONLY_HEREDOC.fullmatch(line):
+    if command.is_script:
         only = command.heredocs[0]
         if only.content.startswith("#!"):
             return (f"{DOCUMENTS}/{only.name}",), Document(only.name, only.content)
         return (*stage.shell, only.content), None
     # The shell reads heredocs among other words itself.
-    return (*stage.shell, "\n".join((line, *(doc.raw.rstrip("\n") for doc in command.heredocs)))), None
+    return (*stage.shell, "\n".join((line, *(doc.raw for doc in command.heredocs)))), None
 
 
 def _mounts(stage: StageState, item: ast.Run) -> tuple[MountOp, ...]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from imgbuild.context.local import LocalContext
 from imgbuild.layer.compress import Compression
 from imgbuild.linux.features import Features
-from imgbuild.sandbox.zygote import Zygote
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.snapshotter import DirectorySnapshotter
 from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.etc import HostNetwork
 from imgbuild.store.store import Store
 
+if TYPE_CHECKING:
+    from imgbuild.sandbox.zygote import Zygote
+
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else."""
+    """`zygote` starts it when first called, which must be before there are threads. `secrets` are the bytes of each secret by
+    id; they go into mounts and environments, and nowhere else."""
 
     store: Store
     snapshotter: DirectorySnapshotter
-    zygote: Zygote
+    zygote: Callable[[], Zygote]
     features: Features
     context: LocalContext
     compression: Compression

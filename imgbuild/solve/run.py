@@ -103,7 +103,7 @@ def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts:
         stack.callback(os.close, err_read)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            sandbox = rooms.zygote.spawn(spec, null, out_write, err_write)
+            sandbox = rooms.zygote().spawn(spec, null, out_write, err_write)
         finally:
             for fd in (null, out_write, err_write):
                 os.close(fd)

@@ -1,5 +1,8 @@
 """Solves a graph: each needed step is looked up by its key, or performed once, beside whatever does not depend on it.
 
+First everything is looked up, in one thread: where all is cached, no thread and no zygote is started, and the rooms that perform
+steps are not even imported. What was not found is then performed in parallel.
+
 A step's key is known when all that it reads is. Whoever finds no record takes the step's lock, looks again, and performs it; another
 thread or process that wants the same step waits there and then finds the record. The lock is kept until the layer is captured.
 """
@@ -19,20 +22,19 @@ from imgbuild.graph.key import StepKey, key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, WorkdirOp
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
-from imgbuild.rootfs.capture import capture
-from imgbuild.rootfs.materialize import materialize
 from imgbuild.sandbox.spec import Usage
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
-from imgbuild.solve.files import perform_copy, perform_workdir
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.run import RunJob, perform_run
 from imgbuild.solve.state import Promise, RootState, StepLayer
 from imgbuild.solve.workers import Workers
 from imgbuild.store.rows import StepRow
 
 _JOIN_SECONDS = 5.0
+
+_Node = tuple[int, int]
+"""A stage's index and how many of its steps are behind: 0 is its origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Solution:
     stages: dict[int, SolvedStage]
     cached: int
     performed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A step that is to be found or performed: its record, its key, and its number in events."""
+
+    step: Step
+    record: bytes
+    key: StepKey
 
 
 @dataclass(slots=True)
@@ -74,7 +85,8 @@ class Solver:
         self._build = build
         self._workers = Workers(width)
         self._captures = threading.Semaphore(2)
-        self._states: dict[tuple[int, int], RootState] = {}
+        self._states: dict[_Node, RootState] = {}
+        self._wanted: dict[_Node, _Wanted] = {}
         self._tally = _Tally()
         self._capturing: list[threading.Thread] = []
         self._memos: list[Memo] = []
@@ -82,16 +94,11 @@ class Solver:
     def solve(self) -> Solution:
         """The solution; StepFailed or another located error where a step can't be done. On any exception, KeyboardInterrupt
         included, everything that was started has been told to stop."""
-        tasks: dict[Hashable, Callable[[], None]] = {}
-        needs: dict[Hashable, list[Hashable]] = {}
-        for index, stage in self._graph.stages.items():
-            tasks[(index, 0)] = partial(self._origin, index)
-            needs[(index, 0)] = [self._end(stage.parent)] if stage.parent is not None else []
-            for number, step in enumerate(stage.steps, 1):
-                tasks[(index, number)] = partial(self._step, index, number, step)
-                needs[(index, number)] = [(index, number - 1), *(self._end(other) for other in step.stages)]
+        order = self._order()
         try:
-            self._workers.run(tasks, needs)
+            missing = [node for node in order if not self._find(*node)]
+            if missing:
+                self._perform_all(missing)
             stages = {index: self._solved(index) for index in self._graph.stages}
             for memo in self._memos:
                 remember(self._rooms, memo)
@@ -100,7 +107,63 @@ class Solver:
             raise
         return Solution(stages[self._graph.target], stages, self._tally.cached, self._tally.performed)
 
-    def _end(self, index: int | None) -> tuple[int, int]:
+    def _order(self) -> list[_Node]:
+        """Every node after what it needs. Stage numbers do not say that: images that are only read come last."""
+        found: dict[_Node, None] = {}
+        pending = [self._end(index) for index in reversed(self._graph.stages)]
+        while pending:
+            node = pending[-1]
+            before = [other for other in self._needs(node) if other not in found]
+            if not before:
+                found.setdefault(node)
+                pending.pop()
+            else:
+                pending += before
+        return list(found)
+
+    def _needs(self, node: _Node) -> list[_Node]:
+        index, number = node
+        stage = self._graph.stages[index]
+        if number == 0:
+            return [self._end(stage.parent)] if stage.parent is not None else []
+        return [(index, number - 1), *(self._end(other) for other in stage.steps[number - 1].stages)]
+
+    def _find(self, index: int, number: int) -> bool:
+        """Look a node up before anything is performed; False where it must be, or stands on what must be."""
+        if any(other not in self._states for other in self._needs((index, number))):
+            return False
+        if number == 0:
+            self._origin(index)
+            return True
+        step = self._graph.stages[index].steps[number - 1]
+        started = time.monotonic()
+        try:
+            wanted = self._want(index, number, step)
+        except ImgbuildError as error:
+            raise error.located(step.span) from None
+        found = None if step.no_cache else self._lookup(wanted.key, self._states[(index, number - 1)])
+        if found is None:
+            return False
+        shown = self._next_number()
+        self._on_event(StepStarted(shown, step.name, step.span))
+        self._found(index, number, wanted, found)
+        self._on_event(StepFinished(shown, "cached", time.monotonic() - started))
+        return True
+
+    def _perform_all(self, missing: list[_Node]) -> None:
+        # The last moment with one thread: from here on, only the zygote makes processes.
+        self._rooms.zygote()
+        tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
+        needs: dict[Hashable, list[Hashable]] = {node: [other for other in self._needs(node) if other in tasks] for node in missing}
+        self._workers.run(tasks, needs)
+
+    def _node(self, index: int, number: int) -> None:
+        if number == 0:
+            self._origin(index)
+        else:
+            self._step(index, number, self._graph.stages[index].steps[number - 1])
+
+    def _end(self, index: int | None) -> _Node:
         assert index is not None
         return (index, len(self._graph.stages[index].steps))
 
@@ -119,6 +182,8 @@ class Solver:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
+        from imgbuild.rootfs.materialize import materialize
+
         return materialize(
             self._rooms.store, layers, rootless=self._rooms.features.rootless, cancelled=self._workers.stopped.is_set
         )
@@ -132,10 +197,13 @@ class Solver:
         identity = chain_id(layer.diff_id for layer in layers)
         self._states[(index, 0)] = RootState(identity, self._materialize, base=stage.base)
 
-    def _step(self, index: int, number: int, step: Step) -> None:
+    def _next_number(self) -> int:
         with self._tally.lock:
             self._tally.next_number += 1
-            shown = self._tally.next_number
+            return self._tally.next_number
+
+    def _step(self, index: int, number: int, step: Step) -> None:
+        shown = self._next_number()
         started = time.monotonic()
         self._on_event(StepStarted(shown, step.name, step.span))
         outcome, usage = "failed", None
@@ -148,44 +216,47 @@ class Solver:
         finally:
             self._on_event(StepFinished(shown, outcome, time.monotonic() - started, usage))
 
+    def _want(self, index: int, number: int, step: Step) -> _Wanted:
+        """The step's record and key, made once; what it reads has been solved."""
+        wanted = self._wanted.get((index, number))
+        if wanted is None:
+            inputs = step_inputs(self._rooms, step, self._stage_state)
+            self._memos += inputs.memos
+            record = key_record(step.op, self._states[(index, number - 1)].identity, inputs.digests)
+            wanted = self._wanted[(index, number)] = _Wanted(step, record, step_key(record))
+        return wanted
+
+    def _found(self, index: int, number: int, wanted: _Wanted, result: StepLayer) -> None:
+        parent = self._states[(index, number - 1)]
+        self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=result)
+        with self._tally.lock:
+            self._tally.cached += 1
+
     def _resolve(self, index: int, number: int, step: Step, shown: int) -> tuple[bool, Usage | None]:
         """Find or perform the step, and note the state after it. True where it was found."""
         parent = self._states[(index, number - 1)]
-        inputs = step_inputs(self._rooms, step, self._stage_state)
-        self._memos += inputs.memos
-        record = key_record(step.op, parent.identity, inputs.digests)
-        key = step_key(record)
+        wanted = self._want(index, number, step)
         with ExitStack() as stack:
-            found = None if step.no_cache else self._lookup(key, parent)
-            if found is None:
-                stopped = self._workers.stopped.is_set
-                stack.enter_context(self._rooms.store.lock(f"step {key}", cancelled=stopped))
-                found = None if step.no_cache else self._lookup(key, parent)
+            stack.enter_context(self._rooms.store.lock(f"step {wanted.key}", cancelled=self._workers.stopped.is_set))
+            found = None if step.no_cache else self._lookup(wanted.key, parent)
             if found is not None:
-                self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=found)
-                self._count(cached=True)
+                self._found(index, number, wanted, found)
                 return True, None
             lower, usage = self._perform(step, parent, shown)
-            self._count(cached=False)
+            with self._tally.lock:
+                self._tally.performed += 1
             if lower is None:
-                self._record(step, record, None, None, usage, parent)
-                self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=StepLayer(None))
+                self._record(wanted, None, None, usage, parent)
+                self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=StepLayer(None))
                 return False, usage
             promise = Promise()
-            self._states[(index, number)] = RootState(key, self._materialize, parent=parent, result=promise, lower=lower)
+            self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=promise, lower=lower)
             held = stack.pop_all()
-            job = partial(self._capture, held, promise, lower, parent, step, record, usage)
+            job = partial(self._capture, held, promise, lower, parent, wanted, usage)
             thread = threading.Thread(target=job, daemon=True, name="imgbuild-capture")
             self._capturing.append(thread)
             thread.start()
             return False, usage
-
-    def _count(self, *, cached: bool) -> None:
-        with self._tally.lock:
-            if cached:
-                self._tally.cached += 1
-            else:
-                self._tally.performed += 1
 
     def _stage_state(self, index: int) -> RootState:
         return self._states[self._end(index)]
@@ -209,6 +280,9 @@ class Solver:
 
     def _perform(self, step: Step, parent: RootState, shown: int) -> tuple[DirectoryLower | None, Usage | None]:
         """Make the step's lower: None where it has nothing to change."""
+        from imgbuild.solve.files import perform_copy, perform_workdir
+        from imgbuild.solve.run import RunJob, perform_run
+
         rooms, lowers = self._rooms, parent.lowers()
         match step.op:
             case RunOp() as op:
@@ -225,30 +299,30 @@ class Solver:
                 return perform_workdir(rooms, op, lowers), None
 
     def _capture(
-        self, held: ExitStack, promise: Promise, lower: DirectoryLower, parent: RootState, step: Step, record: bytes, usage: Usage | None
+        self, held: ExitStack, promise: Promise, lower: DirectoryLower, parent: RootState, wanted: _Wanted, usage: Usage | None
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
+        from imgbuild.rootfs.capture import capture
+
+        rooms, epoch = self._rooms, wanted.step.op.epoch
         with held:
             try:
                 with self._captures:
-                    rooms = self._rooms
-                    made = capture(
-                        rooms.store, lower, parent.lowers(), step.op.epoch, rooms.compression, rootless=rooms.features.rootless
-                    )
-                self._record(step, record, made.layer, lower, usage, parent)
+                    made = capture(rooms.store, lower, parent.lowers(), epoch, rooms.compression, rootless=rooms.features.rootless)
+                self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 promise.break_(error)
 
     def _record(
-        self, step: Step, record: bytes, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
+        self, wanted: _Wanted, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
     ) -> None:
-        # Outside the semaphore: the parent's capture may still wait for its turn.
-        ledger = {"parent": parent.chain(), "step": step.name, "usage": asdict(usage) if usage is not None else None}
+        # Not under the semaphore of captures: the parent's may still wait for its turn.
+        ledger = {"parent": parent.chain(), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}
         self._rooms.store.index.record_step(
             StepRow(
-                key=step_key(record),
-                record=record,
+                key=wanted.key,
+                record=wanted.record,
                 diff_id=layer.diff_id if layer is not None else None,
                 snapshot=lower.path.parent.name if lower is not None else "",
                 empty=layer is None,
