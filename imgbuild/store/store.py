@@ -25,6 +25,7 @@ from imgbuild.store.temporary import Scratch, write_durably
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "locks", "tmp", "trash")
+_OURS = frozenset(_DIRECTORIES) | {"oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "lost+found"}
 _TRASH_SECONDS = 0.02
 _TRASH_SHARE = 0.05
 
@@ -121,8 +122,7 @@ def _lay_out(root: Path) -> None:
             _make_directories(root)
             return
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours = {name.partition("/")[0] for name in _DIRECTORIES} | {"lock", "index.json", "lost+found"}
-        foreign = sorted(set(os.listdir(root)) - ours)
+        foreign = sorted(set(os.listdir(root)) - _OURS)  # another process may be laying it out, too
         if foreign:
             hint = "set IMGBUILD_ROOT to a new or an empty directory"
             raise StoreError(f"{root} is not a store: it holds {foreign[0]!r} and no oci-layout", hint=hint)
