@@ -14,6 +14,7 @@ from imgbuild.errors import BuildfileError, LayerError, SettingsError, Source, S
 Value = TypeVar("Value")
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 _TAG = "tag:yaml.org,2002:"
+_WORDS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "timestamp"))
 
 
 class Document:
@@ -62,7 +63,7 @@ class Document:
 
     def text(self, node: yaml.Node) -> str:
         """A scalar as it is written, numbers too."""
-        if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_TAG) or not node.value:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _WORDS or not node.value:
             self.fail(node, "a word is expected here")
         return str(node.value)
 
