@@ -28,6 +28,7 @@ from imgbuild.oci.digest import ChainID, DiffID, chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
+from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
 from imgbuild.store.trees import survey
@@ -42,7 +43,8 @@ def materialize(
 ) -> Lowers:
     """The lowers of a root file system, lowest first. To be called under the store's lease; several callers at once unpack each layer once.
 
-    CorruptError where a blob is not what its digest or its diffID says, LayerError where it is no layer; nothing is left behind then.
+    CorruptError where a blob is not what its digest or its diffID says, LayerError where it is no layer, store.locks.Interrupted when
+    `cancelled` says so; nothing is left behind then.
     """
     work = _Materializer(store, rootless, cancelled)
     found = work.independent(layers)
@@ -182,7 +184,7 @@ class _Verified:
 
     def read(self, size: int, /) -> bytes:
         if self._cancelled is not None and self._cancelled():
-            raise InterruptedError("unpacking was cancelled")
+            raise Interrupted("cancelled while unpacking a layer")
         if self._stream is None:
             self._stream = decompressing(self._blob)
         data = self._stream.read(size)
