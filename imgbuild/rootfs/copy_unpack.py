@@ -1,6 +1,6 @@
 """ADD's archives: what is one, and extracting it below a destination.
 
-It is the plain tar of a user, not a layer: ``.wh.`` names mean nothing, devices and fifos are left out, and what stands in the way
+It is the plain tar of a user, not a layer: names of whiteouts mean nothing, devices and fifos are left out, and what stands in the way
 is replaced. Names and links are resolved below the destination, as in a chroot there. Contents are judged, never names.
 """
 

@@ -6,12 +6,14 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from imgbuild.context.local import CAPABILITY, changed, same_file
+from imgbuild.errors import StoreError
+from imgbuild.layer.diff import overlay_prefix
 from imgbuild.linux.node import Node
 from imgbuild.rootfs.copy_plan import SECOND, Action, MakeDirectory, Metadata, PutData, PutFile, PutLink, PutSpecial, PutSymlink, Remove
 
@@ -29,7 +31,7 @@ class LayerWriter:
         self.entries = 0
         self.size = 0
         self._root = os.open(directory, _DIRECTORY)
-        self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+        self._opaque = overlay_prefix(rootless=userxattr) + "opaque"
         self._open: dict[str, int] = {}
         self._files: dict[tuple[int, int, int], str] = {}
 
@@ -145,7 +147,8 @@ class LayerWriter:
 
     def _finish_entry(self, parent: int, name: str, metadata: Metadata) -> None:
         """Owner and time of what can't be opened."""
-        os.chown(name, metadata.owner.uid, metadata.owner.gid, dir_fd=parent, follow_symlinks=False)
+        with _owner_allowed(metadata):
+            os.chown(name, metadata.owner.uid, metadata.owner.gid, dir_fd=parent, follow_symlinks=False)
         if stat.S_IMODE(metadata.mode) & 0o7000:
             os.chmod(name, metadata.mode, dir_fd=parent)
         os.utime(name, ns=(metadata.mtime * SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
@@ -153,7 +156,8 @@ class LayerWriter:
 
     def _finish(self, fd: int, metadata: Metadata) -> None:
         # in this order: chown takes set-id bits and capabilities away
-        os.fchown(fd, metadata.owner.uid, metadata.owner.gid)
+        with _owner_allowed(metadata):
+            os.fchown(fd, metadata.owner.uid, metadata.owner.gid)
         os.fchmod(fd, metadata.mode)
         for name, value in metadata.xattrs:
             os.setxattr(fd, name, value)
@@ -181,6 +185,20 @@ class LayerWriter:
     def _forget(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
+
+
+@contextmanager
+def _owner_allowed(metadata: Metadata) -> Iterator[None]:
+    """Without the ids that the image needs, its bytes would be others than everywhere else: better to say so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        owner = f"{metadata.owner.uid}:{metadata.owner.gid}"
+        raise StoreError(
+            f"can't give a file to {owner}: {error.strerror}", hint="rootless needs a range of ids in /etc/subuid and /etc/subgid"
+        ) from None
 
 
 def _copy(source: int, target: int, size: int) -> int:
