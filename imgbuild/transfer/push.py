@@ -88,13 +88,13 @@ class Pusher:
         if len(image.layers) > _MAX_LAYERS:
             raise UsageError(f"{destination.familiar()} has {len(image.layers)} layers; docker reads at most {_MAX_LAYERS}")
         converted = convert(self.store, image, conversion, self.on_event, stop, self.client.settings.parallel)
+        if destination.digest is not None and destination.digest != converted.descriptor.digest:
+            raise UsageError(f"{destination} names another image than the one that would be pushed, {converted.descriptor.digest}")
         # Nobody shall be told of a push whose source a power cut could take away.
         self.store.flush()
         repository = self.client.repository(destination.registry, destination.repository)
         blobs = self._push_blobs(repository, converted, stop)
         tag = destination.digest or destination.tag or DEFAULT_TAG
-        if destination.digest is not None and destination.digest != converted.descriptor.digest:
-            raise UsageError(f"{destination} names another image than the one that would be pushed, {converted.descriptor.digest}")
         repository.push_manifest(tag, converted.data, converted.descriptor.media_type)
         self.on_event(TransferFinished("push", destination.familiar(), converted.descriptor.digest))
         return Pushed(destination, converted.descriptor, blobs)

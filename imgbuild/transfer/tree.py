@@ -60,9 +60,12 @@ class Tree:
             return
         parent = self._directory(parts[:-1], shown)
         name = parts[-1]
+        known = parent.children.get(name)
+        if known is not None and known.children and entry.kind != "dir":
+            raise LayerError(f"{shown!r} takes the place of a directory that has files already")
         if entry.kind == "hardlink":
             parent.children[name] = self._linked(entry, shown)
-        elif entry.kind == "dir" and (known := parent.children.get(name)) is not None and known.entry.kind == "dir":
+        elif entry.kind == "dir" and known is not None and known.entry.kind == "dir":
             known.entry = entry
         else:
             parent.children[name] = _Inode(entry, self._keep(entry, content))
