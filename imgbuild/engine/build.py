@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.buildfile.instructions import Buildfile
-from imgbuild.buildfile.parser import parse
+from imgbuild.buildfile.parser import parse, parse_trigger
 from imgbuild.engine.outputs import Output, parse_outputs, write_outputs
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImageError, ImgbuildError, UnsupportedError, UsageError
-from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base, BuildGraph
 from imgbuild.graph.outline import base_references
@@ -175,7 +175,18 @@ def _graph(place: Workplace, request: BuildRequest, plan: _Plan, buildfile: Buil
                 created=image.config.created,
                 author=image.config.author,
             )
+    _say_unused(buildfile, options, bases, on_event)
     return lower(buildfile, options, bases)
+
+
+def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base], on_event: OnEvent) -> None:
+    """A build argument that nothing declares is a slip more often than not."""
+    triggers = [parse_trigger(text, name.familiar()) for name, base in bases.items() for text in base.config.on_build]
+    unused = unused_arguments(buildfile, options, triggers)
+    if unused:
+        from imgbuild.solve.events import Notice
+
+        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(unused)}"))
 
 
 def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:

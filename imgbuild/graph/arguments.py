@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from imgbuild.buildfile.expand import expand
-from imgbuild.buildfile.instructions import Arg
+from imgbuild.buildfile.instructions import Arg, Buildfile, Instruction, Onbuild
 from imgbuild.graph.ops import Limits
 from imgbuild.oci.platform import Platform
 
@@ -17,6 +17,9 @@ PROXY_ARGUMENTS = frozenset(
     name for plain in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy") for name in (plain, plain.upper())
 )
 """Given without being declared, seen by RUN, in no key and in no image."""
+
+
+_FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +66,14 @@ def global_arguments(declared: Iterable[Arg], options: LowerOptions, escape: str
 def proxy_environment(build_args: Mapping[str, str]) -> tuple[str, ...]:
     """The predefined proxy arguments that were given, as ``NAME=value``."""
     return tuple(f"{name}={value}" for name, value in sorted(build_args.items()) if name in PROXY_ARGUMENTS)
+
+
+def unused_arguments(buildfile: Buildfile, options: LowerOptions, triggers: Iterable[Instruction] = ()) -> tuple[str, ...]:
+    """The build arguments that were given and that no ARG declares, in any stage or in the `triggers` of a base, sorted."""
+    declared = set(PROXY_ARGUMENTS) | set(platform_arguments(options.platform, options.target))
+    instructions = (*buildfile.global_args, *(item for stage in buildfile.stages for item in stage.instructions), *triggers)
+    for item in instructions:
+        inner = item.trigger if isinstance(item, Onbuild) else item
+        if isinstance(inner, Arg):
+            declared.update(word.text for word, _ in inner.pairs)
+    return tuple(sorted(name for name in options.build_args if name not in declared and not name.startswith(_FOR_THE_BUILDER)))
