@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imgbuild.registry.client import RegistryClient
     from imgbuild.registry.credentials import Credentials
     from imgbuild.registry.endpoints import RegistrySettings
+    from imgbuild.registry.repository import Repository
     from imgbuild.settings import Settings
     from imgbuild.transfer.convert import Conversion
     from imgbuild.transfer.images import Image
@@ -30,7 +31,28 @@ def make_puller(place: Workplace, on_event: OnEvent, *, offline: bool = False) -
     """A puller for the bases of a build or for a command; `offline` never touches the network."""
     from imgbuild.transfer.pull import Puller
 
-    return Puller(place.store, None if offline else make_client(place.invocation, place.settings), on_event)
+    return Puller(place.store, None if offline else _LateClient(place.invocation, place.settings), on_event)
+
+
+class _LateClient:
+    """A client that is made when a registry is really spoken to: most builds find their bases in the store."""
+
+    def __init__(self, invocation: Invocation, settings: Settings) -> None:
+        self._invocation = invocation
+        self._settings = settings
+        self._client: RegistryClient | None = None
+
+    @property
+    def settings(self) -> RegistrySettings:
+        return self._made().settings
+
+    def repository(self, registry: str, repository: str) -> Repository:
+        return self._made().repository(registry, repository)
+
+    def _made(self) -> RegistryClient:
+        if self._client is None:
+            self._client = make_client(self._invocation, self._settings)
+        return self._client
 
 
 def make_client(invocation: Invocation, settings: Settings) -> RegistryClient:

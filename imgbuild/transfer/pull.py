@@ -12,14 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, RegistryError
 from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_manifest
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import DEFAULT_TAG, Reference
-from imgbuild.registry.client import RegistryClient
-from imgbuild.registry.problems import StatusError
-from imgbuild.registry.repository import Repository
 from imgbuild.store.rows import SourceRow
 from imgbuild.store.store import Store
 from imgbuild.transfer.events import (
@@ -35,7 +33,20 @@ from imgbuild.transfer.events import (
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, check_platform, choose, media_type_of, plain, read_image
 from imgbuild.transfer.parallel import Stop, in_parallel
 
+if TYPE_CHECKING:  # what needs no registry does not load the room
+    from imgbuild.registry.endpoints import RegistrySettings
+    from imgbuild.registry.repository import Repository
+
 _MAX_DEPTH = 4
+
+
+class Registries(Protocol):
+    """What a pull needs of registry.client.RegistryClient."""
+
+    @property
+    def settings(self) -> RegistrySettings: ...
+
+    def repository(self, registry: str, repository: str) -> Repository: ...
 
 
 class PullPolicy(StrEnum):
@@ -52,7 +63,7 @@ class Puller:
     """What every pull of one command needs. `client` None is offline: the network is never touched, whatever the policy."""
 
     store: Store
-    client: RegistryClient | None
+    client: Registries | None
     on_event: OnEvent = ignore
     cancelled: Callable[[], bool] | None = None
 
@@ -133,7 +144,7 @@ class Puller:
 
     # The registry
 
-    def _remote(self, client: RegistryClient, reference: Reference, platform: Platform) -> Image:
+    def _remote(self, client: Registries, reference: Reference, platform: Platform) -> Image:
         name = reference.familiar()
         repository = client.repository(reference.registry, reference.repository)
         tagged, data = self._manifest(repository, reference.digest or reference.tag or DEFAULT_TAG)
@@ -180,6 +191,8 @@ class Puller:
     # Blobs
 
     def _fetch_layer(self, repository: Repository, layer: Layer, stop: Stop) -> None:
+        from imgbuild.registry.problems import StatusError
+
         try:
             self._fetch_blob(repository, layer.blob, "layer", stop)
         except StatusError as error:
