@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.errors import StoreError
-from imgbuild.store.failures import explained
+from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explained
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,7 +66,7 @@ class Connections:
         with self.reading() as connection:
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(verdict))
+            raise IndexDamagedError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(verdict))
 
     def close(self) -> None:
         """Close all connections; no thread may be using one. A later use opens anew."""
@@ -109,7 +109,7 @@ class Connections:
             version, application = _identity(connection)
             if (version, application) == (0, 0):
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise StoreError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
+                    raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
                 for statement in self._schema.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
@@ -117,9 +117,9 @@ class Connections:
                 version, application = self._version, APPLICATION
             connection.execute("COMMIT")
         if application != APPLICATION:
-            raise StoreError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
+            raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
         if version != self._version:
-            raise StoreError(
+            raise IndexDamagedError(
                 f"the store's index has the form {version}, this imgbuild knows {self._version}",
                 hint="use the imgbuild that made it, or " + _REBUILD,
             )
@@ -127,16 +127,15 @@ class Connections:
     def _explain(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return StoreError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(error))
-        if name.startswith("SQLITE_FULL"):
-            hint = "`imgbuild du` shows what uses it, `imgbuild prune` frees what nothing needs"
-            return StoreError(f"no space left for {self.path}", hint=hint, detail=str(error))
+            return IndexDamagedError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(error))
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")):
+            return NoSpaceError(f"no space left for {self.path}", hint=PRUNE, detail=str(error))
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             hint = "set IMGBUILD_ROOT to a directory that can be written"
             return StoreError(f"the store's index {self.path} can't be written", hint=hint, detail=str(error))
         if name.startswith("SQLITE_BUSY"):
             return StoreError(f"the store's index {self.path} is locked", hint="another program keeps it open in a transaction")
-        return StoreError(f"the store's index {self.path} can't be used", hint=_REBUILD, detail=str(error))
+        return StoreError(f"the store's index {self.path} can't be used", detail=f"{error} ({name})")
 
 
 class _Handle:

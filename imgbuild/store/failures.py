@@ -10,11 +10,26 @@ from pathlib import Path
 from imgbuild.errors import CorruptError, StoreError
 from imgbuild.oci.digest import Digest
 
+
+class NoSpaceError(StoreError):
+    """The disk is full, or the quota used up."""
+
+    reference = "no-space"
+
+
+class IndexDamagedError(StoreError):
+    """index.db is damaged, another program's, or of another version: only a new one helps."""
+
+    reference = "index-damaged"
+
+
 REPAIR = "run `imgbuild fsck --repair`, then build or pull again"
 
+PRUNE = "`imgbuild du` shows what uses it, `imgbuild prune` frees what nothing needs"
+
 _REASONS = {
-    errno.ENOSPC: ("no space left for", "`imgbuild du` shows what uses it, `imgbuild prune` frees what nothing needs"),
-    errno.EDQUOT: ("the disk quota is used up for", "`imgbuild du` shows what uses it, `imgbuild prune` frees what nothing needs"),
+    errno.ENOSPC: ("no space left for", PRUNE),
+    errno.EDQUOT: ("the disk quota is used up for", PRUNE),
     errno.EROFS: ("the file system is read-only at", "set IMGBUILD_ROOT to a directory that can be written"),
     errno.EACCES: ("no permission for", "the store belongs to another user: set IMGBUILD_ROOT to a directory of your own"),
     errno.EPERM: ("not permitted at", "it may be immutable (see lsattr) or belong to another user"),
@@ -28,7 +43,8 @@ def explain(error: OSError, path: Path) -> StoreError:
     """The error for users that `error`, met at `path`, amounts to."""
     at = path if error.filename is None or not isinstance(error.filename, str) else error.filename
     words, hint = _REASONS.get(error.errno or 0, ("can't use", None))
-    return StoreError(f"{words} {at}", hint=hint, detail=error.strerror or str(error))
+    kind = NoSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+    return kind(f"{words} {at}", hint=hint, detail=error.strerror or str(error))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest, digest_of
 from imgbuild.oci.image import CONFIG_TYPES, Descriptor, Manifest
 from imgbuild.store.closure import closure, manifests
+from imgbuild.store.failures import IndexDamagedError
 from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
@@ -69,7 +70,7 @@ def check(
         live = _check_images(store, report)
         try:
             _check_index(store, report, containers, live)
-        except StoreError as error:
+        except IndexDamagedError as error:
             report.index = True
             report.add("index", str(store.index.connections.path), error.message)
         if repair:
@@ -147,10 +148,16 @@ def _manifest_problem(store: Store, descriptor: Descriptor, manifest: Manifest) 
 
 def _check_index(store: Store, report: _Report, containers: Iterable[str], live: set[Digest]) -> None:
     store.index.connections.check()
-    held = _check_layers(store, report, live)
+    # Others may be building meanwhile. Who writes goes from blobs and directories to layers and snapshots to steps; who
+    # reads the other way meets nothing whose parts are not there yet.
+    steps, snapshots = store.index.steps(), store.index.snapshots()
     directories = set(os.listdir(store.root / "snapshots"))
-    _check_snapshots(store, report, directories, set(containers))
-    _check_steps(store, report, held, directories - report.snapshots)
+    held = _check_layers(store, report, live)
+    _check_snapshots(store, report, snapshots, directories - set(containers))
+    for row in steps:
+        if problem := _step_problem(row, held, directories - report.snapshots):
+            report.steps.add(row.key)
+            report.add("step", row.key, problem)
 
 
 def _check_layers(store: Store, report: _Report, live: set[Digest]) -> set[DiffID]:
@@ -179,15 +186,16 @@ def _layer_problem(store: Store, report: _Report, row: LayerRow) -> str:
     return ""
 
 
-def _check_snapshots(store: Store, report: _Report, directories: set[str], containers: set[str]) -> None:
-    rows = store.index.snapshots()
+def _check_snapshots(store: Store, report: _Report, rows: tuple[SnapshotRow, ...], directories: set[str]) -> None:
     for row in rows:
         if problem := _snapshot_problem(store, row):
             report.snapshots.add(row.id)
             report.add("snapshot", row.id, problem)
-    for name in sorted(directories - {row.id for row in rows} - containers):
-        report.orphans.add(name)
-        report.add("snapshot", name, "nothing refers to it; `imgbuild prune` removes it", note=True)
+    known = {row.id for row in rows}
+    for name in sorted(directories - known):
+        if store.index.snapshot(name) is None:
+            report.orphans.add(name)
+            report.add("snapshot", name, "nothing refers to it; `imgbuild prune` removes it", note=True)
 
 
 def _snapshot_problem(store: Store, row: SnapshotRow) -> str:
@@ -202,13 +210,6 @@ def _snapshot_problem(store: Store, row: SnapshotRow) -> str:
     if row.tree and row.tree != found.tree:
         return "its files have other names, modes, owners, times or sizes than recorded"
     return ""
-
-
-def _check_steps(store: Store, report: _Report, held: set[DiffID], snapshots: set[str]) -> None:
-    for row in store.index.steps():
-        if problem := _step_problem(row, held, snapshots):
-            report.steps.add(row.key)
-            report.add("step", row.key, problem)
 
 
 def _step_problem(row: StepRow, held: set[DiffID], snapshots: set[str]) -> str:

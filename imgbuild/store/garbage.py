@@ -16,10 +16,11 @@ from imgbuild.errors import CorruptError, ImageError
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests
-from imgbuild.store.failures import explained
+from imgbuild.store.failures import NoSpaceError, explained
 from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
+from imgbuild.store.temporary import without_reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +100,17 @@ def collect(
     cancelled: Callable[[], bool] | None = None,
 ) -> Freed:
     """Take out what the policy does not need, and empty the trash. Waits for all leases as `Store.exclusive` does."""
-    with store.exclusive(timeout=timeout, on_wait=on_wait, cancelled=cancelled):
+    with store.exclusive(timeout=timeout, on_wait=on_wait, cancelled=cancelled), without_reserve(store.root):
         going = plan(store, policy)
         size = sum(_allocated(store.blobs.path(digest)) for digest in going.blobs)
-        if going.untagged:
-            store.tags.remove_untagged()
-        gone_rows = {row.id for row in store.index.snapshots()} - set(_listing(store.root / "snapshots"))
-        store.index.forget(
-            steps=going.steps,
-            layers=going.blobs,
-            snapshots={*going.snapshots, *gone_rows},
-            memos_before=going.memos_before,
-        )
-        for digest in going.blobs:
-            store.blobs.remove(digest)
-        for identity in going.snapshots:
-            store.discard(store.root / "snapshots" / identity)
-        for directory in going.directories:
-            store.discard(directory)
+        try:
+            _forget(store, going)
+            _remove(store, going)
+        except NoSpaceError:
+            # The other way round: a crash now leaves rows that speak of nothing, which the next collection drops.
+            _remove(store, going)
+            size += store.scratch.empty()
+            _forget(store, going)
         store.scratch.sweep()
         store.locks.sweep()
     return Freed(
@@ -127,6 +121,29 @@ def collect(
         snapshots=len(going.snapshots),
         directories=len(going.directories),
     )
+
+
+def _forget(store: Store, going: Plan) -> None:
+    if going.untagged:
+        store.tags.remove_untagged()
+    directories = set(_listing(store.root / "snapshots"))
+    lost_snapshots = {row.id for row in store.index.snapshots() if row.id not in directories}
+    lost_layers = {row.blob.digest for row in store.index.layers() if not store.blobs.has(row.blob.digest)}
+    store.index.forget(
+        steps=going.steps,
+        layers=lost_layers | set(going.blobs),
+        snapshots=lost_snapshots | set(going.snapshots),
+        memos_before=going.memos_before,
+    )
+
+
+def _remove(store: Store, going: Plan) -> None:
+    for digest in going.blobs:
+        store.blobs.remove(digest)
+    for identity in going.snapshots:
+        store.discard(store.root / "snapshots" / identity)
+    for directory in going.directories:
+        store.discard(directory)
 
 
 def _mark_image(store: Store, entry: Entry, live: _Live) -> None:

@@ -12,11 +12,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from imgbuild.errors import CorruptError, StoreError
+from imgbuild.errors import CorruptError
 from imgbuild.oci.digest import Digest
 from imgbuild.store.blobs import Blobs
+from imgbuild.store.failures import IndexDamagedError, explained
 from imgbuild.store.index import Index
-from imgbuild.store.temporary import Scratch, write_durably
+from imgbuild.store.temporary import Scratch
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -41,14 +42,14 @@ def recover(root: Path, blobs: Blobs, index: Index, scratch: Scratch) -> None:
     for name in snapshots:
         scratch.discard(root / "snapshots" / name)
     if (root / "index.db").exists():
-        with suppress(StoreError):  # a damaged index is told about when it is asked, and made anew by fsck
+        with suppress(IndexDamagedError):  # a damaged index is told about when it is asked, and made anew by fsck
             index.forget(
                 layers=[row.blob.digest for row in index.layers() if not blobs.has(row.blob.digest)],
                 snapshots=[row.id for row in index.snapshots()],
             )
             held = {row.diff_id for row in index.layers()}
             index.forget(steps=[row.key for row in index.steps() if not row.empty and row.diff_id not in held])
-    write_durably(root / "boot", _boot_id().encode(), scratch.temporary)
+    _write_boot_id(root / "boot")
 
 
 def _is_whole(blobs: Blobs, digest: Digest) -> bool:
@@ -57,6 +58,16 @@ def _is_whole(blobs: Blobs, digest: Digest) -> bool:
     except CorruptError:
         return False
     return True
+
+
+def _write_boot_id(path: Path) -> None:
+    """In place, which needs no space once the file is there; a torn or lost one only means to do it all again."""
+    with explained(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(descriptor, os.write(descriptor, _boot_id().encode()))
+        finally:
+            os.close(descriptor)
 
 
 def _boot_id() -> str:

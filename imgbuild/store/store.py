@@ -1,7 +1,8 @@
 """The store as a whole: where its parts are, how it comes into being, who may use it, and how it is left.
 
 On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
-lease), ``locks/``, ``boot``, ``snapshots/<id>/fs``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``, ``tmp/``, ``trash/``.
+lease), ``locks/``, ``boot``, ``reserve``, ``snapshots/<id>/fs``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
+``tmp/``, ``trash/``.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from imgbuild.store.index import Index
 from imgbuild.store.locks import Lease, NamedLocks
 from imgbuild.store.recovery import recover, was_booted_since
 from imgbuild.store.tags import Tags
-from imgbuild.store.temporary import Scratch, write_durably
+from imgbuild.store.temporary import Scratch, make_reserve, write_durably
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "locks", "tmp", "trash")
-_OURS = frozenset(_DIRECTORIES) | {"oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "lost+found"}
-_TRASH_SECONDS = 0.02
-_TRASH_SHARE = 0.05
+_FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "reserve")
+_TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.02, 0.05, 1.0
 
 
 class Store:
@@ -65,12 +65,13 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open), the
-        rest of which stays for the next time or for a prune. Idempotent."""
+        """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open, a second
+        at most); the rest of it stays for the next time or for a prune. Idempotent."""
         self.index.close()
         now = time.monotonic()
+        moment = min(_TRASH_SECONDS + _TRASH_SHARE * (now - self._opened), _TRASH_MOST)
         with suppress(StoreError):
-            self.scratch.empty(deadline=now + _TRASH_SECONDS + _TRASH_SHARE * (now - self._opened))
+            self.scratch.empty(deadline=now + moment)
 
     def lease(
         self, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None
@@ -122,12 +123,13 @@ def _lay_out(root: Path) -> None:
             _make_directories(root)
             return
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        foreign = sorted(set(os.listdir(root)) - _OURS)  # another process may be laying it out, too
+        foreign = sorted(set(os.listdir(root)) - {*_DIRECTORIES, *_FILES, "lost+found"})  # another process may be laying it out, too
         if foreign:
             hint = "set IMGBUILD_ROOT to a new or an empty directory"
             raise StoreError(f"{root} is not a store: it holds {foreign[0]!r} and no oci-layout", hint=hint)
         _make_directories(root)
         # The layout file comes last: while it is missing, the next open makes everything again.
+        make_reserve(root)
         write_durably(layout, _LAYOUT, root / "tmp")
 
 

@@ -1,4 +1,4 @@
-"""What is on its way in (``tmp/``) and on its way out (``trash/``).
+"""What is on its way in (``tmp/``) and on its way out (``trash/``), and the space that is held back for the latter (``reserve``).
 
 A temporary directory is under a flock of its owner: when the owner dies, however it dies and in whichever pid namespace it
 lived, the lock goes, and the next `sweep` takes the directory for trash. Its name holds the owner's pid for people only.
@@ -19,6 +19,7 @@ from imgbuild.store.failures import explained
 from imgbuild.store.locks import is_still, try_flock
 
 _SWEEP_AT_ONCE = 256
+_RESERVE = 1 << 20
 
 
 def locked_file(directory: Path, prefix: str) -> tuple[Path, int]:
@@ -52,6 +53,24 @@ def write_durably(path: Path, data: bytes, temporary: Path) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def make_reserve(root: Path) -> None:
+    """Hold some space back, for `without_reserve`; as far as there is any."""
+    with suppress(OSError):
+        with open(root / "reserve", "ab") as stream:
+            os.posix_fallocate(stream.fileno(), 0, _RESERVE)
+
+
+@contextmanager
+def without_reserve(root: Path) -> Iterator[None]:
+    """Give the reserve up for a while: on a full disk, even forgetting needs a little space."""
+    with suppress(OSError):
+        (root / "reserve").unlink()
+    try:
+        yield
+    finally:
+        make_reserve(root)
 
 
 class Scratch:

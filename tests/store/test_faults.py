@@ -96,6 +96,40 @@ with Store.open(place / "store") as store:
 print(json.dumps(failures))
 """
 
+PRUNED = """
+from imgbuild.oci.digest import digest_of
+from imgbuild.store.garbage import Policy, collect
+from store.made import put_layer, put_snapshot, put_step
+mount("tmpfs", place, "tmpfs", 0, "size=24m")
+def fill(stream, size):
+    try:
+        while stream.write(b"x" * size):
+            pass
+    except OSError:
+        pass
+with Store.open(place / "store") as store:
+    store.tags.set(parse_reference("hello"), put_image(store, {"a": b"x"}))
+    store.tags.add_untagged(put_image(store, {"a": os.urandom(500_000)}))
+    for number in range(200):
+        _, diff_id = put_layer(store, {"a": b"%d" % number})
+        put_snapshot(store, str(number), diff_id, {"a": b"%d" % number})
+        put_step(store, diff_id, str(number))
+with open(place / "filler", "wb", buffering=0) as filler:
+    fill(filler, 4096)
+    fill(filler, 1)
+with Store.open(place / "store") as store:
+    attempt(lambda: store.blobs.put(b"y"))
+    attempt(lambda: store.index.steps())
+    freed = collect(store, Policy(keep_cache=False, drop_untagged=True))
+    assert (freed.blobs, freed.snapshots, freed.steps, freed.images) == (203, 200, 200, 1), freed
+    assert freed.bytes > 500_000
+    assert store.index.steps() == () and store.blobs.put(b"y")
+    assert [name for name, _ in store.tags.list()] == [parse_reference("hello")]
+    assert not broken(check(store))
+    assert (store.root / "reserve").stat().st_size == 1 << 20
+print(json.dumps(failures))
+"""
+
 READ_ONLY = """
 with Store.open(place / "store") as store:
     image = put_image(store, {"a": b"x"})
@@ -140,6 +174,12 @@ def test_a_full_disk(tmp_path: Path) -> None:
     for message, hint in failures:
         assert message.startswith("no space left for")
         assert "imgbuild prune" in hint
+
+
+def test_a_full_disk_can_be_pruned(tmp_path: Path) -> None:
+    failures = json.loads(run_child(SMALL + PRUNED, tmp_path))
+    assert len(failures) == 2
+    assert all(message.startswith("no space left for") for message, _ in failures)
 
 
 def test_a_read_only_disk(tmp_path: Path) -> None:
