@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
@@ -35,11 +35,14 @@ class FileStat(NamedTuple):
 
 
 class StatCache(Protocol):
-    """What is remembered of the files of a directory `root`, by relative paths. `record_stats` replaces all of it."""
+    """What is remembered of the files of a directory `root`, by relative paths. `record_stats` replaces all of it.
 
-    def stats(self, root: str) -> Mapping[str, FileStat]: ...
+    Rows are tuples with the fields of `FileStat`, by whatever name.
+    """
 
-    def record_stats(self, root: str, rows: Mapping[str, FileStat]) -> None: ...
+    def stats(self, root: str) -> Mapping[str, Any]: ...
+
+    def record_stats(self, root: str, rows: Mapping[str, Any]) -> None: ...
 
 
 class FileDigests:

@@ -223,9 +223,9 @@ def _copy(source: int, target: int, size: int) -> int:
             data = os.pread(source, want, copied)
             _write_at(target, data, copied)
             done = len(data)
-        if not done:
-            return copied
         copied += done
+        if not done or (copied == size and done < want):
+            return copied
 
 
 def _copy_sparse(source: int, target: int, size: int) -> int:

@@ -61,11 +61,11 @@ def archive(spec: str, kind: str = "plain") -> bytes:
     return COMPRESSORS[kind](buffer.getvalue())
 
 
-def added(tmp_path: Path, spec: str, destination: str = "/x/", image: str = "", **options: object) -> World:
+def added(tmp_path: Path, spec: str, destination: str = "/x/", image: str = "", owner: str | None = None) -> World:
     """An image after ADD of an archive."""
     world = World(tmp_path, image=image)
     (tmp_path / "context/a").write_bytes(archive(spec))
-    world.copy("a", destination, unpack=True, **options)
+    world.copy("a", destination, unpack=True, owner=owner)
     return world
 
 
