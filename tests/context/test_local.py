@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,22 @@ class TestDigest:
         with pytest.raises(ContextError, match="can't open the build context"):
             LocalContext(tmp_path / "none")
 
+    def test_an_unreadable_file_is_named(self, tmp_path: Path) -> None:
+        write(tmp_path, "d/secret", "locked/x")
+        (tmp_path / "d/secret").chmod(0)
+        (tmp_path / "locked").chmod(0)
+        tmp_path.chmod(0o755)
+        message = r"can't read '(d/secret|locked)' in the build context: Permission denied"
+        for name in ("/d", "/locked"):
+            with LocalContext(tmp_path) as context:
+                os.seteuid(65534)
+                try:
+                    with pytest.raises(ContextError, match=message) as caught:
+                        TreeDigests(context).entry(name)
+                finally:
+                    os.seteuid(0)
+            assert caught.value.hint is not None and "ignore file" in caught.value.hint
+
     def test_a_file_that_changes_is_noticed(self, tmp_path: Path) -> None:
         write(tmp_path, "a", "b")
         with LocalContext(tmp_path) as context:
@@ -299,6 +316,14 @@ class TestDigest:
             (tmp_path / "d").symlink_to("outside")
             with pytest.raises(ContextError, match="changed"):
                 list(context.entries("/d"))
+
+
+class TestThreads:
+    def test_two_threads_see_one_context(self, tmp_path: Path) -> None:
+        write(tmp_path, *(f"d{number}/f" for number in range(50)))
+        with LocalContext(tmp_path) as context, ThreadPoolExecutor(4) as pool:
+            digests = list(pool.map(lambda _: TreeDigests(context, context.digests).contents("/"), range(8)))
+            assert len(set(digests)) == 1
 
 
 class TestStatCache:

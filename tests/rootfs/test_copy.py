@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ import pytest
 from imgbuild.context.local import LocalContext
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.layer.diff import changes, clamp
+from imgbuild.linux import syscalls
 from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, perform_copy, plan_copy
 from imgbuild.rootfs.copy_plan import MakeDirectory, PutData
+from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
 
 from .copying import EPOCH, OLD, World, shown
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
 CONTEXT = "f g@0600 x@4755 dir/a dir/sub/b dir/sub/c@0750 l->f dl->dir lost->nowhere one/p two/q"
 IMAGE = "etc/conf d/keep d/sub/old file link->d abs->/d deep/link->../d toroot->/ broken->/missing/dir flink->/file"
@@ -360,6 +366,75 @@ class TestAsALayer:
             with UnionView(world.lowers) as view:
                 results.append([(shown(view, path), node.mtime_ns) for path, node in view.walk() if path != "/"])
         assert results[0] == results[1]
+
+
+class TestRootless:
+    """In a user namespace that has one id, as where there is no subuid range."""
+
+    def inside(self, work: Callable[[], str]) -> str:
+        readable, writable = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                syscalls.unshare(CLONE_NEWUSER)
+                Path("/proc/self/setgroups").write_text("deny")
+                Path("/proc/self/uid_map").write_text("0 0 1")
+                Path("/proc/self/gid_map").write_text("0 0 1")
+                answer = work()
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writable, answer.encode())
+            os._exit(0)
+        os.close(writable)
+        with os.fdopen(readable) as file:
+            answer = file.read()
+        os.waitpid(child, 0)
+        return answer
+
+    def test_what_one_id_allows(self, tmp_path: Path) -> None:
+        world = World(tmp_path, image="etc/passwd d/x", context="f@4755 t/d/g")
+
+        def work() -> str:
+            world.copy("f", "t", "/d/")
+            return world.result("/d")
+
+        assert self.inside(work) == "d/@0755%0:0 d/d/@0755%0:0 d/d/g=t/d/g@0644%0:0 d/f=f@4755%0:0 d/x=d/x@0644%0:0"
+
+    def test_what_it_does_not_is_said(self, tmp_path: Path) -> None:
+        world = World(tmp_path, context="f")
+
+        def work() -> str:
+            world.copy("f", "/f", owner="5")
+            return "copied"
+
+        assert self.inside(work).startswith("StoreError: can't give a file to 5:5")
+
+
+def test_the_kernel_sees_what_the_union_does(tmp_path: Path) -> None:
+    world = World(tmp_path, image="a/b/old a/c->b | a/b/gone", context="f t/b/g t/l->x")
+    world.copy("f", "/a/c/")
+    world.copy("t", "/a")
+    lowers = ":".join(str(lower.path) for lower in reversed(world.lowers) if isinstance(lower, DirectoryLower))
+    merged = tmp_path / "merged"
+    merged.mkdir()
+
+    def work() -> list[str]:
+        syscalls.unshare(CLONE_NEWNS)
+        syscalls.mount(None, "/", None, MS_REC | MS_PRIVATE)
+        syscalls.mount("overlay", merged, "overlay", 0, f"lowerdir={lowers}")
+        return sorted(f"/{path.relative_to(merged)} {path.lstat().st_mode:o} {path.lstat().st_mtime_ns}" for path in merged.rglob("*"))
+
+    with UnionView(world.lowers) as view:
+        expected = sorted(f"{path} {node.mode:o} {node.mtime_ns}" for path, node in view.walk() if path != "/")
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writable, "\n".join(work()).encode())
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable) as file:
+        assert file.read().split("\n") == expected
+    os.waitpid(child, 0)
 
 
 def test_the_plan_is_values(tmp_path: Path) -> None:
