@@ -17,6 +17,7 @@ from imgbuild.oci.digest import DiffID, Digest, digest_of
 from imgbuild.oci.image import CONFIG_TYPES, Descriptor, Manifest
 from imgbuild.store.closure import closure, manifests
 from imgbuild.store.failures import IndexDamagedError
+from imgbuild.store.garbage import Containers, standing_on
 from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
@@ -58,23 +59,23 @@ def check(
     store: Store,
     *,
     repair: bool = False,
-    containers: frozenset[str] = frozenset(),
+    containers: Containers = frozenset(),
     on_bytes: Callable[[int], None] | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> tuple[Finding, ...]:
     """All that is wrong with the store, worst first; with `repair` it is then taken out (waiting for the store alone), except
     for snapshots that `containers` stand on. `on_bytes` is told of progress, from several threads."""
     with store.exclusive(on_wait=on_wait) if repair else store.lease(on_wait=on_wait):
-        report = _Report()
+        report, in_use = _Report(), standing_on(containers)
         _check_blobs(store, report, on_bytes)
         live = _check_images(store, report)
         try:
-            _check_index(store, report, containers, live)
+            _check_index(store, report, in_use, live)
         except IndexDamagedError as error:
             report.index = True
             report.add("index", str(store.index.connections.path), error.message)
         if repair:
-            _repair(store, report, containers)
+            _repair(store, report, in_use)
         return tuple(sorted(report.findings, key=lambda finding: finding.note))
 
 

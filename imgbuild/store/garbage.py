@@ -22,14 +22,18 @@ from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
 from imgbuild.store.temporary import without_reserve
 
+Containers = frozenset[str] | Callable[[], frozenset[str]]
+"""The ids of the snapshots that containers stand on. What takes things out is given a function, which it asks when it has the
+store alone: a container that was made while it waited counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What counts as needed. `containers`: ids of the snapshots that containers stand on. `keep_cache`: step records, and what
+    """What counts as needed: what `containers` stand on, and what has a name. `keep_cache`: step records, and what
     they refer to, cache mounts and failed steps stay. `unused_since` (seconds since 1970): of those, only steps that were used
     since, and failed steps of since. `drop_untagged`: images without a name are not needed."""
 
-    containers: frozenset[str] = frozenset()
+    containers: Containers = frozenset()
     keep_cache: bool = True
     unused_since: float | None = None
     drop_untagged: bool = False
@@ -71,7 +75,7 @@ def plan(store: Store, policy: Policy) -> Plan:
     """What `collect` would take out now. Hold a lease at least."""
     entries = store.tags.entries()
     untagged = tuple(entry for entry in entries if entry.name is None) if policy.drop_untagged else ()
-    live = _Live(set(), set(), set(policy.containers))
+    live = _Live(set(), set(), set(standing_on(policy.containers)))
     for entry in entries:
         if entry not in untagged:
             _mark_image(store, entry, live)
@@ -121,6 +125,11 @@ def collect(
         snapshots=len(going.snapshots),
         directories=len(going.directories),
     )
+
+
+def standing_on(containers: Containers) -> frozenset[str]:
+    """The snapshots that containers stand on now."""
+    return containers() if callable(containers) else containers
 
 
 def _forget(store: Store, going: Plan) -> None:

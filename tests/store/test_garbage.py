@@ -107,8 +107,22 @@ def test_a_step_with_nothing_left_goes(store: Store) -> None:
 
 def test_what_containers_stand_on_stays(store: Store) -> None:
     put_snapshot(store, "lower", None, {"a": b"1"})
-    policy = Policy(frozenset({"lower"}), keep_cache=False)
-    assert collect(store, policy).snapshots == 0
+    assert collect(store, Policy(frozenset({"lower"}), keep_cache=False)).snapshots == 0
+    waited: list[bool] = []
+
+    def standing() -> frozenset[str]:
+        assert waited, "it is asked when the store is held"
+        return frozenset({"lower"})
+
+    child = start_child(HOLD, store.root)
+    assert child.stdout is not None
+    child.stdout.readline()
+
+    def on_wait() -> None:
+        waited.append(True)
+        child.communicate()
+
+    assert collect(store, Policy(standing, keep_cache=False), on_wait=on_wait).snapshots == 0
     assert store.snapshot_path("lower").is_dir()
     assert store.index.snapshot("lower") is not None
     assert collect(store, EVERYTHING).snapshots == 1
