@@ -171,10 +171,12 @@ class Spawner:
         try:
             # The child is born in the sandbox's PID namespace; it enters the others itself.
             syscalls.setns(target, syscalls.CLONE_NEWPID)
+            pid = -1
             try:
                 pid, pidfd = self._clone(0, None)
             finally:
-                syscalls.setns(own, syscalls.CLONE_NEWPID)
+                if pid:
+                    syscalls.setns(own, syscalls.CLONE_NEWPID)
             if pid == 0:
                 child.enter(entry, target, child.Wiring(stdio, reporting, status))
         except OSError:
