@@ -6,7 +6,9 @@ place in a Buildfile (`Span`), a hint that says what to do, a stable `reference`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ BuildKit looks for them in RUN, COPY and ADD, also as triggers of ONBUILD, and n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from imgbuild.buildfile.expand import delimiter_words, raw_words
 from imgbuild.buildfile.instructions import Heredoc
 from imgbuild.buildfile.words import json_words, split_command
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.values import dataclass
 
 _HOLDERS = ("RUN", "COPY", "ADD")
 _OPENER = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)$")

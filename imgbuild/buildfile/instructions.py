@@ -6,9 +6,8 @@ with continuations joined and comments inside it dropped, which is what history 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgbuild.errors import Source, Span
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile.instructions import Directive, Heredoc
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
+from imgbuild.values import dataclass
 
 _DIRECTIVES = ("syntax", "escape", "check")
 _DIRECTIVE = re.compile(f"#[{SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE_CLASS}]*=[{SPACE_CLASS}]*")

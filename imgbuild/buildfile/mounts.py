@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from imgbuild.buildfile.instructions import Flag
@@ -13,6 +12,7 @@ from imgbuild.buildfile.quantities import parse_size
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import split_csv
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.values import dataclass
 
 Options = tuple[tuple[str, str | None], ...]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from imgbuild.context.ignore import Ignore, State
 from imgbuild.context.tree import Tree
 from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

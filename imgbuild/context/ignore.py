@@ -8,11 +8,11 @@ Not here: walking (filtered).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.context.glob import BadPattern, check
 from imgbuild.errors import ContextError, Source, Span
+from imgbuild.values import dataclass
 
 _WILDCARD = re.compile(r"[*?\[\]\\]")
 

@@ -6,7 +6,6 @@ the stage: no clock is read, so the same build gives the same digest. No name an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgbuild.graph.ops import BuildGraph, Stage
@@ -15,6 +14,7 @@ from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
 from imgbuild.oci.times import format_time
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.solve.solver import Solution

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import UsageError
 from imgbuild.oci.reference import Reference
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.engine.assemble import Assembled

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError, ContextError
+from imgbuild.values import dataclass
 
 NAMES = ("Buildfile", "Dockerfile", "Containerfile")
 _MOST_BYTES = 16 << 20

@@ -6,7 +6,7 @@ how a step runs or is shown, never what it makes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imgbuild.errors import Span
@@ -14,6 +14,7 @@ from imgbuild.oci.config import History, RunConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer
 from imgbuild.oci.platform import Platform
+from imgbuild.values import dataclass
 
 UNKEYED: dict[str, Any] = {"keyed": False}
 """Metadata of a field that is left out of the key."""

@@ -7,7 +7,6 @@ those of the file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
@@ -17,6 +16,7 @@ from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.ops import Base
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.values import dataclass
 
 SCRATCH = "scratch"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from imgbuild.insight.image import Image, load_image
 from imgbuild.oci.config import History
@@ -11,6 +10,7 @@ from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

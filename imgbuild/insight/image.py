@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgbuild.errors import ImageError
 from imgbuild.oci.config import ImageConfig, parse_config
 from imgbuild.oci.image import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, Descriptor, Manifest, parse_index, parse_manifest, select_platform
 from imgbuild.oci.platform import Platform
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 _NESTING = 4
 

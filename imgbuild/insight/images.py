@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imgbuild.errors import CorruptError, ImageError
 from imgbuild.insight.image import load_image
@@ -10,6 +10,7 @@ from imgbuild.oci.digest import Digest
 from imgbuild.oci.platform import Platform
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from imgbuild.errors import LayerError
@@ -20,6 +19,7 @@ from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_memb
 from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.oci.digest import DiffID, Digest
+from imgbuild.values import dataclass
 
 Write = Callable[[bytes], object]
 CompressionKind = Literal["zstd", "gzip", "none"]

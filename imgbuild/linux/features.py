@@ -6,10 +6,10 @@ Every fast path has a name by which it can be switched off (`SWITCHES`), so that
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Literal
 
 from imgbuild.linux import syscalls
+from imgbuild.values import dataclass
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.paths import Root
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import errno
 import os
 import pwd
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from imgbuild.errors import SandboxError
 from imgbuild.linux import syscalls
+from imgbuild.values import dataclass
 
 _MS_SLAVE = 1 << 19
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from imgbuild.errors import ImageError
 from imgbuild.oci.digest import DiffID, Digest, parse_digest
 from imgbuild.oci.platform import Platform, normalize
+from imgbuild.values import dataclass
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgbuild.errors import ImageError
+from imgbuild.values import dataclass
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),

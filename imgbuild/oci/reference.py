@@ -7,10 +7,10 @@ docker.io, one path component there means ``library/``, no tag and no digest mea
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from imgbuild.errors import ImageError
 from imgbuild.oci.digest import Digest, parse_digest
+from imgbuild.values import dataclass
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

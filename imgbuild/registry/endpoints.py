@@ -7,12 +7,12 @@ login only the registry. Plain HTTP is spoken to loopback addresses, as docker d
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from imgbuild.errors import SettingsError
 from imgbuild.oci.reference import DEFAULT_REGISTRY
+from imgbuild.values import dataclass
 
 DOCKER_HUB_HOST = "registry-1.docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from imgbuild.errors import RegistryError
@@ -19,6 +18,7 @@ from imgbuild.registry.problems import Asked, UnreachableError, broken_protocol,
 from imgbuild.registry.redaction import shown_url
 from imgbuild.registry.retry import RETRIED_STATUSES, Backoff, Clock, retry_after
 from imgbuild.registry.transport import Reply, Stream, Transport
+from imgbuild.values import dataclass
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -33,6 +32,7 @@ from imgbuild.registry.problems import StatusError, UnreachableError, broken_pro
 from imgbuild.registry.referrers import fallback_tag, parse_referrers, referrer, with_referrer
 from imgbuild.registry.transport import Reply
 from imgbuild.registry.upload import Upload
+from imgbuild.values import dataclass
 
 # Schema 1 last, so that an old registry answers with something that we can name when we refuse it.
 _ACCEPTED = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES, "application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1"))

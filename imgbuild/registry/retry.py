@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+
+from imgbuild.values import dataclass
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 

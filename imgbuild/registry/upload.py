@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -16,6 +15,7 @@ from imgbuild.registry.auth import Scopes, repository_scope
 from imgbuild.registry.exchange import Exchange
 from imgbuild.registry.problems import StatusError, UnreachableError, broken_protocol
 from imgbuild.registry.transport import Reply
+from imgbuild.values import dataclass
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 20

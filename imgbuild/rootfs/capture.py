@@ -6,7 +6,6 @@ In two parts. `settle`, when a step has ended and nothing has its upper as a low
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.layer.compress import Compression, Write, compress
@@ -18,6 +17,7 @@ from imgbuild.snapshot.union import UnionView
 from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
 from imgbuild.store.trees import survey
+from imgbuild.values import dataclass
 
 _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
 

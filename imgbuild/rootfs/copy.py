@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.context.digest import TreeDigests, walk
@@ -28,6 +27,7 @@ from imgbuild.rootfs.copy_unpack import extract, is_archive
 from imgbuild.rootfs.copy_write import LayerWriter
 from imgbuild.rootfs.users import Owner, lookup_owner
 from imgbuild.snapshot.union import UnionView
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imgbuild.errors import SandboxError
 from imgbuild.linux.paths import Root
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

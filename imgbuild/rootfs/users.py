@@ -5,11 +5,10 @@ The rules are docker's: `lookup_user` for processes (USER, --user), `lookup_owne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgbuild.errors import BuildfileError
 from imgbuild.sandbox.spec import Identity
 from imgbuild.snapshot.union import UnionView
+from imgbuild.values import dataclass
 
 _LAST_ID = (1 << 32) - 2
 _LIMIT = 16 << 20

@@ -12,10 +12,11 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from imgbuild.values import dataclass
 
 Stream = Literal["stdout", "stderr"]
 

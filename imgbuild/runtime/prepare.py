@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.errors import SandboxError, UsageError
@@ -24,6 +23,7 @@ from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

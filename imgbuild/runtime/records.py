@@ -15,7 +15,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from imgbuild.errors import ConflictError, CorruptError, NotFoundError
 from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.locks import wait_flock
+from imgbuild.values import dataclass
 
 State = Literal["created", "running", "exited"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from imgbuild.errors import UsageError
@@ -14,6 +14,7 @@ from imgbuild.oci.config import RunConfig
 from imgbuild.runtime.options import ExecOptions, MountRequest, Pairs, RunOptions, parse_signal
 from imgbuild.sandbox.capabilities import select
 from imgbuild.sandbox.spec import DEFAULT_PATH, Identity, Network, Process, SandboxSpec
+from imgbuild.values import dataclass
 
 SANDBOX_TREES = ("/proc", "/sys", "/dev")
 """What the sandbox mounts itself: mount points below them are its own, not the root's."""

@@ -6,13 +6,13 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgbuild.runtime import terminal
 from imgbuild.runtime.logs import LogWriter, Stream
 from imgbuild.runtime.relay import Pump, Relay
 from imgbuild.runtime.signals import SignalPipe
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.sandbox.spec import ExitStatus

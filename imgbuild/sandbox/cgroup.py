@@ -12,10 +12,11 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgbuild.errors import SandboxError
 from imgbuild.sandbox.spec import Limits
+from imgbuild.values import dataclass
 
 PREFIX = "imgbuild-"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from dataclasses import dataclass
 from typing import NoReturn
 
 from imgbuild.linux import syscalls
@@ -18,6 +17,7 @@ from imgbuild.linux.interfaces import loopback_up
 from imgbuild.sandbox import cgroup, command, filesystem, terminal, wire
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import Process
+from imgbuild.values import dataclass
 
 _STDIO = 3
 

@@ -10,8 +10,9 @@ be added to a table only after asking whether it belongs into `WITHHELD`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from imgbuild.values import dataclass
 
 NEVER: tuple[str, ...] = ()
 _ADMIN = ("SYS_ADMIN",)

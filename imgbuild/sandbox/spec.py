@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.values import dataclass
 
 Network = Literal["none", "host"]
 

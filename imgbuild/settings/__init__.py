@@ -34,8 +34,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:  # a command that is not told anything loads none of these rooms for it
     from imgbuild.graph.ops import Limits

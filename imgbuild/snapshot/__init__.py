@@ -11,8 +11,9 @@ Not here: what changed in an upperdir (layer), which layer has which lower (stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

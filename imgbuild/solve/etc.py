@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imgbuild.linux.mounts import File, Mount
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

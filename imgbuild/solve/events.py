@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imgbuild.errors import Span
 from imgbuild.sandbox.spec import Usage
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imgbuild.context.tree import Found, Tree, match
 from imgbuild.errors import ImgbuildError
@@ -16,6 +16,7 @@ from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
 from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
+from imgbuild.values import dataclass
 
 States = Callable[[int], RootState]
 """The state at the end of a stage, by its index."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgbuild.context.local import LocalContext
@@ -14,6 +14,7 @@ from imgbuild.snapshot.snapshotter import DirectorySnapshotter
 from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.etc import HostNetwork
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.sandbox.zygote import Zygote

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from imgbuild.graph.ops import RunOp, Step
@@ -23,6 +23,7 @@ from imgbuild.solve.etc import etc_mounts
 from imgbuild.solve.mounts import StepMounts
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.words import failure
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 
 from imgbuild.errors import ImgbuildError
@@ -30,6 +30,7 @@ from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Promise, RootState, StepLayer
 from imgbuild.solve.workers import Workers
 from imgbuild.store.rows import StepRow
+from imgbuild.values import dataclass
 
 _JOIN_SECONDS = 5.0
 

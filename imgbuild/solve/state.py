@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imgbuild.graph.ops import Base
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
+from imgbuild.values import dataclass
 
 Materialize = Callable[[tuple[Layer, ...]], Lowers]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.errors import CorruptError, ImageError
@@ -21,6 +20,7 @@ from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
 from imgbuild.store.temporary import without_reserve
+from imgbuild.values import dataclass
 
 Containers = frozenset[str] | Callable[[], frozenset[str]]
 """The ids of the snapshots that containers stand on. What takes things out is given a function, which it asks when it has the

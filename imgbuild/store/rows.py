@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

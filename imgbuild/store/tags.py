@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from imgbuild.store.closure import closure
 from imgbuild.store.failures import REPAIR, explained, missing_blob
 from imgbuild.store.locks import NamedLocks
 from imgbuild.store.temporary import write_durably
+from imgbuild.values import dataclass
 
 Entries = list[Any]
 """The entries of index.json as they stand there, foreign ones included."""
@@ -48,8 +49,12 @@ class Tags:
 
     def get(self, reference: Reference) -> Descriptor | None:
         """The image of that name; with a digest, the image of that digest in that repository (its tag does not matter)."""
-        for entry in self.entries():
-            if entry.reference is not None and _meets(entry, reference):
+        values = _entries(self._read())
+        name = _written(reference)
+        spelled = (value for value in values if _name(value) == name)  # the usual case, without reading all the others
+        for value in (*spelled, *values):
+            entry = _entry(value)
+            if entry is not None and entry.reference is not None and _meets(entry, reference):
                 return entry.descriptor
         return None
 
@@ -218,16 +223,23 @@ def _named(entries: Entries, name: str, descriptor: Descriptor) -> Entries:
 
 def _without_needless(entries: Entries) -> Entries:
     """Entries without the nameless ones of images that also have a name, or stand there twice."""
-    parsed = [_entry(value) for value in entries]
-    named = {entry.descriptor.digest for entry in parsed if entry is not None and entry.name is not None}
-    kept, seen = [], set(named)
-    for value, entry in zip(entries, parsed, strict=True):
-        if entry is None or entry.name is not None:
+    seen = {str(value.get("digest")) for value in entries if _name(value) is not None}
+    kept = []
+    for value in entries:
+        entry = _entry(value) if _name(value) is None else None
+        if entry is None:
             kept.append(value)
         elif entry.descriptor.digest not in seen:
             seen.add(entry.descriptor.digest)
             kept.append(value)
     return kept
+
+
+def _name(value: object) -> str | None:
+    """An entry's name, without reading the rest of it."""
+    annotations = value.get("annotations") if isinstance(value, dict) else None
+    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _written(reference: Reference) -> str:

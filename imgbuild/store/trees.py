@@ -9,10 +9,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.store.failures import explained
+from imgbuild.values import dataclass
 
 _BLOCK = 512
 

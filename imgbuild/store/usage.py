@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.store.garbage import Policy, plan
 from imgbuild.store.store import Store
 from imgbuild.store.trees import physical
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

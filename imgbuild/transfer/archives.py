@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -21,6 +20,7 @@ from imgbuild.transfer.layout import INDEX_FILE, LAYOUT_FILE, LayoutReader, Layo
 from imgbuild.transfer.outputs import open_output
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.sources import open_source
+from imgbuild.values import dataclass
 
 ArchiveFormat = Literal["oci", "docker"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError
@@ -36,6 +35,7 @@ from imgbuild.transfer.layers import keep_layer, known_layer
 from imgbuild.transfer.outputs import Output
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.sources import ArchiveSource, read_bounded
+from imgbuild.values import dataclass
 
 MANIFEST_FILE = "manifest.json"
 _MAX_LIST = 16 << 20

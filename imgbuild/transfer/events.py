@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imgbuild.oci.digest import Digest
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ no part in it. See `tree` for what is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +25,7 @@ from imgbuild.transfer.images import Image, read_image
 from imgbuild.transfer.layers import make_layer
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.tree import Tree
+from imgbuild.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Every blob is verified on its way in. Of nested indexes, the image for the wante
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError
@@ -34,6 +34,7 @@ from imgbuild.transfer.images import Image, check_image, check_manifest_type, ch
 from imgbuild.transfer.outputs import Output
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.sources import ArchiveSource, read_bounded
+from imgbuild.values import dataclass
 
 INDEX_FILE = "index.json"
 LAYOUT_FILE = "oci-layout"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -32,6 +32,7 @@ from imgbuild.transfer.events import (
 )
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, check_platform, choose, media_type_of, plain, read_image
 from imgbuild.transfer.parallel import Stop, in_parallel
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:  # what needs no registry does not load the room
     from imgbuild.registry.endpoints import RegistrySettings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from imgbuild.errors import NotFoundError, UsageError
@@ -19,6 +18,7 @@ from imgbuild.transfer.convert import Conversion, Converted, convert
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferFinished, TransferStarted, ignore
 from imgbuild.transfer.images import read_image
 from imgbuild.transfer.parallel import Stop, in_parallel
+from imgbuild.values import dataclass
 
 _MAX_MOUNT_SOURCES = 2
 _MAX_LAYERS = 127

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
@@ -20,6 +19,7 @@ from imgbuild.layer.decompress import kind_of
 from imgbuild.layer.tar import BLOCK, CHUNK, Stream, TarEntry, read_tar
 from imgbuild.store.failures import explained
 from imgbuild.store.store import Store
+from imgbuild.values import dataclass
 
 _MAX_LINKS = 8
 _MAX_MEMBERS = 1_000_000
