@@ -138,8 +138,8 @@ class Credentials:
         said = (done.stdout + b" " + done.stderr).decode("utf-8", "replace").strip()
         if any(phrase in said.lower() for phrase in _NOT_FOUND):
             return None
-        # A helper that fails may echo its input.
-        detail = None if action == "store" else said[:500] or None
+        # A helper that fails may echo its input, or have begun its answer.
+        detail = None if action == "store" or '"Secret"' in said else said[:500] or None
         raise AuthError(f"{program} {action} failed with status {done.returncode}", hint=hint, detail=detail)
 
 

@@ -90,7 +90,7 @@ def _hint(status: int, code: str, asked: Asked) -> str | None:
     if status == 404:
         return f"check the name; where it is private, `imgbuild login {asked.login}`"
     if status == 413:
-        return "a proxy before the registry limits the size of requests; set chunk_bytes for this registry, or raise its limit"
+        return "a proxy before the registry limits the size of requests; set `chunk-size` in the settings, or raise its limit"
     if status == 429:
         return f"the registry limits requests; `imgbuild login {asked.login}` often raises the limit, a mirror avoids it"
     if code == "UNSUPPORTED" or status == 405:

@@ -177,17 +177,17 @@ def _unreachable(error: Exception, url: str) -> UnreachableError:
     parts = urlsplit(url)
     host, cause = parts.netloc.rpartition("@")[2], _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        own = "if it is one of your own, set ca_file for this registry in the settings"
+        own = "if it is one of your own, set `ca` for this registry in the settings"
         return UnreachableError(f"the certificate of {host} is not valid: {cause.verify_message}", retryable=False, hint=own)
     if isinstance(cause, ssl.SSLError):
         plain = any(word in str(cause.reason) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST"))
-        plain_hint = "it seems to speak plain HTTP; if that is meant, set plain_http for this registry in the settings"
+        plain_hint = "it seems to speak plain HTTP; if that is meant, set `plain-http` for this registry in the settings"
         hint = plain_hint if plain else None
         return UnreachableError(f"no TLS connection to {host}", retryable=False, hint=hint, detail=str(cause.reason or "") or None)
     if isinstance(cause, socket.gaierror):
         return UnreachableError(f"the host name {host} is not known", hint="check the name, the network and its DNS", detail=cause.strerror)
     if isinstance(cause, FileNotFoundError) or "CA certificate" in str(cause):
-        return UnreachableError(f"the certificates set for {host} can't be read", retryable=False, hint="check ca_file in the settings")
+        return UnreachableError(f"the certificates set for {host} can't be read", retryable=False, hint="check `ca` in the settings")
     if isinstance(cause, ConnectionRefusedError):
         return UnreachableError(f"no registry answers at {host}", hint="is it running, and is the port right?", detail="connection refused")
     return UnreachableError(f"no answer from {host}", hint="is the registry up, and is a proxy needed?", detail=_reason(error))

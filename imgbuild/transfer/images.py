@@ -51,7 +51,7 @@ class Image:
 def read_image(store: Store, descriptor: Descriptor, platform: Platform | None, reference: Reference | None = None) -> Image:
     """The image that a descriptor of the store means: itself, or the one for `platform` in an index.
 
-    With `platform` None an index must hold one image only. ImageError where it is for another platform; CorruptError
+    With `platform` None only one image of an index may be in the store. ImageError where it is for another platform; CorruptError
     where the manifest or the config is missing or damaged.
     """
     name = reference.familiar() if reference is not None else descriptor.digest
@@ -59,7 +59,7 @@ def read_image(store: Store, descriptor: Descriptor, platform: Platform | None, 
     for _ in range(_MAX_DEPTH):
         if found.media_type not in INDEX_TYPES:
             break
-        found = choose(store.blobs.read(found.digest), found, platform, name)
+        found = _entry(store, found, platform, name)
     check_manifest_type(found.media_type, name)
     manifest = parse_manifest(store.blobs.read(found.digest), found.media_type)
     check_image(manifest, name)
@@ -67,14 +67,19 @@ def read_image(store: Store, descriptor: Descriptor, platform: Platform | None, 
     return Image(reference, plain(found), plain(descriptor), manifest, config, pair_layers(manifest, config, name))
 
 
-def choose(index: bytes, descriptor: Descriptor, platform: Platform | None, name: str) -> Descriptor:
-    """The entry of an index for a platform; with None the only image that it holds."""
-    entries = parse_index(index, descriptor.media_type).manifests
+def choose(index: bytes, descriptor: Descriptor, platform: Platform, name: str) -> Descriptor:
+    """The entry of an index for a platform."""
+    return select_platform(parse_index(index, descriptor.media_type).manifests, platform, name)
+
+
+def _entry(store: Store, index: Descriptor, platform: Platform | None, name: str) -> Descriptor:
+    data = store.blobs.read(index.digest)
     if platform is not None:
-        return select_platform(entries, platform, name)
-    images = [entry for entry in entries if entry.platform is None or entry.platform.os != "unknown"]
+        return choose(data, index, platform, name)
+    entries = parse_index(data, index.media_type).manifests
+    images = [entry for entry in entries if (entry.platform is None or entry.platform.os != "unknown") and store.blobs.has(entry.digest)]
     if len(images) != 1:
-        raise ImageError(f"{name} has images for {len(images)} platforms", hint="say which with --platform")
+        raise ImageError(f"{name} is here for {len(images)} platforms", hint="say which with --platform")
     return images[0]
 
 

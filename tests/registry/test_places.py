@@ -107,7 +107,7 @@ def test_a_certificate_that_is_not_known(start: Callable[..., Mock], certificate
     settings = RegistrySettings(rules=(RegistryRule(host, plain_http=False),))
     with client_for(settings) as client, pytest.raises(UnreachableError, match="certificate") as caught:
         client.repository(host, NAME).manifest("v1")
-    assert "ca_file" in (caught.value.hint or "")
+    assert "`ca`" in (caught.value.hint or "")
 
 
 def test_a_certificate_of_another_name(start: Callable[..., Mock], certificate: tuple[Path, Path]) -> None:
@@ -122,7 +122,7 @@ def test_plain_http_where_https_is_spoken(mock: Mock) -> None:
     settings = RegistrySettings(rules=(RegistryRule(mock.authority, plain_http=False),), attempts=1)
     with client_for(settings) as client, pytest.raises(UnreachableError) as caught:
         client.repository(mock.authority, NAME).manifest("v1")
-    assert "plain_http" in (caught.value.hint or "")
+    assert "plain-http" in (caught.value.hint or "")
 
 
 def test_a_missing_ca_file_is_told(start: Callable[..., Mock], certificate: tuple[Path, Path], tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_missing_ca_file_is_told(start: Callable[..., Mock], certificate: tupl
     settings = RegistrySettings(rules=(RegistryRule(mock.authority, plain_http=False),), ca_file=tmp_path / "missing.pem", attempts=1)
     with client_for(settings) as client, pytest.raises(UnreachableError, match="certificates") as caught:
         client.repository(mock.authority, NAME).manifest("v1")
-    assert "ca_file" in (caught.value.hint or "")
+    assert "`ca`" in (caught.value.hint or "")
 
 
 def test_an_unknown_host_is_told() -> None:

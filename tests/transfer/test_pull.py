@@ -22,6 +22,7 @@ from imgbuild.store.store import Store
 from imgbuild.transfer.events import TransferFinished, TransferNotice, TransferStarted
 from imgbuild.transfer.images import check_image
 from imgbuild.transfer.pull import Puller, PullPolicy
+from imgbuild.transfer.push import Pusher
 
 from .support import AMD64, ARM64, Made, Seen, client_for, index_of, make, put_image, ref, serve
 
@@ -137,6 +138,8 @@ def test_a_nested_index_and_an_index_by_its_digest(store: Store, mock: Mock, cli
     assert image.descriptor == amd.descriptor and image.tagged.digest == digest_of(outer)
     # Pinned by the index, it is found without a network.
     assert Puller(store, None).pull(pinned, AMD64).descriptor == amd.descriptor
+    # Of an index, what is here is meant where nobody says more.
+    assert Pusher(store, client).push(pinned, ref(mock, "team/again:v1")).descriptor == amd.descriptor
 
 
 def test_a_digest_is_verified(store: Store, mock: Mock, client: RegistryClient) -> None:
