@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -120,6 +119,9 @@ def _existing(tree: Tree, name: str, source: str, where: str, hint: Callable[[st
 
 def _similar(tree: Tree, path: str) -> str | None:
     """Names that were perhaps meant, in the deepest directory of the path that exists."""
+    # here, since only a mistake needs it
+    from difflib import get_close_matches
+
     names = path.strip("/").split("/")
     parent = ""
     for name in names:
@@ -127,7 +129,7 @@ def _similar(tree: Tree, path: str) -> str | None:
         if tree.lstat(here) is None:
             if not stat.S_ISDIR(_mode(tree, parent or "/")):
                 return f"{parent[1:]!r} is not a directory"
-            close = difflib.get_close_matches(name, [entry for entry, _ in tree.entries(parent or "/")], n=3, cutoff=0.6)
+            close = get_close_matches(name, [entry for entry, _ in tree.entries(parent or "/")], n=3, cutoff=0.6)
             return "did you mean " + " or ".join(repr(f"{parent}/{other}"[1:]) for other in close) + "?" if close else None
         parent = here
     return None

@@ -245,10 +245,12 @@ class Destination:
 
     def _drop(self, path: str) -> None:
         """Take what this copy made at a real path, and below it, out again. What the parents have there is for the caller to cover."""
-        if path not in self._new:
+        entry = self._new.pop(path, None)
+        if entry is None:
             return
-        for other in [other for other in self._new if other == path or other.startswith(f"{path}/")]:
-            del self._new[other]
+        if isinstance(entry, _Directory):
+            for below in [other for other in self._new if other.startswith(f"{path}/")]:
+                del self._new[below]
         self.actions.append(Remove(path))
 
     def _below(self, path: str) -> Node | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -139,6 +138,9 @@ class LayerWriter:
         parent, name = self._place(path)
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
+            # here, since it brings the archive modules with it
+            import shutil
+
             shutil.rmtree(name, dir_fd=parent)
             self._forget()
         else:

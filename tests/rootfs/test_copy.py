@@ -13,7 +13,8 @@ from imgbuild.context.local import LocalContext
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.linux import syscalls
-from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, perform_copy, plan_copy
+from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, perform_copy
+from imgbuild.rootfs.copy_perform import plan_copy
 from imgbuild.rootfs.copy_plan import MakeDirectory, PutData
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView

@@ -1,0 +1,148 @@
+"""What COPY and ADD mean at their destination: BuildKit's rules, source by source, and their performance.
+
+A directory gives its contents, to a destination that keeps its own metadata or is made as any missing parent; a file goes into
+a directory or becomes the destination; what an archive holds is decided while it is read.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from pathlib import Path
+
+from imgbuild.context.digest import walk
+from imgbuild.context.ignore import Ignore
+from imgbuild.context.tree import Found, Tree
+from imgbuild.errors import BuildfileError
+from imgbuild.layer.failures import explained
+from imgbuild.linux.node import Node
+from imgbuild.rootfs.copy import Copied, CopyRequest, InlineSource, TreeSource, is_directory, node_of, without
+from imgbuild.rootfs.copy_mode import parse_mode
+from imgbuild.rootfs.copy_plan import Action, Destination, Extract, Metadata, PutData, PutFile, PutSpecial, PutSymlink, kept_xattrs
+from imgbuild.rootfs.copy_unpack import extract, is_archive
+from imgbuild.rootfs.copy_write import LayerWriter
+from imgbuild.rootfs.users import Owner, lookup_owner
+from imgbuild.snapshot.union import UnionView
+
+
+def plan_copy(request: CopyRequest, parents: UnionView) -> tuple[Action, ...]:
+    """The actions of a copy, in their order. What an archive holds is not known to it, nor to the sources that follow."""
+    planner = _Planner(request, parents)
+    for number, source in enumerate(request.sources):
+        planner.plan(number, source)
+    return tuple(planner.destination.take())
+
+
+def perform(request: CopyRequest, parents: UnionView, directory: Path, userxattr: bool) -> Copied:
+    """See copy.perform_copy."""
+    planner = _Planner(request, parents)
+    with explained(f"the destination {request.destination!r}"), LayerWriter(directory, userxattr) as writer:
+        for number, source in enumerate(request.sources):
+            planner.plan(number, source)
+            for action in planner.destination.take():
+                if isinstance(action, Extract):
+                    extract(action, planner.destination, writer)
+                else:
+                    writer.perform((action,))
+        writer.finish(planner.destination.directories())
+        return Copied(writer.entries, writer.size)
+
+
+class _Planner:
+    """Decides, source by source, what one request means at its destination."""
+
+    def __init__(self, request: CopyRequest, parents: UnionView) -> None:
+        self._request = request
+        self._owner = lookup_owner(parents, request.owner) if request.owner else None
+        self._mode = parse_mode(request.mode) if request.mode else None
+        self._exclude = Ignore.of(request.exclude)
+        self._wants_directory = request.destination.endswith(("/", "/."))
+        self._path = posixpath.normpath("/" + request.destination.lstrip("/"))
+        self.destination = Destination(parents, request.epoch, self._owner or Owner())
+        self._check_several()
+
+    def plan(self, number: int, source: TreeSource | InlineSource) -> None:
+        """Append the actions of one source to the destination's."""
+        if isinstance(source, InlineSource):
+            path = self._file_path(source.name.rpartition("/")[2])
+            metadata = Metadata(self._permissions(0o644, False), self._owner or Owner(), self._request.epoch)
+            self.destination.put(PutData(path, source.data, metadata))
+            return
+        for found in source.found:
+            if is_directory(source.tree, found):
+                self._plan_directory(number, source.tree, found)
+            elif not self._exclude.ignores(found.base):
+                self._plan_file(number, source.tree, found)
+
+    def _plan_file(self, number: int, tree: Tree, found: Found) -> None:
+        node = node_of(tree, found.path)
+        if self._request.unpack and stat.S_ISREG(node.mode) and is_archive(tree, found.path):
+            path = self.destination.resolve(self._path)
+            self.destination.make_directories(path)
+            self.destination.actions.append(Extract(path, tree, found.path, node, self._owner))
+            return
+        self._put(number, tree, found.path, node, self._file_path(found.base))
+
+    def _plan_directory(self, number: int, tree: Tree, found: Found) -> None:
+        """The contents of a directory; the destination keeps its own metadata, or is made as any missing parent."""
+        top = self.destination.resolve(self._path)
+        if self.destination.kind(top) not in (None, stat.S_IFDIR):
+            raise BuildfileError(f"can't copy a directory to {self._request.destination!r}: it is not a directory in the image")
+        self.destination.make_directories(top)
+        tree = without(tree, self._request.exclude, found)
+        prefix = "" if top == "/" else top
+        for path, node in walk(tree, found.path):
+            if path == found.path:
+                continue
+            target = f"{prefix}/{path[len(found.path) :].lstrip('/')}"
+            if stat.S_ISDIR(node.mode):
+                self.destination.put_directory(target, self._metadata(tree, path, node), settled=True)
+            else:
+                self._put(number, tree, path, node, target)
+
+    def _put(self, number: int, tree: Tree, source: str, node: Node, path: str) -> None:
+        metadata = self._metadata(tree, source, node)
+        if stat.S_ISREG(node.mode):
+            same_file = (number, node.dev, node.ino) if node.nlink > 1 and not tree.local else None
+            self.destination.put(PutFile(path, tree, source, node, metadata, same_file))
+        elif stat.S_ISLNK(node.mode):
+            self.destination.put(PutSymlink(path, tree.readlink(source), metadata))
+        elif not stat.S_ISSOCK(node.mode):
+            self.destination.put(PutSpecial(path, stat.S_IFMT(node.mode) | metadata.mode, node.rdev, metadata))
+
+    def _file_path(self, base: str) -> str:
+        """Where a file of this name goes: into the destination if that is, or must be, a directory; else it becomes it."""
+        if self._wants_directory:
+            self.destination.make_directories(self.destination.resolve(self._path))
+        path = self.destination.resolve(self._path)
+        if self.destination.kind(path) == stat.S_IFDIR:
+            return f"{path}/{base}" if path != "/" else f"/{base}"
+        self.destination.make_directories(path.rpartition("/")[0] or "/")
+        return path
+
+    def _metadata(self, tree: Tree, path: str, node: Node) -> Metadata:
+        mode = stat.S_IMODE(node.mode) if stat.S_ISLNK(node.mode) else self._permissions(stat.S_IMODE(node.mode), stat.S_ISDIR(node.mode))
+        if tree.local:
+            # a context's owners and times are accidents of the machine, and not in the key; capabilities are read with the file
+            return Metadata(mode, self._owner or Owner(), self._request.epoch)
+        owner = self._owner or Owner(node.uid, node.gid)
+        return Metadata(mode, owner, self.destination.clamped(node.mtime_ns), kept_xattrs(tree, path, node))
+
+    def _permissions(self, mode: int, is_directory: bool) -> int:
+        return self._mode(mode, is_directory) if self._mode else mode
+
+    def _check_several(self) -> None:
+        """Several files must not become one: the destination has to be a directory, by its slash or because it is one."""
+        request = self._request
+        words = len(request.sources)
+        files = sum(
+            1 if isinstance(source, InlineSource) else sum(not is_directory(source.tree, found) for found in source.found)
+            for source in request.sources
+        )
+        if self._wants_directory or (words < 2 and files < 2):
+            return
+        if self.destination.kind(self.destination.resolve(self._path)) != stat.S_IFDIR:
+            raise BuildfileError(
+                f"several sources can't be copied to {request.destination!r}, which is not a directory",
+                hint=f"write {request.destination + '/'!r} for a directory",
+            )
