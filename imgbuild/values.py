@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     import dataclasses
     from collections.abc import Callable
+    from inspect import get_annotations
     from typing import Any
 
     _MISSING = dataclasses.MISSING
@@ -28,7 +29,7 @@ else:
         return lambda plain: _value(plain, options.get("kw_only", False))
 
     def _value(plain: type, kw_only: bool) -> type:
-        own = {name: _field(plain, name, kind, kw_only) for name, kind in plain.__dict__.get("__annotations__", {}).items()}
+        own = {name: _field(plain, name, kind, kw_only) for name, kind in get_annotations(plain).items()}
         inherited: dict[str, dataclasses.Field[Any]] = {}
         for base in reversed(plain.__mro__[1:]):
             inherited |= getattr(base, "__dataclass_fields__", {})
@@ -73,7 +74,7 @@ else:
             if args:
                 if len(args) > len(positional):
                     raise TypeError(f"{made.__name__} takes {len(positional)} arguments by position, but {len(args)} were given")
-                for name, value in zip(positional, args):
+                for name, value in zip(positional, args, strict=False):
                     if name in given:
                         raise TypeError(f"{made.__name__} was given {name!r} twice")
                     given[name] = value

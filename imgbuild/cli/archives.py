@@ -18,7 +18,13 @@ _PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of 
 @_PLATFORM
 @click.pass_obj
 def save(
-    invocation: Invocation, names: tuple[str, ...], output: str, format_: str, directory: bool, compression: str | None, platform: str | None
+    invocation: Invocation,
+    names: tuple[str, ...],
+    output: str,
+    format_: str,
+    directory: bool,
+    compression: str | None,
+    platform: str | None,
 ) -> None:
     """Write images as an OCI layout or a docker archive."""
     from imgbuild.engine.archives import save_images

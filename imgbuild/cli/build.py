@@ -18,7 +18,7 @@ _PULL_WORDS = {
 
 @click.command()
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
-@click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' reads it from stdin. Default: Buildfile, Dockerfile or Containerfile in CONTEXT.")
+@click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile, Containerfile.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
 @click.option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
@@ -26,8 +26,8 @@ _PULL_WORDS = {
     "--pull", default="missing", metavar="POLICY", is_flag=False, flag_value="always",
     help="When to ask a registry for bases: missing (default), always, newer or never.",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Use no network for bases; the same as --pull never.")
-@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry[,dest=PATH]; or a directory.")
+@click.option("--offline", is_flag=True, help="The same as --pull never.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH; or DIRECTORY.")
 @click.option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
 @click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store.")
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")

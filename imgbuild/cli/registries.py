@@ -15,7 +15,7 @@ _PROGRESS = click.option("--progress", type=click.Choice(["auto", "tty", "plain"
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--platform", metavar="PLATFORM", help="Default: this machine's.")
-@click.option("--policy", type=click.Choice(["always", "newer", "missing"]), default="always", show_default=True, help="When to ask the registry.")
+@click.option("--policy", type=click.Choice(["always", "newer", "missing"]), default="always", show_default=True, help="When to ask it.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the digest.")
 @_PROGRESS
 @click.pass_obj

@@ -87,7 +87,8 @@ class Live(Quiet):
             lines: list[Text] = []
             for number, (name, started) in sorted(self._running.items()):
                 lines.append(Text.assemble((f"{now - started:>11.1f}s ", "bold"), name, overflow="ellipsis", no_wrap=True))
-                lines += [Text(f"{'':>13}{text}", style="dim", overflow="ellipsis", no_wrap=True) for text in self._output.get(number, [])[-1:]]
+                last = self._output.get(number, [])[-1:]
+                lines += [Text(f"{'':>13}{text}", style="dim", overflow="ellipsis", no_wrap=True) for text in last]
             for digest, (done, size) in self._blobs.items():
                 lines.append(Text(f"{'':>13}{digest[7:19]} {human_size(done)} of {human_size(size)}"))
             return Group(*lines)

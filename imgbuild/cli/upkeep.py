@@ -20,7 +20,10 @@ def prune(invocation: Invocation, everything: bool, force: bool) -> None:
     from imgbuild.engine.images import prune as free
 
     freed = free(invocation, everything, _waiting)
-    parts = [(freed.images, "images"), (freed.steps, "steps"), (freed.snapshots, "snapshots"), (freed.blobs, "blobs"), (freed.directories, "directories")]
+    parts = [
+        (freed.images, "images"), (freed.steps, "steps"), (freed.snapshots, "snapshots"), (freed.blobs, "blobs"),
+        (freed.directories, "directories"),
+    ]  # fmt: skip
     counted = ", ".join(f"{count} {name}" for count, name in parts if count) or "nothing to remove"
     click.echo(f"Freed {human_size(freed.bytes)} ({counted})")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from imgbuild.linux.mounts import File, Mount
+from typing import TYPE_CHECKING
+
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.linux.mounts import Mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class HostNetwork:
 
 def etc_mounts(host: HostNetwork) -> list[Mount]:
     """The two files, read-only."""
+    from imgbuild.linux.mounts import File, Mount
+
     hosts = f"127.0.0.1\tlocalhost {host.hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n".encode()
     return [
         Mount(File(hosts, mode=0o644), "/etc/hosts", read_only=True),

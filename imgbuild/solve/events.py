@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from imgbuild.errors import Span
-from imgbuild.sandbox.spec import Usage
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.spec import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
+from typing import TYPE_CHECKING
 
-from imgbuild.context.tree import Found, Tree, match
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
-from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:  # a build without COPY reads no files
+    from imgbuild.context.tree import Found, Tree
+    from imgbuild.rootfs.copy import CopyRequest
 
 States = Callable[[int], RootState]
 """The state at the end of a stage, by its index."""
@@ -50,6 +53,8 @@ def step_inputs(rooms: Rooms, step: Step, states: States) -> StepInputs:
 
 def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
     """A COPY or ADD as the room that performs it wants it, with its sources found in `tree`."""
+    from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource
+
     sources = tuple(TreeSource(tree, _found(rooms, op.stage, tree, source)) for source in op.sources)
     documents = tuple(InlineSource(file.name, file.content.encode("utf-8", "surrogateescape")) for file in op.documents)
     return CopyRequest(
@@ -64,10 +69,14 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
 
 def mount_request(rooms: Rooms, stage: int | None, tree: Tree, source: str, epoch: int) -> CopyRequest:
     """A copy of what a mount shows: a directory's contents or a file, at ``/source``."""
+    from imgbuild.rootfs.copy import CopyRequest, TreeSource
+
     return CopyRequest(sources=(TreeSource(tree, _found(rooms, stage, tree, source)),), destination="/source", epoch=epoch)
 
 
 def _found(rooms: Rooms, stage: int | None, tree: Tree, source: str) -> tuple[Found, ...]:
+    from imgbuild.context.tree import match
+
     return rooms.context.match(source) if stage is None else match(tree, source, where="the stage or image")
 
 
@@ -139,6 +148,8 @@ def remember(rooms: Rooms, memo: Memo) -> None:
 
 def _named(request: CopyRequest) -> dict[str, str]:
     """Digests by source and the name that it gives to the result; equal names of several sources are told apart by order."""
+    from imgbuild.rootfs.copy import input_digests
+
     found: dict[str, str] = {}
     for number, item in enumerate(input_digests(request)):
         found[f"{number} {item.source} {item.name}".rstrip()] = item.digest

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from imgbuild.context.local import LocalContext
-from imgbuild.layer.compress import Compression
-from imgbuild.linux.features import Features
 from imgbuild.snapshot import Lowers
-from imgbuild.snapshot.snapshotter import DirectorySnapshotter
-from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.etc import HostNetwork
-from imgbuild.store.store import Store
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.context.local import LocalContext
+    from imgbuild.layer.compress import Compression
+    from imgbuild.linux.features import Features
     from imgbuild.sandbox.zygote import Zygote
+    from imgbuild.snapshot.snapshotter import DirectorySnapshotter
+    from imgbuild.snapshot.union import UnionView
+    from imgbuild.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +36,6 @@ class Rooms:
 
     def view(self, lowers: Lowers) -> UnionView:
         """A root file system read without mounting it; close it."""
+        from imgbuild.snapshot.union import UnionView
+
         return UnionView(lowers, userxattr=self.features.rootless)
