@@ -27,7 +27,7 @@ _PULL_WORDS = {
     help="When to ask a registry for bases: missing (default), always, newer or never.",
 )  # fmt: skip
 @click.option("--offline", is_flag=True, help="The same as --pull never.")
-@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH; or DIRECTORY.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH or DIRECTORY.")
 @click.option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
 @click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store.")
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")

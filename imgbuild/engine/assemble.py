@@ -6,17 +6,19 @@ the stage: no clock is read, so the same build gives the same digest. No name an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgbuild.graph.ops import BuildGraph, Stage
 from imgbuild.oci.config import History, ImageConfig, config_bytes
 from imgbuild.oci.digest import Digest
-from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
+from imgbuild.oci.image import LAYER_COMPRESSION, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
 from imgbuild.oci.times import format_time
 from imgbuild.store.store import Store
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.layer.compress import CompressionKind
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.state import StepLayer
 
@@ -33,10 +35,10 @@ class Assembled:
     layers: tuple[Layer, ...]
 
 
-def assemble(store: Store, graph: BuildGraph, solution: Solution, created: int | None) -> Assembled:
-    """Put the target's config and manifest into the store. `created` is the explicit epoch, else the commit's time; None for neither."""
+def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: CompressionKind, created: int | None) -> Assembled:
+    """Put the target's config and manifest into the store, around layers in one compression. `created` is the explicit epoch, else the commit's time; None for neither."""
     target = graph.stages[graph.target]
-    layers = solution.target.layers
+    layers = _uniform(store, graph, target, solution.target.layers, compression)
     stamp = format_time(target.epoch if created is None else created)
     config = ImageConfig(
         platform=target.platform,
@@ -55,6 +57,32 @@ def assemble(store: Store, graph: BuildGraph, solution: Solution, created: int |
     text = manifest_bytes(manifest)
     descriptor = Descriptor(OCI_MANIFEST, store.blobs.put(text), len(text))
     return Assembled(descriptor, digest, config, layers)
+
+
+def _uniform(
+    store: Store, graph: BuildGraph, stage: Stage, layers: tuple[Layer, ...], compression: CompressionKind
+) -> tuple[Layer, ...]:
+    """Layers whose blobs do not depend on what was cached: our own in the compression asked for, the base's as they are; all of
+    them with the media types of an OCI manifest."""
+    origin = stage
+    while origin.parent is not None:
+        origin = graph.stages[origin.parent]
+    below = len(origin.base.layers) if origin.base is not None else 0
+    made = []
+    for number, layer in enumerate(layers):
+        blob = layer.blob
+        if number >= below and LAYER_COMPRESSION[blob.media_type] != compression:
+            from imgbuild.transfer.convert import converted_layer
+            from imgbuild.transfer.events import ignore
+            from imgbuild.transfer.parallel import Stop
+
+            blob = converted_layer(store, layer, compression, ignore, Stop())
+        elif not blob.media_type.startswith(OCI_LAYER):
+            from imgbuild.transfer.convert import typed_layer
+
+            blob = typed_layer(blob, "oci")
+        made.append(replace(layer, blob=blob))
+    return tuple(made)
 
 
 def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) -> tuple[History, ...]:

@@ -28,6 +28,7 @@ from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.layer.compress import Compression
     from imgbuild.solve.solver import Solution
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
@@ -94,10 +95,11 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
         graph = _graph(place, request, plan, buildfile, on_event)
         build_id = secrets.token_hex(8)
-        solution = _solve(place, request, plan, graph, build_id, on_event)
+        compression = _compression(place, request)
+        solution = _solve(place, request, plan, graph, build_id, compression, on_event)
         from imgbuild.engine.assemble import assemble
 
-        assembled = assemble(place.store, graph, solution, plan.created)
+        assembled = assemble(place.store, graph, solution, compression.kind, plan.created)
         store = place.store
         if plan.names:
             for name in plan.names:
@@ -199,9 +201,24 @@ def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy:
     return image
 
 
-def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGraph, build_id: str, on_event: OnEvent) -> Solution:
-    from imgbuild.context.local import LocalContext
+def _compression(place: Workplace, request: BuildRequest) -> Compression:
     from imgbuild.layer.compress import Compression
+
+    if request.compression:
+        return Compression(request.compression)  # type: ignore[arg-type]
+    return place.settings.compression or Compression()
+
+
+def _solve(
+    place: Workplace,
+    request: BuildRequest,
+    plan: _Plan,
+    graph: BuildGraph,
+    build_id: str,
+    compression: Compression,
+    on_event: OnEvent,
+) -> Solution:
+    from imgbuild.context.local import LocalContext
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.solve.etc import HostNetwork
     from imgbuild.solve.rooms import Rooms
@@ -215,12 +232,12 @@ def _solve(place: Workplace, request: BuildRequest, plan: _Plan, graph: BuildGra
             zygote=place.start_zygote,
             features=place.features,
             context=context,
-            compression=Compression(request.compression) if request.compression else place.settings.compression or Compression(),  # type: ignore[arg-type]
+            compression=compression,
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
-        return Solver(rooms, graph, on_event, build=build_id, width=width).solve()
+        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=place.settings.build_timeout).solve()
 
 
 def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:

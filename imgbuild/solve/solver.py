@@ -77,14 +77,16 @@ class _Tally:
 
 
 class Solver:
-    """Solves one graph, once."""
+    """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit."""
 
-    def __init__(self, rooms: Rooms, graph: BuildGraph, on_event: OnEvent, *, build: str, width: int) -> None:
+    def __init__(
+        self, rooms: Rooms, graph: BuildGraph, on_event: OnEvent, *, build: str, width: int, seconds: float | None = None
+    ) -> None:
         self._rooms = rooms
         self._graph = graph
         self._on_event = on_event
         self._build = build
-        self._workers = Workers(width)
+        self._workers = Workers(width, seconds)
         self._captures = threading.Semaphore(2)
         self._states: dict[_Node, RootState] = {}
         self._wanted: dict[_Node, _Wanted] = {}

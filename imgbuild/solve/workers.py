@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
+
+from imgbuild.errors import StepFailed
 
 _POLL_SECONDS = 0.2
 
 
 class Workers:
-    """Runs every task of a graph after those it depends on, with at most `width` at once, in threads that start when needed.
+    """Runs every task of a graph after those it depends on, with at most `width` at once, in threads that start when needed, and
+    all of them within `seconds`, if there is such a limit.
 
     `run` returns when all are done, or raises the first failure after the others have come to an end. Tasks should look at
     `stopped` and give up when it is set; those not yet started are not started.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, seconds: float | None = None) -> None:
+        self._seconds = seconds
         self.stopped = threading.Event()
         self._width = max(1, width)
         self._changed = threading.Condition()
@@ -91,7 +96,12 @@ class Workers:
             thread.start()
 
     def _wait(self, done: Callable[[], bool]) -> None:
+        end = None if self._seconds is None else time.monotonic() + self._seconds
         with self._changed:
             while not done() and not (self.stopped.is_set() and self._running == 0):
                 # A bounded wait lets the main thread see signals.
                 self._changed.wait(_POLL_SECONDS)
+                if end is not None and time.monotonic() > end and not self.stopped.is_set():
+                    self._failure = StepFailed(f"the build took longer than its {self._seconds:g} s", hint="see build-timeout in the settings")
+                    self.stopped.set()
+                    self._changed.notify_all()

@@ -75,12 +75,12 @@ def convert(store: Store, image: Image, conversion: Conversion, on_event: OnEven
     made: dict[int, Descriptor] = {}
 
     def make(number: int, compression: CompressionKind) -> None:
-        made[number] = _converted_layer(store, image.layers[number], compression, on_event, stop)
+        made[number] = converted_layer(store, image.layers[number], compression, on_event, stop)
 
     work = [partial(make, number, compression) for number, compression in enumerate(wanted) if compression is not None]
     in_parallel(work, workers, stop)
     blobs = tuple(made.get(number, layer.blob) for number, layer in enumerate(image.layers))
-    layers = tuple(_typed(blob, kind) for blob in blobs)
+    layers = tuple(typed_layer(blob, kind) for blob in blobs)
     config = replace(image.manifest.config, media_type=DOCKER_CONFIG if docker else OCI_CONFIG)
     manifest = replace(image.manifest, media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST, layers=layers, config=config)
     if (conversion.format is None and not made) or manifest == image.manifest:
@@ -97,7 +97,8 @@ def _compression(blob: Descriptor) -> str:
     return LAYER_COMPRESSION.get(blob.media_type, "")
 
 
-def _typed(blob: Descriptor, kind: Format) -> Descriptor:
+def typed_layer(blob: Descriptor, kind: Format) -> Descriptor:
+    """The descriptor as a manifest of that format has it."""
     media_type = _LAYER_TYPES[kind].get(_compression(blob))
     # A layer that may not be distributed keeps saying so.
     if media_type is None or "nondistributable" in blob.media_type or "foreign" in blob.media_type:
@@ -105,7 +106,8 @@ def _typed(blob: Descriptor, kind: Format) -> Descriptor:
     return replace(blob, media_type=media_type)
 
 
-def _converted_layer(store: Store, layer: Layer, kind: CompressionKind, on_event: OnEvent, stop: Stop) -> Descriptor:
+def converted_layer(store: Store, layer: Layer, kind: CompressionKind, on_event: OnEvent, stop: Stop) -> Descriptor:
+    """A blob of the store that holds the layer in this compression; made once, and remembered."""
     if _compression(layer.blob) == kind:
         return layer.blob
     with store.lock(f"compress {layer.diff_id} {kind}", cancelled=stop):
