@@ -42,9 +42,16 @@ class Imgbuild:
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end. CommandFailed if its exit code is not `expect` (None: any will do)."""
         command = [*self.command, *map(str, arguments)]
-        done = subprocess.run(
-            command, input=input or "", text=True, errors="replace", capture_output=True, check=False, cwd=cwd, env=self.environment(env)
-        )
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace", cwd=cwd, env=self.environment(env)
+        ) as process:
+            try:
+                out, err = process.communicate(input or "")
+            except BaseException:
+                process.terminate()  # not killed: it ends what it has started
+                raise
+        done = subprocess.CompletedProcess(command, process.returncode, out, err)
         if expect is not None and done.returncode != expect:
             said = f"{done.stdout[-4000:]}{done.stderr[-8000:]}"
             raise CommandFailed(f"imgbuild {' '.join(map(str, arguments))}\nended with {done.returncode}, not {expect}:\n{said}")

@@ -121,6 +121,8 @@ def debian(cache: Path, say: Say) -> RootFilesystem:
     recipe = [system.codename, platform.machine(), sources.text, *sources.options, *_EXCLUDED, *_CUSTOMIZED, str(_EPOCH)]
     tar = _cached(cache, f"{system.id}-{system.codename}", recipe, lambda path: _write_debian(path, system.codename, sources), say)
     tags = dict.fromkeys(("bookworm", "bookworm-slim", "stable-slim", "latest", system.codename, f"{system.codename}-slim"))
+    if system.codename != "bookworm":
+        say(f"the examples say debian:bookworm; here that name stands for {system.name}")
     return RootFilesystem(tar, system.name, "bash", tuple(f"debian:{tag}" for tag in tags))
 
 
