@@ -36,7 +36,10 @@ class Assembled:
 
 
 def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: CompressionKind, created: int | None) -> Assembled:
-    """Put the target's config and manifest into the store, around layers in one compression. `created` is the explicit epoch, else the commit's time; None for neither."""
+    """Put the target's config and manifest into the store, around layers in one compression.
+
+    `created` is the explicit epoch, else the commit's time; None for neither.
+    """
     target = graph.stages[graph.target]
     layers = _uniform(store, graph, target, solution.target.layers, compression)
     stamp = format_time(target.epoch if created is None else created)

@@ -102,6 +102,7 @@ class Workers:
                 # A bounded wait lets the main thread see signals.
                 self._changed.wait(_POLL_SECONDS)
                 if end is not None and time.monotonic() > end and not self.stopped.is_set():
-                    self._failure = StepFailed(f"the build took longer than its {self._seconds:g} s", hint="see build-timeout in the settings")
+                    message = f"the build took longer than its {self._seconds:g} s"
+                    self._failure = StepFailed(message, hint="see build-timeout in the settings")
                     self.stopped.set()
                     self._changed.notify_all()

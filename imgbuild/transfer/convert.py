@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal
 
 from imgbuild.errors import UsageError
-from imgbuild.layer.compress import Compression, decompressing
+from imgbuild.layer.compress import Compression, CompressionKind, decompressing
 from imgbuild.layer.tar import Stream
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import (
@@ -36,7 +36,6 @@ from imgbuild.transfer.layers import keep_layer, known_layer
 from imgbuild.transfer.parallel import Stop, in_parallel
 from imgbuild.values import dataclass
 
-CompressionKind = Literal["gzip", "zstd"]
 Format = Literal["oci", "docker"]
 
 _LAYER_TYPES: dict[Format, dict[str, str]] = {
