@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import ImgbuildError, NotFoundError, UnsupportedError, UsageError
 from imgbuild.runtime.outcome import Outcome
+
+if TYPE_CHECKING:
+    from imgbuild.runtime.options import ExecOptions, RunOptions
 
 _COMMAND = {"allow_interspersed_args": False}  # what follows the image or the container is the command's own
 
@@ -80,9 +83,9 @@ def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform:
     from imgbuild.engine.containers import RunRequest, run_detached
     from imgbuild.engine.containers import run as run_container
 
+    _fill_streams()
     options = run_options(words, invocation.environ, os.getcwd())
-    if options.terminal and options.interactive and not options.detach and not sys.stdin.isatty():
-        raise UsageError("standard input is not a terminal", hint="leave out -t, or -i")
+    _check_terminal(options)
     request = RunRequest(image, options, pull, platform, cidfile)
     on_event = _pull_progress(quiet)
     if not options.detach:
@@ -109,9 +112,9 @@ def exec_(invocation: Invocation, /, container: str, **words: Any) -> int:
     from imgbuild.cli.run_options import exec_options
     from imgbuild.engine.containers import execute
 
+    _fill_streams()
     options = exec_options(words, invocation.environ)
-    if options.terminal and options.interactive and not options.detach and not sys.stdin.isatty():
-        raise UsageError("standard input is not a terminal", hint="leave out -t, or -i")
+    _check_terminal(options)
     return _ended(execute(invocation, container, options))
 
 
@@ -210,6 +213,19 @@ def wait(invocation: Invocation, container: tuple[str, ...]) -> int:
     from imgbuild.engine.containers import wait as wait_for
 
     return _each(container, lambda name: wait_for(invocation, name))
+
+
+def _fill_streams() -> None:
+    """Standard streams that the caller closed become /dev/null, before a file of ours gets their numbers."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
+def _check_terminal(options: RunOptions | ExecOptions) -> None:
+    if options.terminal and options.interactive and not options.detach and not os.isatty(0):
+        raise UsageError("standard input is not a terminal", hint="leave out -t, or -i")
 
 
 def _each(names: tuple[str, ...], act: Callable[[str], int | None]) -> int:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import ConflictError
 from imgbuild.runtime import spec as plan
-from imgbuild.runtime.logs import LogEntry, LogWriter, read_log
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal
 from imgbuild.runtime.outcome import Outcome, outcome_of
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imgbuild.linux.features import Features
+    from imgbuild.runtime.logs import LogEntry
     from imgbuild.runtime.signals import SignalPipe
     from imgbuild.sandbox.spec import Identity
     from imgbuild.sandbox.zygote import Sandbox, Zygote
@@ -116,8 +116,11 @@ class ContainerRuntime:
                 started()
 
             with ExitStack() as stack:
-                logged = not options.auto_remove or options.detach
-                log = stack.enter_context(LogWriter(held.directory / "log", time.time_ns)) if logged else None
+                log = None
+                if options.detach or not options.auto_remove:
+                    from imgbuild.runtime.logs import LogWriter
+
+                    log = stack.enter_context(LogWriter(held.directory / "log", time.time_ns))
                 status = supervise(
                     lambda *ends: zygote.spawn(spec, *ends),
                     streams,
@@ -193,6 +196,8 @@ class ContainerRuntime:
 
     def logs(self, word: str, *, tail: int | None = None, follow: bool = False) -> Iterator[LogEntry]:
         """What a container wrote; with `follow`, until it ends."""
+        from imgbuild.runtime.logs import read_log
+
         record = self.records.find(word)
 
         def supervisor() -> int | None:

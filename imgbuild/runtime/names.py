@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Set as AbstractSet
 
 from imgbuild.errors import UsageError
@@ -39,8 +39,9 @@ def check_name(name: str) -> str:
 def random_name(taken: AbstractSet[str]) -> str:
     """A name that is not taken."""
     while True:
-        name = f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_THINGS)}"
+        dice = int.from_bytes(os.urandom(8))
+        name = f"{_ADJECTIVES[dice % len(_ADJECTIVES)]}_{_THINGS[dice // len(_ADJECTIVES) % len(_THINGS)]}"
         if name in taken:
-            name += f"_{secrets.token_hex(3)}"
+            name += f"_{os.urandom(3).hex()}"
         if name not in taken:
             return name

@@ -17,7 +17,6 @@ from imgbuild.rootfs.users import lookup_user
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.options import MountRequest, RunOptions
 from imgbuild.runtime.records import MountPoint
-from imgbuild.runtime.volumes import make_volume, named_volume
 from imgbuild.sandbox.spec import SandboxSpec
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
@@ -92,14 +91,20 @@ def _place(ground: Ground, view: UnionView, requests: Sequence[MountRequest]) ->
         else:
             target = resolve_target(view, StubTarget(request.target))
             source = Path()
-        if request.kind == "volume" and request.source:
-            source = named_volume(ground.store, request.source, view, target, seed=request.seed)
-        elif request.kind == "volume":
-            volumes = ground.directory / "volumes"
-            volumes.mkdir(mode=0o700, exist_ok=True)
-            source = make_volume(volumes / str(number), view, target, seed=request.seed)
+        if request.kind == "volume":
+            source = _volume(ground, view, request, target, str(number))
         placed.append(plan.PlacedMount(request, target, "" if request.kind == "tmpfs" else str(source)))
     return plan.in_order(placed)
+
+
+def _volume(ground: Ground, view: UnionView, request: MountRequest, target: str, number: str) -> Path:
+    from imgbuild.runtime.volumes import make_volume, named_volume
+
+    if request.source:
+        return named_volume(ground.store, request.source, view, target, seed=request.seed)
+    volumes = ground.directory / "volumes"
+    volumes.mkdir(mode=0o700, exist_ok=True)
+    return make_volume(volumes / number, view, target, seed=request.seed)
 
 
 def _bind_source(request: MountRequest) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -117,7 +116,7 @@ class Records:
             taken = {record.name for record in self._read_all()}
             if name in taken:
                 raise ConflictError(f"the container name {name!r} is taken", hint=f"remove it: imgbuild rm {name}; or use another name")
-            identifier = secrets.token_hex(ID_LENGTH // 2)
+            identifier = os.urandom(ID_LENGTH // 2).hex()
             record = make(identifier, name or random_name(taken))
             directory = self.directory(identifier)
             directory.mkdir(mode=0o700)

@@ -9,12 +9,12 @@ from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from imgbuild.runtime import terminal
-from imgbuild.runtime.logs import LogWriter, Stream
 from imgbuild.runtime.relay import Pump, Relay
-from imgbuild.runtime.signals import SignalPipe
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.runtime.logs import LogWriter, Stream
+    from imgbuild.runtime.signals import SignalPipe
     from imgbuild.sandbox.spec import ExitStatus
     from imgbuild.sandbox.zygote import Sandbox
 

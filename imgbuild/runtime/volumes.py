@@ -7,7 +7,6 @@ at all, and once, however many containers ask for it at the same time.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from imgbuild.linux.node import Node
 from imgbuild.linux.paths import Root
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.store import Store
+
+_CHUNK = 1 << 20
 
 
 def named_volume(store: Store, name: str, view: UnionView, target: str, *, seed: bool) -> Path:
@@ -71,7 +72,8 @@ def _make(view: UnionView, source: str, status: Node, parent: int, name: bytes) 
     if kind == stat.S_IFREG:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(view.open(source), "rb") as read, os.fdopen(os.open(name, flags, 0o600, dir_fd=parent), "wb") as write:
-            shutil.copyfileobj(read, write, 1 << 20)
+            while data := read.read(_CHUNK):
+                write.write(data)
     elif kind == stat.S_IFLNK:
         os.symlink(os.fsencode(view.readlink(source)), name, dir_fd=parent)
     elif kind == stat.S_IFSOCK:

@@ -41,8 +41,11 @@ def test_env_file() -> None:
 
 @pytest.mark.parametrize(
     ("word", "number"),
-    [("TERM", 15), ("sigterm", 15), ("9", 9), ("SIGRTMIN+3", signal.SIGRTMIN + 3), ("RTMAX-1", signal.SIGRTMAX - 1), ("CLD", 17), ("POLL", 29)],
-)
+    [
+        ("TERM", 15), ("sigterm", 15), ("9", 9), ("SIGRTMIN+3", signal.SIGRTMIN + 3), ("RTMAX-1", signal.SIGRTMAX - 1), ("CLD", 17),
+        ("POLL", 29),
+    ],
+)  # fmt: skip
 def test_signals(word: str, number: int) -> None:
     assert parse_signal(word) == number
 
@@ -101,8 +104,12 @@ def test_mounts() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["type=odd,dst=/a", "type=bind,dst=/a", "type=bind,src=/a", "dst=/a,dst=/b", "dst=/a,what=1", "type=tmpfs,dst=/a,src=b", "dst=/a,ro=perhaps"]
-)
+    "word",
+    [
+        "type=odd,dst=/a", "type=bind,dst=/a", "type=bind,src=/a", "dst=/a,dst=/b", "dst=/a,what=1", "type=tmpfs,dst=/a,src=b",
+        "dst=/a,ro=perhaps",
+    ],
+)  # fmt: skip
 def test_bad_mounts(word: str) -> None:
     with pytest.raises(UsageError):
         parse_mount(word, "/")

@@ -35,7 +35,9 @@ FULL = ContainerRecord(
     created=1.5,
     init=(1, 2),
     snapshots=("s1", "s2"),
-    process=Process(("a", "\udcff"), ("A=1",), "/w", Identity(1, 2, (3, 4), "/h"), frozenset({"KILL"}), terminal=True, rlimits=(("nofile", 1, 2),)),
+    process=Process(
+        ("a", "\udcff"), ("A=1",), "/w", Identity(1, 2, (3, 4), "/h"), frozenset({"KILL"}), terminal=True, rlimits=(("nofile", 1, 2),)
+    ),
     mounts=(MountPoint("bind", "/s", "/t", True),),
     labels=(("k", "v"),),
 )
@@ -70,11 +72,11 @@ def test_creation_and_names(records: Records) -> None:
 
 
 def test_an_ambiguous_id(records: Records) -> None:
-    first = {}
+    first: dict[str, list[str]] = {}
     for _ in range(17):
         kept = records.create(plain(state="exited"))
         kept.close()
-        first.setdefault(kept.record.id[0], []).append(kept.record.id)  # type: ignore[attr-defined]
+        first.setdefault(kept.record.id[0], []).append(kept.record.id)
     letter = next(letter for letter, ids in first.items() if len(ids) > 1)
     with pytest.raises(NotFoundError, match="start of"):
         records.find(letter)
@@ -91,7 +93,7 @@ def test_what_a_killed_supervisor_left(records: Records) -> None:
             signal.pause()
         finally:
             os._exit(0)
-    kept, removed = os.read(read_end, 1000).decode().split()
+    kept, gone = os.read(read_end, 1000).decode().split()
     for descriptor in (read_end, write_end):
         os.close(descriptor)
     assert records.find("kept").state == "running"
@@ -99,8 +101,8 @@ def test_what_a_killed_supervisor_left(records: Records) -> None:
     os.waitpid(child, 0)
     found = records.find("kept")
     assert (found.id, found.state, found.exit_code, found.error, found.finished, found.init) == (kept, "exited", 137, LOST, 42.0, None)
-    assert records.read(removed) is None
-    assert not records.directory(removed).exists()
+    assert records.read(gone) is None
+    assert not records.directory(gone).exists()
     assert len(records.all()) == 1
 
 

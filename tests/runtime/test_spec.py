@@ -35,7 +35,12 @@ def test_command_line(config: RunConfig, options: RunOptions, argv: tuple[str, .
 
 @pytest.mark.parametrize(
     ("config", "options"),
-    [(RunConfig(), RunOptions()), (BOTH, RunOptions(entrypoint=())), (RunConfig(cmd=("",)), RunOptions()), (RunConfig(cmd=()), RunOptions())],
+    [
+        (RunConfig(), RunOptions()),
+        (BOTH, RunOptions(entrypoint=())),
+        (RunConfig(cmd=("",)), RunOptions()),
+        (RunConfig(cmd=()), RunOptions()),
+    ],
 )
 def test_no_command(config: RunConfig, options: RunOptions) -> None:
     with pytest.raises(UsageError, match="no command"):
@@ -78,7 +83,8 @@ def test_exec_process() -> None:
 
 def test_image_volumes_become_anonymous_unless_something_else_is_mounted_there() -> None:
     asked = (MountRequest("bind", "/data", "/host"),)
-    assert spec.plan_mounts(("/data", "/log/", "cache"), asked) == (MountRequest("volume", "/cache"), MountRequest("volume", "/log"), *asked)
+    own = (MountRequest("volume", "/cache"), MountRequest("volume", "/log"))
+    assert spec.plan_mounts(("/data", "/log/", "cache"), asked) == (*own, *asked)
     with pytest.raises(UsageError, match="two mounts"):
         spec.plan_mounts((), (*asked, MountRequest("tmpfs", "/data")))
 
@@ -103,7 +109,8 @@ def test_enclosing() -> None:
 def test_the_whole_spec() -> None:
     options = RunOptions(network="none", read_only=True, limits=Limits(memory=1 << 30), sysctl=(("net.core.x", "1"),))
     process = spec.container_process(RunConfig(cmd=("x",)), options, Identity(), "h")
-    mounts = spec.sandbox_mounts([placed("/data"), placed("/vol", "volume"), spec.PlacedMount(MountRequest("tmpfs", "/t", noexec=True), "/t")])
+    memory = spec.PlacedMount(MountRequest("tmpfs", "/t", noexec=True), "/t")
+    mounts = spec.sandbox_mounts([placed("/data"), placed("/vol", "volume"), memory])
     assert mounts == (
         Mount(Bind("/s", recursive=True), "/data"),
         Mount(Bind("/s"), "/vol"),
