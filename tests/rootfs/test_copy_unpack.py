@@ -79,10 +79,10 @@ def test_archives_are_known_by_their_content(tmp_path: Path, kind: str) -> None:
     assert (world.upper / "y").is_file()
 
 
-NO_ARCHIVES = [b"", b"text", gzip.compress(b"no tar"), bytes(1024), b"PK\x03\x04" + bytes(600), b"BZh9 not really", b"\x1f\x8b"]
+NO_ARCHIVES = [b"", b"text", gzip.compress(b"no tar", mtime=0), bytes(1024), b"PK\x03\x04" + bytes(600), b"BZh9 not really", b"\x1f\x8b"]
 
 
-@pytest.mark.parametrize("data", NO_ARCHIVES)
+@pytest.mark.parametrize("data", NO_ARCHIVES, ids=range(len(NO_ARCHIVES)))
 def test_what_is_no_archive_is_copied(tmp_path: Path, data: bytes) -> None:
     world = World(tmp_path)
     (tmp_path / "context/a.tar.gz").write_bytes(data)
