@@ -7,6 +7,7 @@ host, or ``/proc/self/fd/N``; targets are resolved inside the new root.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,7 +50,8 @@ class File:
 class Mount:
     """`what` at `target`, an absolute path inside the new root, resolved there with symlinks kept inside the root.
 
-    `subpath` attaches only that directory or file of `what`, resolved inside it. The target must exist.
+    `subpath` attaches only that directory or file of `what`, resolved inside it. The target must exist, but for one below another
+    mount, which is made there if it can be.
     """
 
     what: Filesystem | Bind | File
@@ -154,8 +156,27 @@ def _attach_new(what: Filesystem | Bind, mount: Mount, root: Root, features: Fea
     attributes = _attributes(mount)
     fd = _open_part(what, mount.subpath, attributes, features) if mount.subpath else open_mount(what, attributes)
     try:
-        with root.opened(mount.target, os.O_PATH) as target:
+        with _opened_target(mount.target, root, stat.S_ISDIR(os.fstat(fd).st_mode)) as target:
             syscalls.move_mount(fd, target)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _opened_target(path: str, root: Root, is_directory: bool) -> Iterator[int]:
+    """The mount point, for the time of a with; made where it is missing, as it may be in a file system that was just mounted."""
+    try:
+        fd = root.open(path, os.O_PATH)
+    except FileNotFoundError:
+        if is_directory:
+            fd = root.makedirs(path)
+        else:
+            root.forget()
+            parent, name = root.open_parent(path, create=True)
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            fd = root.open(path, os.O_PATH)
+    try:
+        yield fd
     finally:
         os.close(fd)
 
@@ -212,19 +233,19 @@ def _attributes(mount: Mount) -> int:
 def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
     # MOUNT_ATTR_* and MS_* agree in these four bits.
     flags = _attributes(mount)
-    with root.opened(mount.target, os.O_PATH) as target:
-        place = f"/proc/self/fd/{target}"
-        if mount.subpath:
-            _attach_part_old(what, mount.subpath, place)
-        else:
-            _mount_old(what, place, flags)
+    if mount.subpath:
+        _attach_part_old(what, mount, root)
+    else:
+        is_directory = isinstance(what, Filesystem) or stat.S_ISDIR(os.stat(what.source).st_mode)
+        with _opened_target(mount.target, root, is_directory) as target:
+            _mount_old(what, f"/proc/self/fd/{target}", flags)
     if flags and (mount.subpath or isinstance(what, Bind)):
         # Opened again, the target is what was just mounted there.
         with root.opened(mount.target, os.O_PATH) as target:
             _remount(target, flags)
 
 
-def _attach_part_old(what: Filesystem | Bind, subpath: str, place: str) -> None:
+def _attach_part_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
     recursive = False
     if isinstance(what, Bind):
         recursive = what.recursive
@@ -234,8 +255,9 @@ def _attach_part_old(what: Filesystem | Bind, subpath: str, place: str) -> None:
         whole = Root(_open_over_root(), openat2=False)
     with whole:
         try:
-            with whole.opened(subpath, os.O_PATH) as part:
-                _mount_old(Bind(f"/proc/self/fd/{part}", recursive), place, 0)
+            with whole.opened(mount.subpath, os.O_PATH) as part:
+                with _opened_target(mount.target, root, stat.S_ISDIR(os.fstat(part).st_mode)) as target:
+                    _mount_old(Bind(f"/proc/self/fd/{part}", recursive), f"/proc/self/fd/{target}", 0)
         finally:
             if isinstance(what, Filesystem):
                 syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)

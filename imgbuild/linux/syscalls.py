@@ -18,6 +18,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x2_0000_0000
 
 MS_RDONLY = 1
@@ -84,6 +85,9 @@ _NUMBERS = {
 }  # fmt: skip
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# For what forks: the interpreter's lock is kept, as in the child no other thread could give it back.
+_forking = ctypes.PyDLL(None, use_errno=True)
+_forking.syscall.restype = ctypes.c_long
 _libc.syscall.restype = ctypes.c_long
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -128,6 +132,11 @@ def _syscall(call: str, *arguments: ctypes.c_void_p | ctypes.c_long | ctypes.c_c
     return result
 
 
+def _fork(call: str, *arguments: ctypes.c_void_p | ctypes.c_long) -> int:
+    result: int = _forking.syscall(ctypes.c_long(_NUMBERS[call]), *arguments)
+    return result
+
+
 def _string(value: Name | None) -> ctypes.c_char_p:
     return ctypes.c_char_p(None if value is None else os.fsencode(value))
 
@@ -141,7 +150,8 @@ def _address(structure: ctypes.Structure | ctypes.Array[ctypes.c_uint32]) -> cty
 
 def clone3(flags: int, *, pidfd: bool = True, cgroup: int | None = None, exit_signal: int = SIGCHLD) -> tuple[int, int]:
     """fork(2) with namespaces: (0, -1) in the child, (pid, pidfd) in the parent. Only for a process with one thread: none of
-    Python's own fork hooks run. `cgroup` is a directory descriptor of a cgroup v2 group to be born in."""
+    Python's own fork hooks run. `cgroup` is a directory descriptor of a cgroup v2 group to be born in. With CLONE_PARENT
+    the new process is a sibling, and `exit_signal` has to be 0."""
     opened = ctypes.c_int(-1)
     arguments = _CloneArgs(flags=flags, exit_signal=exit_signal)
     if pidfd:
@@ -150,7 +160,7 @@ def clone3(flags: int, *, pidfd: bool = True, cgroup: int | None = None, exit_si
     if cgroup is not None:
         arguments.flags |= CLONE_INTO_CGROUP
         arguments.cgroup = cgroup
-    pid = _syscall("clone3", _address(arguments), ctypes.c_long(ctypes.sizeof(arguments)))
+    pid = _fork("clone3", _address(arguments), ctypes.c_long(ctypes.sizeof(arguments)))
     if pid < 0:
         raise _failure("clone3")
     return pid, opened.value if pid else -1
@@ -161,7 +171,7 @@ def clone(flags: int, *, pidfd: bool = True, exit_signal: int = SIGCHLD) -> tupl
     opened = ctypes.c_int(-1)
     flags |= exit_signal | (CLONE_PIDFD if pidfd else 0)
     nothing = ctypes.c_long(0)
-    pid = _syscall("clone", ctypes.c_long(flags), nothing, ctypes.c_void_p(ctypes.addressof(opened)), nothing, nothing)
+    pid = _fork("clone", ctypes.c_long(flags), nothing, ctypes.c_void_p(ctypes.addressof(opened)), nothing, nothing)
     if pid < 0:
         raise _failure("clone")
     return pid, opened.value if pid else -1

@@ -7,6 +7,7 @@ enter other sandboxes), and each child asks for SIGKILL at its death.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -166,26 +167,46 @@ class Spawner:
 
     def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
         report, reporting = os.pipe()
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        born, bearing = os.pipe()
         started = time.monotonic()
         try:
-            # The child is born in the sandbox's PID namespace; it enters the others itself.
-            syscalls.setns(target, syscalls.CLONE_NEWPID)
-            pid = -1
-            try:
-                pid, pidfd = self._clone(0, None)
-            finally:
-                if pid:
-                    syscalls.setns(own, syscalls.CLONE_NEWPID)
-            if pid == 0:
-                child.enter(entry, target, child.Wiring(stdio, reporting, status))
+            # Only who is born after a setns is in the PID namespace, and there may be no way back for who called it: so another
+            # process does, and its child is a sibling of it (CLONE_PARENT), and ours.
+            midwife, pidfd = self._clone(0, None)
+            if midwife == 0:
+                self._bear(entry, target, child.Wiring(stdio, reporting, status), bearing)
+            os.close(pidfd)
+            os.close(bearing)
+            bearing = -1
+            words = os.read(born, 64)
+            os.waitpid(midwife, 0)
+            if not words.isdigit():
+                code = int(words[1:] or errno.ESRCH)
+                raise OSError(code, f"the sandbox can't be entered: {os.strerror(code)}")
+            pid = int(words)
+            pidfd = syscalls.pidfd_open(pid)
         except OSError:
             os.close(report)
             raise
         finally:
-            os.close(own)
-            os.close(reporting)
+            for fd in (reporting, born, bearing):
+                if fd >= 0:
+                    os.close(fd)
         self._watch(_Child(pid, pidfd, report, status, None, started))
+
+    def _bear(self, entry: Entry, target: int, wiring: child.Wiring, bearing: int) -> NoReturn:
+        try:
+            syscalls.setns(target, syscalls.CLONE_NEWPID)
+            clone = syscalls.clone3 if self._features.clone3 else syscalls.clone
+            pid, _ = clone(syscalls.CLONE_PARENT, pidfd=False, exit_signal=0)
+            if pid == 0:
+                os.close(bearing)
+                child.enter(entry, target, wiring)
+            os.write(bearing, b"%d" % pid)
+        except OSError as error:
+            os.write(bearing, b"-%d" % (error.errno or 0))
+        finally:
+            os._exit(0)
 
     def _clone(self, flags: int, cgroup_fd: int | None) -> tuple[int, int]:
         return syscalls.clone3(flags, cgroup=cgroup_fd) if self._features.clone3 else syscalls.clone(flags)

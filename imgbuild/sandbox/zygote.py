@@ -20,9 +20,13 @@ from imgbuild.sandbox import cgroup, seccomp, spawner, wire
 from imgbuild.sandbox.plan import Entry, Plan, complete, granted, make_plan
 from imgbuild.sandbox.spec import ExitStatus, Process, SandboxSpec
 
-_ENTERED = (
-    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP
-)
+_ENTERED = {
+    "mnt": syscalls.CLONE_NEWNS,
+    "uts": syscalls.CLONE_NEWUTS,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "net": syscalls.CLONE_NEWNET,
+    "cgroup": syscalls.CLONE_NEWCGROUP,
+}
 _NO_RIGHTS = "imgbuild needs root, or a user namespace: see kernel.unprivileged_userns_clone and user.max_user_namespaces"
 
 
@@ -144,7 +148,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
-                pid = _fork(nested=not enters_others)
+                pid = _fork(features, nested=not enters_others)
             except OSError as error:
                 ours.close()
                 raise SandboxError(f"namespaces can't be made: {error.strerror}", hint=_NO_RIGHTS) from None
@@ -189,7 +193,7 @@ class Zygote:
                 process=complete(process),
                 capabilities=caps.mask(granted(process, privileged)),
                 seccomp=self._program(process.capabilities) if wants else b"",
-                namespaces=_ENTERED,
+                namespaces=_foreign_namespaces(pid),
                 cgroups=cgroup.joinable(pid) if self._features.cgroup != "none" else (),
             )
             return self._request(entry, (stdin, stdout, stderr), process.terminal, target)
@@ -214,22 +218,26 @@ class Zygote:
         return program
 
 
-def _fork(*, nested: bool) -> int:
+def _fork(features: Features, nested: bool) -> int:
     """fork(2), the child as the first process of a new PID namespace where `nested`."""
     if not nested:
         return os.fork()
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-        pid = -1
+    pid, pidfd = (syscalls.clone3 if features.clone3 else syscalls.clone)(syscalls.CLONE_NEWPID)
+    if pid:
+        os.close(pidfd)
+    return pid
+
+
+def _foreign_namespaces(pid: int) -> int:
+    """Those namespaces of a process that are not ours: to enter one's own is refused in a user namespace that does not own it."""
+    flags = 0
+    for name, flag in _ENTERED.items():
         try:
-            pid = os.fork()
-        finally:
-            if pid:
-                syscalls.setns(own, syscalls.CLONE_NEWPID)
-        return pid
-    finally:
-        os.close(own)
+            if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
+                flags |= flag
+        except OSError as error:
+            raise SandboxError(f"the namespaces of process {pid} can't be read: {error.strerror}") from None
+    return flags
 
 
 def _has_tty_group() -> bool:

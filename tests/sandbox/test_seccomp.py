@@ -134,8 +134,8 @@ def test_installed(call: str, arguments: tuple[int, ...], expected: int) -> None
 
 def test_threads_and_children_work() -> None:
     def body() -> int:
-        import subprocess  # noqa: PLC0415
-        import threading  # noqa: PLC0415
+        import subprocess
+        import threading
 
         thread = threading.Thread(target=lambda: None)
         thread.start()
