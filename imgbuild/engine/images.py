@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.engine.build import this_platform
@@ -73,7 +75,8 @@ def remove_images(invocation: Invocation, names: tuple[str, ...], force: bool) -
                 done.append(f"Untagged: {found.familiar()}")
             if not any(entry.descriptor.digest == descriptor.digest for entry in place.store.tags.entries()):
                 done.append(f"Deleted: {descriptor.digest}")
-        _collect(place, unused_since=None, keep_cache=True, drop_untagged=False)
+        with suppress(ConflictError):  # somebody works on the store: what is left over goes with the next removal or prune
+            _collect(place, unused_since=None, keep_cache=True, drop_untagged=False, timeout=0.0)
     return done
 
 
@@ -97,16 +100,22 @@ def check_store(invocation: Invocation, repair: bool, on_wait: Callable[[], None
     from imgbuild.store.fsck import check
 
     with workplace(invocation) as place:
-        return check(place.store, repair=repair, containers=_snapshots_in_use(place), on_wait=on_wait)
+        return check(place.store, repair=repair, containers=partial(_snapshots_in_use, place), on_wait=on_wait)
 
 
 def _collect(
-    place: Workplace, *, unused_since: float | None, keep_cache: bool, drop_untagged: bool, on_wait: Callable[[], None] | None = None
+    place: Workplace,
+    *,
+    unused_since: float | None,
+    keep_cache: bool,
+    drop_untagged: bool,
+    timeout: float | None = 60.0,
+    on_wait: Callable[[], None] | None = None,
 ) -> Freed:
     from imgbuild.store.garbage import Policy, collect
 
-    policy = Policy(_snapshots_in_use(place), keep_cache, unused_since, drop_untagged)
-    return collect(place.store, policy, on_wait=on_wait)
+    policy = Policy(partial(_snapshots_in_use, place), keep_cache, unused_since, drop_untagged)
+    return collect(place.store, policy, timeout=timeout, on_wait=on_wait)
 
 
 def _snapshots_in_use(place: Workplace) -> frozenset[str]:

@@ -42,13 +42,19 @@ class Reference:
 
     def familiar(self) -> str:
         """As docker shows it: without docker.io and library/ where they are understood."""
-        if self.registry != DEFAULT_REGISTRY:
+        first, slash, _ = self.repository.partition("/")
+        if self.registry != DEFAULT_REGISTRY or (slash and _is_registry(first)):
             return str(self)
         short = self.repository.removeprefix("library/")
         return (self.repository if "/" in short else short) + self._suffix()
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def _is_registry(first: str) -> bool:
+    """Whether the first part of a name can only be a registry's host, not the beginning of a repository."""
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def parse_reference(text: str) -> Reference:
@@ -63,7 +69,7 @@ def parse_reference(text: str) -> Reference:
     elif not _TAG.fullmatch(tag):
         raise ImageError(f"invalid tag {tag!r} in {text!r}", hint="a tag has letters, digits, '_', '.', '-', at most 128")
     first, slash, remainder = path.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+    if slash and _is_registry(first):
         registry, repository = first, remainder
     else:
         registry, repository = DEFAULT_REGISTRY, path
