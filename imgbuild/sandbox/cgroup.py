@@ -23,7 +23,6 @@ PREFIX = "imgbuild-"
 _PERIOD = 100_000  # microseconds, as everywhere
 _ACCOUNTED = ("memory", "cpuacct", "pids")
 _DELEGATION = "run in a delegated group: systemd-run --user --scope -p Delegate=yes ... (see systemd.resource-control(5)), or as root"
-_NO_CGROUPS = "mount cgroup2 at /sys/fs/cgroup, or ask for no limits"
 _NO_SWAP = "boot with swapaccount=1, or leave the limit of swap out"
 
 
@@ -132,7 +131,7 @@ def create(place: Place, owner: str, suffix: str, limits: Limits) -> Group | Non
             return None
         raise SandboxError(f"limits can't be set: {error.strerror} ({error.filename})", hint=_DELEGATION) from None
     if group is None and limits:
-        raise SandboxError("limits can't be set: no cgroup file system is mounted", hint=_NO_CGROUPS)
+        raise SandboxError("limits can't be set: no cgroup file system is mounted", hint="ask for no limits")
     return group
 
 
@@ -147,15 +146,12 @@ def sweep(place: Place) -> int:
     count = 0
     parents = {*place.controllers.values(), place.unified, os.path.dirname(place.unified)} - {""}
     for parent in parents:
-        try:
-            names = os.listdir(parent)
-        except OSError:
-            continue
-        for name in names:
-            if name.startswith(PREFIX) and not _owner_lives(name):
-                with suppress(OSError):
-                    os.rmdir(f"{parent}/{name}")
-                    count += 1
+        with suppress(OSError):
+            for name in os.listdir(parent):
+                if name.startswith(PREFIX) and not _owner_lives(name):
+                    with suppress(OSError):
+                        os.rmdir(f"{parent}/{name}")
+                        count += 1
     return count
 
 
@@ -193,11 +189,9 @@ def _create_v1(place: Place, name: str, limits: Limits) -> Group | None:
         for controller in (*_ACCOUNTED, "cpu"):
             directory = place.controllers.get(controller)
             needed = wanted.get(controller, False)
-            if directory is None:
-                if needed:
-                    raise SandboxError(f"limits can't be set: the kernel has no {controller} cgroup controller")
-                continue
-            if controller == "cpu" and not needed:
+            if directory is None and needed:
+                raise SandboxError(f"limits can't be set: the kernel has no {controller} cgroup controller")
+            if directory is None or (controller == "cpu" and not needed):
                 continue
             # cpu and cpuacct may be one hierarchy, and so one directory.
             path = f"{directory}/{name}"
@@ -206,9 +200,9 @@ def _create_v1(place: Place, name: str, limits: Limits) -> Group | None:
             try:
                 os.mkdir(path)
             except OSError:
-                if needed:
-                    raise
-                continue
+                if not needed:
+                    continue
+                raise
             group.directories[controller] = path
         _limit_v1({**group.directories, **_shared(place, group)}, limits)
     except BaseException:

@@ -35,8 +35,8 @@ def test_enter(features: Features, root: Filesystem, other: bool) -> None:
         sandbox = spawn(zygote, root, "sh", "-c", "echo marker > /tmp/f; sleep 1000", hostname="inside", network="none")
         assert sandbox.wait_running() is None
         enterer = second if other else zygote
-        same = " ".join(f"/proc/1/ns/{name}=/proc/self/ns/{name}" for name in ("mnt", "pid", "uts", "ipc", "cgroup", "net"))
-        code, out = _enter(enterer, sandbox, _sh(f"for p in {same}; do test $(readlink ${{p%=*}}) = $(readlink ${{p#*=}}) || echo $p; done"))
+        compare = "for n in mnt pid uts ipc cgroup net; do test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) || echo $n; done"
+        code, out = _enter(enterer, sandbox, _sh(compare))
         assert (code, out) == (0, "")
         script = "hostname; pwd; id -u; while ! test -s /tmp/f; do :; done; cat /tmp/f; grep -E 'CapEff|Seccomp:' /proc/self/status; exit 9"
         code, out = _enter(enterer, sandbox, _sh(script, cwd="/etc", identity=Identity(1000, 1000)))

@@ -26,7 +26,7 @@ PLACE = "/mnt"
 
 
 def _as_user(tmp_path: Path, lower: Path, ranged: bool, body: Callable[[], Any]) -> Any:
-    """What `body` returns (as JSON) in a process of a user who exists only in that process's mount namespace, and sees tmp_path as /mnt."""
+    """What `body` returns in a process of a user who exists only in its mount namespace, where tmp_path is /mnt."""
     shutil.copytree(lower, tmp_path / "lower", symlinks=True)
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
@@ -81,7 +81,7 @@ def test_with_one_id(tmp_path: Path, lower: Path, disabled: str, network: str) -
         mapped = userns.enter()
         features = probe(frozenset(filter(None, disabled.split(","))))
         with Zygote.start(features) as zygote:
-            script = "id -u; id -g; touch /made /dev/shm/x; echo x > /dev/null; head -c 2 /dev/zero | wc -c; ls /dev/pts; mount -t tmpfs n /mnt"
+            script = "id -u; id -g; touch /made /dev/shm/x; head -c 2 /dev/zero | wc -c; ls /dev/pts; mount -t tmpfs n /mnt"
             first = finish(zygote, spec_of(_root(), ("sh", "-c", script), network=network))
             second = finish(zygote, spec_of(Bind(f"{PLACE}/lower"), ("true",), identity=Identity(1000, 1000)))
         return mapped.notice, features.rootless, _told(first), _told(second)
@@ -105,9 +105,7 @@ def test_with_ranges(tmp_path: Path, lower: Path) -> None:
             script = "id -u; id -G; touch /tmp/mine; grep CapEff /proc/self/status"
             first = finish(zygote, spec_of(_root(), ("sh", "-c", script), identity=Identity(1000, 2000, (3000, 2000))))
             bind = Mount(Bind("/proc/sys", recursive=True), "/mnt/dir", read_only=True, nosuid=True)
-            again = Filesystem("overlay", (*_root().options[:1], ("upperdir", f"{PLACE}/upper"), ("workdir", f"{PLACE}/work2"), ("userxattr", None)))
-            os.mkdir(f"{PLACE}/work2")
-            second = finish(zygote, spec_of(again, ("sh", "-c", "chown 65000:5 /tmp/mine; stat -c %u:%g /tmp/mine"), mounts=(bind,)))
+            second = finish(zygote, spec_of(_root(), ("sh", "-c", "chown 65000:5 /tmp/mine; stat -c %u:%g /tmp/mine"), mounts=(bind,)))
             terminal = spawn(zygote, Bind(f"{PLACE}/lower"), "tty", terminal=True)
             assert terminal.terminal is not None
             name = os.read(terminal.terminal, 100).decode()
@@ -116,8 +114,7 @@ def test_with_ranges(tmp_path: Path, lower: Path) -> None:
     uids, notice, first, second, name = _as_user(tmp_path, lower, True, body)
     assert uids == [[0, UID, 1], [1, 300000, 1000], [1001, 400000, 64536]]
     assert notice == ""
-    assert first == [0, "1000\n2000 3000\nCapEff:\t0000000000000000\n", ""] or first[1].split()[0] == "1000", first
-    assert first[2] == ""
+    assert first == [0, "1000\n2000 3000\nCapEff:\t0000000000000000\n", ""]
     assert second == [0, "65000:5\n", ""]
     assert (tmp_path / "upper/tmp/mine").stat().st_uid == 400000 + 65000 - 1001
     assert name.startswith("/dev/pts/")

@@ -64,7 +64,8 @@ def test_every_call(machine: str, audit: int, table: str, capabilities: frozense
     [
         ("clone", 0x11, ALLOW), ("clone", 0x3D0F00, ALLOW), ("clone", 0x10000000 | 0x11, EPERM), ("clone", 0x00020000, EPERM),
         ("clone", 0x40000000, EPERM), ("personality", 0, ALLOW), ("personality", 8, ALLOW), ("personality", 0x20008, ALLOW),
-        ("personality", 0xFFFFFFFF, ALLOW), ("personality", 0x40000, EPERM), ("socket", 2, ALLOW), ("socket", 1, ALLOW), ("socket", 40, EPERM),
+        ("personality", 0xFFFFFFFF, ALLOW), ("personality", 0x40000, EPERM), ("socket", 2, ALLOW), ("socket", 1, ALLOW),
+        ("socket", 40, EPERM),
     ],
 )  # fmt: skip
 def test_arguments(call: str, argument: int, verdict: int) -> None:
@@ -124,7 +125,8 @@ def _errno_of(call: str, *arguments: int) -> int:
     ("call", "arguments", "expected"),
     [
         ("mount", (0, 0, 0, 0, 0), errno.EPERM), ("unshare", (0x10000000,), errno.EPERM), ("keyctl", (0, 0, 0), errno.EPERM),
-        ("bpf", (0, 0, 0), errno.EPERM), ("io_uring_setup", (1, 0), errno.EPERM), ("clone3", (0, 0), errno.ENOSYS), ("future", (), errno.ENOSYS),
+        ("bpf", (0, 0, 0), errno.EPERM), ("io_uring_setup", (1, 0), errno.EPERM), ("clone3", (0, 0), errno.ENOSYS),
+        ("future", (), errno.ENOSYS),
         ("socket", (40, 1, 0), errno.EPERM), ("personality", (0xFFFFFFFF,), 0), ("getpid", (), 0),
     ],
 )  # fmt: skip

@@ -35,12 +35,13 @@ def _talk(sandbox: Sandbox, line: bytes = b"") -> tuple[str, ExitStatus]:
 @pytest.mark.parametrize("user", [False, True], ids=["root", "user"])
 def test_terminal(features: Features, root: Filesystem, user: bool) -> None:
     with Zygote.start(features) as zygote:
-        script = "read line; tty; ls /dev/console; stty size; echo got $line; echo again > /dev/tty; echo third > $(tty); ls /proc/self/fd | wc -l"
+        script = "read line; tty; ls /dev/console; stty size; echo got $line; echo again > /dev/tty; echo third > $(tty)"
+        script += "; ls -1 /proc/self/fd"
         identity = {"identity": USER} if user else {}
         sandbox = spawn(zygote, root, "sh", "-c", script, terminal=True, **identity)
         out, status = _talk(sandbox, b"hello\n")
         assert status.code == 0, out
-        assert out.splitlines() == ["hello", "/dev/pts/0", "/dev/console", "40 123", "got hello", "again", "third", "4"]
+        assert out.splitlines() == ["hello", "/dev/pts/0", "/dev/console", "40 123", "got hello", "again", "third", "0", "1", "2", "3"]
 
 
 def test_control_c(root: Filesystem) -> None:
