@@ -57,9 +57,9 @@ def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *,
         if "\\" in path.replace("\\,", ","):
             raise StoreError(f"the store's path must not have a backslash in it: {path}")
     options += above
-    options += [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off")]
-    if features.rootless:
-        options.append(("userxattr", None))
+    options += [("index", "off"), ("metacopy", "off"), ("xino", "off")]
+    # userxattr implies that redirects are not followed, and refuses to be told so.
+    options.append(("userxattr", None) if features.rootless else ("redirect_dir", "off"))
     if upper is not None:
         options.append(("volatile", None))
     return Filesystem("overlay", tuple(options), source="overlay", directory=directory)

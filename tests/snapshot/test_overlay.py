@@ -53,9 +53,9 @@ def test_the_options_in_full(tmp_path: Path) -> None:
             ("upperdir", "/t/x/fs"),
             ("workdir", "/t/x/work"),
             ("index", "off"),
-            ("redirect_dir", "off"),
             ("metacopy", "off"),
             ("xino", "off"),
+            ("redirect_dir", "off"),
             ("volatile", None),
         ),
         source="overlay",
@@ -71,6 +71,7 @@ def test_old_kernels_get_short_relative_paths() -> None:
     assert options["lowerdir"] == "snapshots/a\\:b\\,c/fs:snapshots/1/fs"
     assert (options["upperdir"], options["workdir"]) == ("tmp/x/fs", "tmp/x/work")
     assert "userxattr" in options
+    assert "redirect_dir" not in options
 
 
 @pytest.mark.parametrize("kernel", [Kernel(), Kernel(lowerdir_plus=False)])
