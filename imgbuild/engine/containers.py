@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,10 @@ def run(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda 
     from imgbuild.runtime.supervise import Streams
 
     with workplace(invocation, sandboxes=True) as place:
-        runtime = _runtime(place)
+        zygote, runtime = place.zygote, _runtime(place)
         container = _create(place, runtime, request, on_event)
         with SignalPipe() as signals:
-            return runtime.start(place.zygote, container, Streams(), signals=signals)
+            return runtime.start(zygote, container, Streams(), signals=signals)
 
 
 def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda _: None) -> tuple[str, Outcome]:
@@ -68,12 +68,11 @@ def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent 
         from imgbuild.runtime.supervise import Streams
 
         with workplace(invocation, sandboxes=True) as place:
-            runtime = _runtime(place)
+            zygote, runtime = place.zygote, _runtime(place)
             container = _create(place, runtime, request, on_event)
             with SignalPipe() as signals:
-                outcome = runtime.start(
-                    place.zygote, container, Streams(None, None, None), signals=signals, started=lambda: report(container.id)
-                )
+                streams = Streams(None, None, None)
+                outcome = runtime.start(zygote, container, streams, signals=signals, started=lambda: report(container.id))
             if outcome.setup_failed:
                 raise _CannotStart(outcome)
 
@@ -243,8 +242,7 @@ def _beside(invocation: Invocation, name: str) -> Invocation:
     uid = os.geteuid()
     if uid == 0:
         return invocation
-    from imgbuild.linux import syscalls
-    from imgbuild.runtime.processes import identify, open_process
+    from imgbuild.linux import userns
     from imgbuild.runtime.records import Records
     from imgbuild.store.temporary import Scratch
 
@@ -252,12 +250,6 @@ def _beside(invocation: Invocation, name: str) -> Invocation:
     if not (root / "containers").is_dir():
         return invocation
     record = Records(root / "containers", Scratch(root).discard, time.time).find(name)
-    process = identify(record.supervisor) if record.state == "running" and record.supervisor else None
-    supervisor = open_process(process) if process is not None else None
-    if supervisor is not None:
-        try:
-            with suppress(PermissionError):
-                syscalls.setns(supervisor, syscalls.CLONE_NEWUSER)
-        finally:
-            os.close(supervisor)
+    if record.state == "running" and record.supervisor:
+        userns.join(record.supervisor)
     return replace(invocation, root=str(root), config=str(config) if config is not None else None)
