@@ -141,8 +141,7 @@ def owner_of(pid: int) -> str:
 
 
 def sweep(place: Place) -> int:
-    """Remove empty groups whose owners are dead; returns how many. Groups with processes in them stay: their owner may
-    live in another PID namespace."""
+    """Remove empty groups whose owners are dead; returns how many. The owner of one with processes may live in another PID namespace."""
     count = 0
     parents = {*place.controllers.values(), place.unified, os.path.dirname(place.unified)} - {""}
     for parent in parents:
