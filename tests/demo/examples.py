@@ -46,6 +46,15 @@ class BuildOptions:
         return (*self.common, *self.pip) if example.pip else self.common
 
 
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """A registry that mirrors the default one with the base images, settings that say so, and what builds need besides."""
+
+    url: str
+    settings: Path
+    options: BuildOptions
+
+
 @contextmanager
 def build_options(environ: Mapping[str, str]) -> Iterator[BuildOptions]:
     """Proxies as build args; pip's settings and certificates as secrets, in files that last as long as the block."""
