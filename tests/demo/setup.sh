@@ -14,7 +14,7 @@ packages=(ca-certificates busybox-static mmdebstrap)
 case ${1:-} in
     demo) venv=.demo/venv what=(.) ;;
     test) venv=.venv what=(-e '.[test]')
-        packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssl podman skopeo uidmap) ;;
+        packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssl podman python3-venv skopeo uidmap zstd) ;;
     *) echo "usage: $0 demo|test" >&2; exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || packages+=(uidmap)
@@ -24,10 +24,11 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Prints the Python to use: 3.11 or later, and able to make virtual environments.
+# Prints the Python to use: 3.11 or later, and able to make virtual environments. The system's own comes first, for tests run it as other
+# users, who can't look into the home directory of this one.
 find_python() {
     local python
-    for python in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    for python in ${PYTHON:-} /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
         if "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             "$python" -c 'import sys; print(sys.executable)'
             return
