@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 import click
 
@@ -76,8 +78,20 @@ def cli(ctx: click.Context, root: str | None, config: str | None, debug: bool) -
     ctx.obj = Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
 
 
+class _Terminated(BaseException):
+    """SIGTERM came: everything is let go of, as with Ctrl-C."""
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    # Once: a second one must not interrupt the clean-up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
     sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -95,6 +109,8 @@ def _run(arguments: list[str]) -> int:
         code = 125 if container_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
+    except _Terminated:
+        code = 143
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

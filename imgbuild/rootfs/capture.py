@@ -6,6 +6,7 @@ In two parts. `settle`, when a step has ended and nothing has its upper as a low
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from imgbuild.layer.compress import Compression, Write, compress
@@ -44,11 +45,19 @@ def settle(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = 
 
 
 def capture(
-    store: Store, lower: DirectoryLower, parents: Lowers, epoch: int | None, compression: Compression, *, rootless: bool = False
+    store: Store,
+    lower: DirectoryLower,
+    parents: Lowers,
+    epoch: int | None,
+    compression: Compression,
+    *,
+    rootless: bool = False,
+    check: Callable[[], None] | None = None,
 ) -> Captured:
     """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it.
 
     A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
+    `check` is called often, and ends the capture by raising.
     """
     entries, exact = 0, True
 
@@ -61,7 +70,7 @@ def capture(
         def produce(write: Write) -> None:
             nonlocal entries
             found = changes(lower.path, view, epoch, rootless=rootless, on_left_out=left_out)
-            entries = pack(found, lower.path, write)
+            entries = pack(found, lower.path, write if check is None else _checked(write, check))
 
         made = compress(produce, blob.write, compression)
         blob.commit_as(made.digest)
@@ -70,6 +79,14 @@ def capture(
     captured = Captured(layer, made.uncompressed_size, entries, exact)
     _record(store, lower, captured)
     return captured
+
+
+def _checked(write: Write, check: Callable[[], None]) -> Write:
+    def write_on(data: bytes) -> None:
+        check()
+        write(data)
+
+    return write_on
 
 
 def _record(store: Store, lower: DirectoryLower, captured: Captured) -> None:

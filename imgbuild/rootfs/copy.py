@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from imgbuild.context.digest import TreeDigests
@@ -95,15 +96,18 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
     return tuple(digests)
 
 
-def perform_copy(request: CopyRequest, parents: UnionView, directory: Path, *, userxattr: bool = False) -> Copied:
+def perform_copy(
+    request: CopyRequest, parents: UnionView, directory: Path, *, userxattr: bool = False, check: Callable[[], None] | None = None
+) -> Copied:
     """Write the copy into `directory`, which is empty and becomes the lower above `parents`, its root's metadata included.
 
     ContextError for a source that changed or can't be read, BuildfileError for a destination that can't be. What was written
-    when it raises is left for the caller to discard. mtimes are final: nothing is left to be clamped.
+    when it raises is left for the caller to discard. mtimes are final: nothing is left to be clamped. `check` is called often, and
+    ends the copy by raising.
     """
     from imgbuild.rootfs.copy_perform import perform
 
-    return perform(request, parents, directory, userxattr)
+    return perform(request, parents, directory, userxattr, check)
 
 
 def is_directory(tree: Tree, found: Found) -> bool:

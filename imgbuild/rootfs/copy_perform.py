@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from imgbuild.context.digest import walk
@@ -33,10 +34,10 @@ def plan_copy(request: CopyRequest, parents: UnionView) -> tuple[Action, ...]:
     return tuple(planner.destination.take())
 
 
-def perform(request: CopyRequest, parents: UnionView, directory: Path, userxattr: bool) -> Copied:
+def perform(request: CopyRequest, parents: UnionView, directory: Path, userxattr: bool, check: Callable[[], None] | None) -> Copied:
     """See copy.perform_copy."""
     planner = _Planner(request, parents)
-    with explained(f"the destination {request.destination!r}"), LayerWriter(directory, userxattr) as writer:
+    with explained(f"the destination {request.destination!r}"), LayerWriter(directory, userxattr, check) as writer:
         for number, source in enumerate(request.sources):
             planner.plan(number, source)
             for action in planner.destination.take():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +24,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LayerWriter:
-    """Writes below `directory`, which nothing else writes to. A context manager: it holds some descriptors."""
+    """Writes below `directory`, which nothing else writes to. A context manager: it holds some descriptors. `check` is called between
+    pieces of work, and may raise to end it."""
 
-    def __init__(self, directory: Path, userxattr: bool) -> None:
+    def __init__(self, directory: Path, userxattr: bool, check: Callable[[], None] | None = None) -> None:
+        self._check = check or _go_on
         self.entries = 0
         self.size = 0
         self._root = os.open(directory, _DIRECTORY)
@@ -44,6 +46,7 @@ class LayerWriter:
     def perform(self, actions: Iterable[Action]) -> None:
         """Do the actions in their order, all but those whose content is elsewhere (`Extract`, `PutStream`)."""
         for action in actions:
+            self._check()
             match action:
                 case MakeDirectory():
                     self._make_directory(action)
@@ -72,6 +75,7 @@ class LayerWriter:
         try:
             os.ftruncate(fd, size)
             for offset, data in segments:
+                self._check()
                 _write_at(fd, data, offset)
             self._finish(fd, metadata)
         finally:
@@ -110,7 +114,7 @@ class LayerWriter:
             parent, name = self._place(action.path)
             fd = os.open(name, _NEW, 0o600, dir_fd=parent)
             try:
-                copied = _copy(source, fd, action.node.size)
+                copied = _copy(source, fd, action.node.size, self._check)
                 if copied != action.node.size or (action.tree.local and not same_file(action.node, Node.of(os.fstat(source)))):
                     raise changed(action.source)
                 metadata = action.metadata
@@ -203,16 +207,21 @@ def _owner_allowed(metadata: Metadata) -> Iterator[None]:
         ) from None
 
 
-def _copy(source: int, target: int, size: int) -> int:
+def _go_on() -> None:
+    """Nothing ends the work."""
+
+
+def _copy(source: int, target: int, size: int, check: Callable[[], None]) -> int:
     """Copy a file's bytes and holes; at most one byte more than `size`, so that a growing file is noticed."""
     if size >= _SPARSE_FROM and os.lseek(source, 0, os.SEEK_HOLE) < size:
-        return _copy_sparse(source, target, size)
+        return _copy_sparse(source, target, size, check)
     copied = 0
     in_kernel = size >= _SPARSE_FROM
     while True:
         want = min(_BLOCK * 64 if in_kernel else _BLOCK, size + 1 - copied)
         if want <= 0:
             return copied
+        check()
         if in_kernel:
             try:
                 done = os.copy_file_range(source, target, want, copied, copied)
@@ -230,7 +239,7 @@ def _copy(source: int, target: int, size: int) -> int:
             return copied
 
 
-def _copy_sparse(source: int, target: int, size: int) -> int:
+def _copy_sparse(source: int, target: int, size: int, check: Callable[[], None]) -> int:
     os.ftruncate(target, size)
     position = 0
     while position < size:
@@ -242,6 +251,7 @@ def _copy_sparse(source: int, target: int, size: int) -> int:
             raise
         end = min(os.lseek(source, start, os.SEEK_HOLE), size)
         while start < end:
+            check()
             data = os.pread(source, min(_BLOCK, end - start), start)
             if not data:
                 return start

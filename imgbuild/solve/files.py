@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from imgbuild.context.tree import Tree
@@ -14,12 +15,12 @@ from imgbuild.solve.inputs import States, copy_request, mount_request, source_tr
 from imgbuild.solve.rooms import Rooms
 
 
-def perform_copy(rooms: Rooms, op: CopyOp, lowers: Lowers, states: States) -> DirectoryLower:
-    """The lower that a COPY or ADD makes above `lowers`."""
+def perform_copy(rooms: Rooms, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None]) -> DirectoryLower:
+    """The lower that a COPY or ADD makes above `lowers`; `check` ends it by raising."""
     with source_tree(rooms, op.stage, states) as tree, rooms.view(lowers) as parents:
         request = copy_request(rooms, op, tree)
         with rooms.snapshotter.prepare(lowers, "copy") as active:
-            copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless)
+            copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless, check=check)
             return commit(rooms, active, None)
 
 

@@ -29,6 +29,7 @@ from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Promise, RootState, StepLayer
 from imgbuild.solve.workers import Workers
+from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
 from imgbuild.values import dataclass
 
@@ -88,6 +89,7 @@ class Solver:
         self._build = build
         self._workers = Workers(width, seconds)
         self._captures = threading.Semaphore(2)
+        self._hurried = threading.Event()
         self._states: dict[_Node, RootState] = {}
         self._wanted: dict[_Node, _Wanted] = {}
         self._tally = _Tally()
@@ -105,8 +107,8 @@ class Solver:
             stages = {index: self._solved(index) for index in self._graph.stages}
             for memo in self._memos:
                 remember(self._rooms, memo)
-        except BaseException:
-            self._abandon()
+        except BaseException as error:
+            self._abandon(hurried=not isinstance(error, Exception))
             raise
         return Solution(stages[self._graph.target], stages, self._tally.cached, self._tally.performed)
 
@@ -176,13 +178,29 @@ class Solver:
         state = self._states[self._end(index)]
         return SolvedStage(tuple(result for result in own if result is not None), state.layers(), state)
 
-    def _abandon(self) -> None:
-        """Stop what runs, and wait a moment for it: threads clean up after themselves."""
+    def _abandon(self, *, hurried: bool) -> None:
+        """Stop what runs. Steps that were done are still captured, so that the next build finds them, unless somebody waits for the end:
+        then all threads are told to stop, and have a moment to clean up after themselves."""
         self._workers.stop()
-        deadline = time.monotonic() + _JOIN_SECONDS
-        self._workers.join(_JOIN_SECONDS)
-        for thread in self._capturing:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        try:
+            if not hurried:
+                self._workers.join(None)
+                for thread in self._capturing:
+                    thread.join()
+        finally:
+            self._hurried.set()
+            deadline = time.monotonic() + _JOIN_SECONDS
+            self._workers.join(_JOIN_SECONDS)
+            for thread in self._capturing:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _check_stopped(self) -> None:
+        if self._workers.stopped.is_set():
+            raise Interrupted("the step was stopped")
+
+    def _check_hurried(self) -> None:
+        if self._hurried.is_set():
+            raise Interrupted("the capture was stopped")
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
         from imgbuild.rootfs.materialize import materialize
@@ -297,7 +315,7 @@ class Solver:
                 with rooms.store.temporary("step") as directory:
                     return perform_run(rooms, job, directory)
             case CopyOp() as op:
-                return perform_copy(rooms, op, lowers, self._stage_state), None
+                return perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped), None
             case WorkdirOp() as op:
                 return perform_workdir(rooms, op, lowers), None
 
@@ -311,7 +329,15 @@ class Solver:
         with held:
             try:
                 with self._captures:
-                    made = capture(rooms.store, lower, parent.lowers(), epoch, rooms.compression, rootless=rooms.features.rootless)
+                    made = capture(
+                        rooms.store,
+                        lower,
+                        parent.lowers(),
+                        epoch,
+                        rooms.compression,
+                        rootless=rooms.features.rootless,
+                        check=self._check_hurried,
+                    )
                 self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it

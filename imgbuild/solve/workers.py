@@ -82,10 +82,11 @@ class Workers:
         with self._changed:
             self._changed.notify_all()
 
-    def join(self, seconds: float) -> None:
-        """Wait for the threads after `stop`, but not longer."""
+    def join(self, seconds: float | None) -> None:
+        """Wait for the threads after `stop`, but not longer, all in all; None: as long as they take."""
+        end = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _start(self, work: Callable[[], None]) -> None:
         """Threads for what is ready; called with the condition held."""
