@@ -25,6 +25,7 @@ from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform, normalize, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
     plan = _plan(invocation, request)
     buildfile = parse(plan.source.text, plan.source.name)
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
+        if place.notice:
+            on_event(Notice(place.notice))
         graph = _graph(place, request, plan, buildfile, on_event)
         build_id = secrets.token_hex(8)
         compression = _compression(place, request)
@@ -165,7 +168,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: _Plan, buildfile: Buil
             puller = make_puller(place, on_event, offline=request.pull == "never")
         for need in needs:
             try:
-                image = _pull_base(puller, need.reference, options.platform, request.pull)
+                image = _pull_base(place, puller, need.reference, options.platform, request.pull)
             except ImgbuildError as error:
                 raise error.located(need.span) from None
             bases[need.reference] = Base(
@@ -192,10 +195,13 @@ def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Refe
         on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(unused)}"))
 
 
-def _pull_base(puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:
+def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:
     from imgbuild.transfer.pull import PullPolicy
 
     image = puller.resolve(reference, platform, PullPolicy(policy))
+    if not image.complete(place.store):
+        # Layers are fetched by threads, and steps will surely be performed.
+        place.start_zygote()
     puller.fetch(image)
     puller.name(reference, image)
     return image

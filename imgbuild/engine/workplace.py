@@ -72,6 +72,8 @@ class Workplace:
     store: Store
     settings: Settings
     start_zygote: Callable[[], Zygote]
+    notice: str = ""
+    """What the user should know of the rights that there are."""
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -89,7 +91,7 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
     user's will be read, written or removed (without either, a user namespace is not needed)."""
     from imgbuild.settings import Settings
 
-    uid = os.geteuid()
+    uid, notice = os.geteuid(), ""
     with ExitStack() as stack:
         features = probe(invocation.disabled())
         root = invocation.store_root(uid)
@@ -97,7 +99,7 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
         if uid != 0 and (sandboxes or snapshots):
             from imgbuild.linux import userns
 
-            userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin"))
+            notice = userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin")).notice
             features = probe(invocation.disabled())
         started: list[Zygote] = []
 
@@ -117,4 +119,4 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
         else:
             settings = Settings()
         store = stack.enter_context(Store.open(root))
-        yield Workplace(invocation, uid, features, store, settings, start_zygote)
+        yield Workplace(invocation, uid, features, store, settings, start_zygote, notice)

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from imgbuild.linux.node import Node
 
+WHITEOUT = b".wh."
+"""What the name of a mark of a deleted file begins with (image-spec: layer.md, "Whiteouts")."""
+
 
 class ParentView(Protocol):
     """The merged tree below a layer, read only: whiteouts and opaque directories are already applied, overlay's own xattrs hidden.

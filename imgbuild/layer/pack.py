@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import sparse
+from imgbuild.layer import WHITEOUT, sparse
 from imgbuild.layer.diff import Change
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK, TarEntry, TarWriter
 from imgbuild.linux.paths import Root
 
-_WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -42,12 +41,12 @@ def pack(changes: Iterable[Change], root: Path, write: Callable[[bytes], object]
 
 def _entry(change: Change) -> TarEntry:
     directory, slash, name = change.path.rpartition(b"/")
-    if name.startswith(_WHITEOUT):
+    if name.startswith(WHITEOUT):
         raise LayerError(
             f"a layer can't hold a file named {os.fsdecode(change.path)!r}", hint="names that begin with .wh. mark deleted files in layers"
         )
     if change.kind == "whiteout":
-        return TarEntry(directory + slash + _WHITEOUT + name, "file", 0)
+        return TarEntry(directory + slash + WHITEOUT + name, "file", 0)
     if change.kind == "opaque":
         return TarEntry(change.path + b"/" + _OPAQUE, "file", 0)
     return TarEntry(

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import ParentView
+from imgbuild.layer import WHITEOUT, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.headers import show
 from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
@@ -30,7 +30,6 @@ from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import portable
 from imgbuild.linux.node import Node
 
-_WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _MAX_NAME = 255
@@ -91,9 +90,9 @@ class _Unpacker:
             self._tree.directory(b"", Metadata.of(entry))
             return
         name = parts.pop()
-        if any(part.startswith(_WHITEOUT) for part in parts):
+        if any(part.startswith(WHITEOUT) for part in parts):
             raise LayerError(f"an entry below a whiteout: {show(entry.name)}")
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             self._whiteout(parts, name, entry)
         else:
             self._plain(_join(self._directory(parts), name), entry, content)
@@ -133,7 +132,7 @@ class _Unpacker:
         elif name.startswith(_AUFS):
             self.skipped += 1
         else:
-            hidden = name[len(_WHITEOUT) :]
+            hidden = name[len(WHITEOUT) :]
             if hidden in (b"", b".", b".."):
                 raise LayerError(f"a whiteout of nothing: {show(entry.name)}")
             self._tree.whiteout(_join(self._directory(parts), hidden))

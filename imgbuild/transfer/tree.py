@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from imgbuild.errors import LayerError
+from imgbuild.layer import WHITEOUT
 from imgbuild.layer.tar import CHUNK, Reader, TarEntry, TarWriter
 from imgbuild.layer.xattrs import portable
 
@@ -48,7 +49,7 @@ class Tree:
         shown = os.fsdecode(entry.name)
         if entry.kind == "char" and entry.major == 0 and entry.minor == 0:
             raise LayerError(f"{shown!r} is a character device 0:0, which stands for a deleted file in snapshots")
-        if parts and parts[-1].startswith(b".wh."):
+        if parts and parts[-1].startswith(WHITEOUT):
             raise LayerError(f"{shown!r} is a layer's mark of a deleted file; a root file system has none", hint="load it as an image")
         self.newest = entry.mtime if self.newest is None else max(self.newest, entry.mtime)
         xattrs = portable({os.fsdecode(name): value for name, value in entry.xattrs})
