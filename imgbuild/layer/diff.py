@@ -245,7 +245,8 @@ class _Walk:
             os.close(fd)
 
     def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: Node | None) -> Iterator[Change]:
-        change = self._plain_change(parent, name, path, status)
+        # Where only mtimes are to be set, xattrs matter for what may be the parents' alone.
+        change = self._plain_change(parent, name, path, status, with_xattrs=not self._apply or node is not None)
         if change is None:
             self._left_out(path)
             return
@@ -264,13 +265,13 @@ class _Walk:
             os.utime(name, ns=(change.mtime * _SECOND,) * 2, dir_fd=parent, follow_symlinks=False)
         yield change
 
-    def _plain_change(self, parent: int, name: bytes, path: bytes, status: os.stat_result) -> Change | None:
+    def _plain_change(self, parent: int, name: bytes, path: bytes, status: os.stat_result, *, with_xattrs: bool) -> Change | None:
         """Anything but a directory as a change; None for sockets, which tar has no word for."""
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return None
         raw: dict[str, bytes] = {}
-        if kind == "file":
+        if kind == "file" and with_xattrs:
             raw = self._file_xattrs(parent, name)
             if self._prefix + "metacopy" in raw:
                 raise LayerError(f"the upperdir was mounted with metacopy: {os.fsdecode(path)!r}")

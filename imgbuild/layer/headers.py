@@ -15,6 +15,9 @@ _MAX_TIME = 1 << 55
 
 def number(field: bytes, what: str) -> int:
     """A number as ustar (octal, padded with spaces or null bytes) or GNU (base-256, two's complement) writes it."""
+    plain = field[:-1]
+    if plain.isdigit() and field[-1] in b"\0 " and b"8" not in plain and b"9" not in plain:
+        return int(plain, 8)
     if field[0] & 0x80:
         bits = 8 * len(field) - 1
         value = int.from_bytes(field, "big") & ((1 << bits) - 1)

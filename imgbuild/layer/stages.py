@@ -1,10 +1,11 @@
-"""Threads with short queues between them: a `Stage` is given blocks, an `Ahead` reads them before they are asked for."""
+"""Threads with short queues between them: a `Stage` is given items, an `Ahead` reads blocks before they are asked for."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from imgbuild.layer.tar import CHUNK, Stream
 
@@ -12,24 +13,28 @@ _BLOCKS = 4
 """How many blocks wait between two threads."""
 
 
-class Stage:
-    """A thread that does `work` with each block it is given, in order. What `work` raises is raised by the next `put`, or by `finish`."""
+T = TypeVar("T")
 
-    def __init__(self, name: str, work: Callable[[bytes], object]) -> None:
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_BLOCKS)
+
+class Stage(Generic[T]):
+    """A thread that does `work` with each item it is given, in order. What `work` raises, the next `put` or
+    `finish` raises."""
+
+    def __init__(self, name: str, work: Callable[[T], object], waiting: int) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(waiting)
         self._work = work
         self._error: BaseException | None = None
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, block: bytes) -> None:
-        """Hand over a block; waits while too many are under way."""
+    def put(self, item: T) -> None:
+        """Hand over an item; waits while too many are under way."""
         self._raise()
-        self._queue.put(block)
+        self._queue.put(item)
 
     def finish(self) -> None:
-        """Wait until all blocks are done."""
+        """Wait until all items are done."""
         self._queue.put(None)
         self._thread.join()
         self._raise()
@@ -42,11 +47,11 @@ class Stage:
             self._thread.join()
 
     def _run(self) -> None:
-        # After an error blocks are still taken, and dropped: whoever puts them must not wait for ever.
-        while (block := self._queue.get()) is not None:
+        # After an error items are still taken, and dropped: whoever puts them must not wait for ever.
+        while (item := self._queue.get()) is not None:
             if self._error is None and not self._abandoned:
                 try:
-                    self._work(block)
+                    self._work(item)
                 except BaseException as error:
                     self._error = error
 

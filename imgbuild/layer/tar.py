@@ -288,6 +288,7 @@ def _names(block: bytes, extensions: _Extensions) -> tuple[bytes, bytes]:
 
 
 _PAX = TarEntry(b"", "file")
+_NUMBERS = (b"uid", b"gid", b"size", b"mtime")
 
 
 class TarWriter:
@@ -309,13 +310,12 @@ class TarWriter:
             records.append((b"path", name))
         if len(entry.link) > 100:
             records.append((b"linkpath", entry.link))
-        numbers = ((b"uid", entry.uid, 7), (b"gid", entry.gid, 7), (b"size", size, 11), (b"mtime", entry.mtime, 11))
-        records += [(key, b"%d" % value) for key, value, digits in numbers if _octal(value, digits) is None]
-        extended = b""
-        if records:
-            body = b"".join(_record(key, value) for key, value in sorted(records))
-            extended = _header(b"PaxHeaders/" + name.rstrip(b"/")[-80:], b"x", _PAX, len(body)) + body + bytes(-len(body) % BLOCK)
-        self._write(extended + _header(name[:100] if short is None else short, _FLAGS[entry.kind], entry, size, prefix))
+        fields = _octal(entry.uid, 7), _octal(entry.gid, 7), _octal(size, 11), _octal(entry.mtime, 11)
+        if None in fields:
+            values = (entry.uid, entry.gid, size, entry.mtime)
+            records += [(key, b"%d" % value) for key, value, field in zip(_NUMBERS, values, fields, strict=True) if field is None]
+        extended = _extended(name, records) if records else b""
+        self._write(extended + _header(name[:100] if short is None else short, _FLAGS[entry.kind], entry, fields, prefix))
         self._missing, self._padding = size, -size % BLOCK
 
     def data(self, data: bytes) -> None:
@@ -338,12 +338,20 @@ class TarWriter:
         self._padding = 0
 
 
-def _header(name: bytes, flag: bytes, entry: TarEntry, size: int, prefix: bytes = b"") -> bytes:
-    device = (b"%07o\0" % entry.major, b"%07o\0" % entry.minor) if entry.kind in ("char", "block") else (b"%07o\0" % 0,) * 2
-    numbers = ((entry.uid, 7), (entry.gid, 7), (size, 11), (entry.mtime, 11))
-    uid, gid, octets, mtime = ((_octal(value, digits) or b"0" * digits) + b"\0" for value, digits in numbers)
+def _extended(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
+    """A pax header for the entry that follows."""
+    body = b"".join(_record(key, value) for key, value in sorted(records))
+    fields = (_octal(0, 7), _octal(0, 7), _octal(len(body), 11), _octal(0, 11))
+    return _header(b"PaxHeaders/" + name.rstrip(b"/")[-80:], b"x", _PAX, fields) + body + bytes(-len(body) % BLOCK)
+
+
+def _header(name: bytes, flag: bytes, entry: TarEntry, fields: tuple[bytes | None, ...], prefix: bytes = b"") -> bytes:
+    """One block; a number that does not fit, because a pax record says it, is zero."""
+    uid, gid, size, mtime = fields
+    major, minor = (b"%07o" % entry.major, b"%07o" % entry.minor) if entry.kind in ("char", "block") else (b"0000000", b"0000000")
     block = _HEADER.pack(
-        name, b"%07o\0" % entry.mode, uid, gid, octets, mtime, b" " * 8, flag, entry.link[:100], b"ustar\x0000", b"", b"", *device, prefix
+        *(name, b"%07o" % entry.mode, uid or b"0000000", gid or b"0000000", size or b"00000000000", mtime or b"00000000000"),
+        *(b"        ", flag, entry.link[:100], b"ustar\x0000", b"", b"", major, minor, prefix),
     )
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 

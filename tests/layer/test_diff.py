@@ -176,7 +176,7 @@ def test_copy_up_alone_is_no_change(scratch: Path, lower: Path) -> None:
 
 def test_a_file_written_again_with_its_content_is_no_change_once_clamped(scratch: Path, lower: Path) -> None:
     os.utime(lower / "etc/passwd", (EPOCH, EPOCH))
-    upper, _ = edit([lower], scratch / "s", lambda root: Path(root, "etc/passwd").write_bytes(b"root") and None)
+    upper, _ = edit([lower], scratch / "s", lambda root: _one(root, "write", f"{root}/etc/passwd", b"root"))
     assert paths_of(upper, [lower]) == []
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import stat
 from pathlib import Path
 
 import pytest
 
 from imgbuild.errors import LayerError
+from imgbuild.layer.diff import changes
+from imgbuild.layer.pack import pack
 from imgbuild.layer.tar import Kind, TarEntry, TarWriter
 from imgbuild.layer.unpack import Unpacked, unpack
+from imgbuild.linux import syscalls
+from imgbuild.snapshot import DirectoryLower
+from imgbuild.snapshot.union import UnionView
 from tests.layer.test_tar import END, file, header, pax
-from tests.layer.trees import seen_in, view
+from tests.layer.trees import in_child, seen_in, view
 
 
 def member(name: str | bytes, kind: Kind = "file", content: bytes = b"", link: str = "", **fields: object) -> tuple[TarEntry, bytes]:
@@ -350,3 +356,74 @@ def test_no_descriptor_is_left(layers: Layers) -> None:
     with pytest.raises(LayerError):
         layers.put(member("a/b/c"), member("../x"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_privileges(tmp_path: Path) -> None:
+    """In a user namespace with one id: owners and devices can't be given, the rest is right, overlay's marks are the user's."""
+    below, above = tmp_path / "below", tmp_path / "above"
+    below.mkdir()
+    above.mkdir()
+    tar = tar_of(
+        member("d", "dir", uid=1000),
+        member("d/.wh..wh..opq"),
+        member("f", content=b"f", uid=1000, gid=1000, mode=0o4755),
+        member("s", "symlink", link="f", uid=5),
+        member("null", "char", mode=0o666, major=1, minor=3),
+        member("fifo", "fifo"),
+        member(".wh.gone"),
+    )
+    unpack(io.BytesIO(tar_of(member("d", "dir"), member("d/old"), member("gone"))), below)
+
+    def work() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text("0 0 1")
+        Path("/proc/self/gid_map").write_text("0 0 1")
+        unpacked = unpack(io.BytesIO(tar), above, rootless=True)
+        assert unpacked.placeholders == 4
+
+    in_child(work)
+    assert os.getxattr(above / "d", "user.overlay.opaque") == b"y"
+    assert stat.S_IMODE(os.stat(above / "f").st_mode) == 0o4755
+    assert stat.S_ISREG(os.stat(above / "null").st_mode)
+    with UnionView((DirectoryLower(below), DirectoryLower(above)), userxattr=True) as union:
+        assert [path for path, _ in union.walk()][1:] == ["/d", "/f", "/fifo", "/null", "/s"]
+
+
+def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
+    size = 400 << 20
+
+    class Endless:
+        """A tar of one large file, made while it is read."""
+
+        def __init__(self) -> None:
+            self.head = header(size=b"%011o\0" % size)
+            self.left = size
+
+        def read(self, wanted: int) -> bytes:
+            if self.head:
+                head, self.head = self.head, b""
+                return head
+            step = min(wanted, self.left)
+            self.left -= step
+            return bytes(step)
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+    def work() -> None:
+        before = peak()
+        unpack(Endless(), tmp_path)
+        with view() as nothing:
+            written = 0
+
+            def count(data: bytes) -> None:
+                nonlocal written
+                written += len(data)
+
+            pack(changes(tmp_path, nothing, 0), tmp_path, count)
+        assert written == size + 512 * 4
+        assert peak() - before < 24 << 20
+
+    in_child(work)
+    os.unlink(tmp_path / "f")

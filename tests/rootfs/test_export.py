@@ -118,7 +118,7 @@ def test_a_tar(view: UnionView, tmp_path: Path) -> None:
         assert seen_in(unpacked) == seen_in(view)
     out = tmp_path / "gnu"
     out.mkdir()
-    command = ["tar", "--xattrs", "--numeric-owner", "-C", out, "-xpf", "-"]
+    command = ["tar", "--xattrs", "--numeric-owner", "-C", str(out), "-xpf", "-"]
     subprocess.run(command, input=first.getvalue(), check=True)
     assert seen_at(str(out)) == seen_in(view)
 

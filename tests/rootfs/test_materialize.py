@@ -15,6 +15,7 @@ import imgbuild.rootfs.materialize as module
 from imgbuild.errors import CorruptError, LayerError
 from imgbuild.layer.compress import Compression
 from imgbuild.layer.tar import TarEntry
+from imgbuild.layer.unpack import unpack
 from imgbuild.oci.digest import DiffID
 from imgbuild.oci.image import Layer
 from imgbuild.rootfs.materialize import find_lower, materialize
@@ -149,7 +150,7 @@ def test_a_directory_without_its_record_is_made_again(store: Store) -> None:
 
 def test_several_at_once_unpack_each_layer_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked: list[Path] = []
-    original = module.unpack
+    original = unpack
 
     def counted(stream: object, path: Path, **options: object) -> object:
         unpacked.append(path)
