@@ -67,6 +67,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 # The whole
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _passable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let other users pass through (not look into) the directories above `tmp_path`: some tests become one. With workers there is one
+    more of these directories than without."""
+    directory = tmp_path_factory.getbasetemp()
+    for path in (directory, *directory.parents):
+        if path.stat().st_uid == os.geteuid() and path.name.startswith(("pytest-", "popen-")):
+            path.chmod(path.stat().st_mode | 0o011)
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
     """Base images of this machine's own packages. They are made once; each worker serves them by a process of its own."""
