@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,8 +53,8 @@ class AptSources:
 class PipSettings:
     """A pip.conf for a build, and the certificates to believe there; either may be empty."""
 
-    configuration: str
-    certificates: bytes
+    configuration: str = field(repr=False)
+    certificates: bytes = field(repr=False)
 
 
 def distribution() -> Distribution:
