@@ -256,7 +256,7 @@ class Bench:
 
 def decompressed(data: bytes) -> bytes:
     if data.startswith(b"\x28\xb5\x2f\xfd"):
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
     return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
