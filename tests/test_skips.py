@@ -22,7 +22,8 @@ def test_skips_in_ci(tmp_path: Path, ci: str, reason: str, code: int, workers: s
     environ = {**os.environ, "CI": ci, "PYTHONPATH": str(TESTS)}
     for name in [name for name in environ if name.startswith("PYTEST_")]:
         del environ[name]
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-n", workers, f"--rootdir={tmp_path}", str(tmp_path)]
+    options = ["-p", "conftest", "-p", "no:cacheprovider", "-n", workers, f"--rootdir={tmp_path}"]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
     verdict = "allowed" if reason in ALLOWED_SKIPS else "NOT ALLOWED: fails in CI"
