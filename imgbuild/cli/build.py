@@ -16,14 +16,26 @@ _PULL_WORDS = {
 """docker's switch, and podman's policies."""
 
 
-@click.command()
+class _Build(click.Command):
+    """``--pull`` stands alone, as docker has it, or is followed by a policy."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for index, word in enumerate(args):
+            if word == "--":
+                break
+            if word == "--pull" and (index + 1 == len(args) or args[index + 1].lower() not in _PULL_WORDS):
+                args = [*args[:index], "--pull=always", *args[index + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Build)
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
 @click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile, Containerfile.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
 @click.option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
 @click.option(
-    "--pull", default="missing", metavar="POLICY", is_flag=False, flag_value="always",
+    "--pull", default="missing", metavar="[POLICY]",
     help="When to ask a registry for bases: missing (default), always, newer or never.",
 )  # fmt: skip
 @click.option("--offline", is_flag=True, help="The same as --pull never.")

@@ -23,36 +23,58 @@ if TYPE_CHECKING:
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
 _KEPT_LINES = 12
+_TICK = 0.125
 
 
 class Live(Quiet):
     """Receives events from any thread and redraws a few times a second."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._live = RichLive(get_renderable=self._view, console=self._console, refresh_per_second=8, transient=True)
         self._lock = threading.Lock()
+        self._drawn = 0.0
+        self._ended = threading.Event()
+        self._ticker: threading.Thread | None = None
         self._running: dict[int, tuple[str, float]] = {}
         self._output: dict[int, list[str]] = {}
         self._blobs: dict[str, tuple[int, int]] = {}
+        self._console = Console(stderr=True, highlight=False)
+        # rich's own thread would be there before the zygote is forked, and before a user namespace is entered.
+        self._live = RichLive(get_renderable=self._view, console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Live:
         self._live.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.__exit__(kind, error, trace)
+        self._stop()
 
     def finish(self, result: BuildResult) -> None:
-        self._live.stop()
+        self._stop()
         for line in summary(result):
             self._console.print(Text(line, style="bold"))
 
     def on_event(self, event: object) -> None:
         with self._lock:
             line = self._take(event)
+            due = time.monotonic() - self._drawn >= _TICK
+            if isinstance(event, StepStarted) and self._ticker is None and threading.current_thread() is not threading.main_thread():
+                # There are threads, so what must come before the first one has come.
+                self._ticker = threading.Thread(target=self._tick, name="imgbuild-view", daemon=True)
+                self._ticker.start()
         if line is not None:
             self._console.print(line)
+        elif due:
+            self._live.refresh()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK):
+            self._live.refresh()
+
+    def _stop(self) -> None:
+        self._ended.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        self._live.stop()
 
     def _take(self, event: object) -> Text | None:
         """Note the event; what of it stays on the screen, if anything."""
@@ -83,7 +105,7 @@ class Live(Quiet):
 
     def _view(self) -> Group:
         with self._lock:
-            now = time.monotonic()
+            now = self._drawn = time.monotonic()
             lines: list[Text] = []
             for number, (name, started) in sorted(self._running.items()):
                 lines.append(Text.assemble((f"{now - started:>11.1f}s ", "bold"), name, overflow="ellipsis", no_wrap=True))

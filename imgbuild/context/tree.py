@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from imgbuild.context.glob import BadPattern, compile_component, is_pattern
 from imgbuild.errors import ContextError
 from imgbuild.linux.node import Node
+from imgbuild.values import dataclass
 
 
 class Tree(Protocol):

@@ -18,7 +18,7 @@ from imgbuild.store.store import Store
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
-    from imgbuild.layer.compress import CompressionKind
+    from imgbuild.layer.compression import CompressionKind
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.state import StepLayer
 

@@ -29,7 +29,7 @@ from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
-    from imgbuild.layer.compress import Compression
+    from imgbuild.layer.compression import Compression
     from imgbuild.solve.solver import Solution
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
@@ -208,7 +208,7 @@ def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform:
 
 
 def _compression(place: Workplace, request: BuildRequest) -> Compression:
-    from imgbuild.layer.compress import Compression
+    from imgbuild.layer.compression import Compression
 
     if request.compression:
         return Compression(request.compression)  # type: ignore[arg-type]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.engine.workplace import Workplace
-from imgbuild.errors import UsageError
+from imgbuild.errors import StoreError, UsageError
 from imgbuild.oci.reference import Reference
 from imgbuild.values import dataclass
 
@@ -83,10 +84,17 @@ def write_outputs(
 ) -> None:
     """Write an image out, in the order in which the outputs were given."""
     for output in outputs:
-        if output.kind in ("oci", "docker"):
-            _save(place, output, names, assembled, on_event)
-        elif output.kind in ("local", "tar"):
-            _export(place, output, solution)
+        try:
+            if output.kind in ("oci", "docker"):
+                _save(place, output, names, assembled, on_event)
+            elif output.kind in ("local", "tar"):
+                _export(place, output, solution)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StoreError(f"can't write the output {output.dest}: no space left on its disk") from None
+            raise UsageError(f"can't write the output {output.dest}: {error.strerror or error}") from None
         for name in output.names:
             place.store.tags.set(name, assembled.descriptor)
         if output.push:

@@ -16,9 +16,10 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from imgbuild.errors import LayerError
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK, Stream
@@ -29,47 +30,10 @@ FRAME = 2 << 20
 """How much content is compressed at once. The bytes depend on it."""
 
 Write = Callable[[bytes], object]
-CompressionKind = Literal["zstd", "gzip", "none"]
-
-DEFAULT_LEVELS: dict[CompressionKind, int] = {"zstd": 2, "gzip": 2, "none": 0}
 _WORKERS = 4
 _ZSTD_WINDOW = 1 << 27
 """The largest window of a frame: what `zstd -d` accepts without being told."""
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-
-
-@dataclass(frozen=True, slots=True)
-class Compression:
-    """How a layer is stored. zstd has levels 1 to 19, gzip (ISA-L) 0 to 3; None is the level that we found to be worth it."""
-
-    kind: CompressionKind = "zstd"
-    level: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in DEFAULT_LEVELS:
-            raise LayerError(f"unknown compression {self.kind!r}", hint="zstd, gzip or none")
-        highest = {"zstd": 19, "gzip": 3, "none": 0}[self.kind]
-        if not 0 <= self.effective_level <= highest or (self.kind == "zstd" and self.effective_level == 0):
-            raise LayerError(f"{self.kind} has no level {self.level} here", hint=f"the highest is {highest}")
-
-    @property
-    def effective_level(self) -> int:
-        return DEFAULT_LEVELS[self.kind] if self.level is None else self.level
-
-    def __str__(self) -> str:
-        return self.kind if self.kind == "none" else f"{self.kind}:{self.effective_level}"
-
-    def parameters(self) -> str:
-        """All that the compressed bytes depend on, to be recorded with the blob. Loads the library."""
-        if self.kind == "zstd":
-            import zstandard
-
-            return f"{self} libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
-        if self.kind == "gzip":
-            import isal
-
-            return f"{self} isal {isal.__version__}"
-        return str(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from imgbuild.errors import AuthError, SettingsError
 from imgbuild.registry.endpoints import DOCKER_HUB_KEY, credential_key
+from imgbuild.values import dataclass
 
 _TOKEN_USER = "<token>"
 _MAX_FILE = 4 << 20

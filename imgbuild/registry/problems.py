@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgbuild.errors import AuthError, RegistryError
 from imgbuild.registry.redaction import redacted, shown_url
+from imgbuild.values import dataclass
 
 _MAX_WORDS = 400
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imgbuild.layer.compress import Compression, Write, compress
+from imgbuild.layer.compress import Write, compress
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer

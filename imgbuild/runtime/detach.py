@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from typing import BinaryIO, NoReturn
 from imgbuild.errors import SandboxError
 
 Report = Callable[[str], None]
+
+_NUMBER = struct.Struct("=Q")
 
 
 def detached(work: Callable[[Report], object]) -> str:
@@ -27,29 +30,34 @@ def detached(work: Callable[[Report], object]) -> str:
     sys.stdout.flush()
     sys.stderr.flush()
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _become_supervisor(work, write_end)
-    os.close(write_end)
+    # An interrupt waits until we know whom to end.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     with open(read_end, "rb") as pipe:
-        os.waitpid(child, 0)
-        return _await_report(pipe)
+        try:
+            child = os.fork()
+            if child == 0:
+                os.close(read_end)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                _become_supervisor(work, write_end)
+            os.close(write_end)
+            os.waitpid(child, 0)
+            supervisor = _NUMBER.unpack(pipe.read(_NUMBER.size))[0]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            return _await_report(pipe)
+        except KeyboardInterrupt:
+            with suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGTERM)
+            raise
 
 
 def _await_report(pipe: BinaryIO) -> str:
-    supervisor = 0
-    try:
-        # Not from anybody else: the other end of this pipe is our own code, forked from this very process.
-        supervisor = pickle.load(pipe)
-        outcome = pickle.load(pipe)
-    except EOFError:
-        raise SandboxError("the container's supervisor ended before the container was started") from None
-    except BaseException:
-        if supervisor:
-            with suppress(ProcessLookupError):
-                os.kill(supervisor, signal.SIGTERM)
-        raise
+    head = pipe.read(_NUMBER.size)
+    if len(head) < _NUMBER.size:
+        raise SandboxError("the container's supervisor ended before the container was started")
+    # Not from anybody else: the other end of this pipe is our own code, forked from this very process.
+    outcome = pickle.loads(pipe.read(_NUMBER.unpack(head)[0]))
     if isinstance(outcome, BaseException):
         raise outcome
     return str(outcome)
@@ -61,8 +69,8 @@ def _become_supervisor(work: Callable[[Report], object], write_end: int) -> NoRe
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
-        pipe = open(write_end, "wb", buffering=0)  # noqa: SIM115  (closed by the report)
-        pipe.write(pickle.dumps(os.getpid()))
+        pipe: BinaryIO = open(write_end, "wb", buffering=0)  # noqa: SIM115  (closed by the report)
+        pipe.write(_NUMBER.pack(os.getpid()))
         code = _work(work, pipe)
     finally:
         os._exit(code)
@@ -71,7 +79,7 @@ def _become_supervisor(work: Callable[[Report], object], write_end: int) -> NoRe
 def _work(work: Callable[[Report], object], pipe: BinaryIO) -> int:
     def report(message: str) -> None:
         _drop_streams()
-        pipe.write(pickle.dumps(message))
+        _send(pipe, pickle.dumps(message))
         pipe.close()
 
     try:
@@ -84,9 +92,13 @@ def _work(work: Callable[[Report], object], pipe: BinaryIO) -> int:
             pickle.loads(text)
         except Exception:
             text = pickle.dumps(SandboxError(f"{type(error).__name__}: {error}"))
-        pipe.write(text)
+        _send(pipe, text)
         return 1
     return 0
+
+
+def _send(pipe: BinaryIO, message: bytes) -> None:
+    pipe.write(_NUMBER.pack(len(message)) + message)
 
 
 def _drop_streams() -> None:

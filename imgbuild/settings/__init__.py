@@ -40,7 +40,7 @@ from imgbuild.values import dataclass
 
 if TYPE_CHECKING:  # a command that is not told anything loads none of these rooms for it
     from imgbuild.graph.ops import Limits
-    from imgbuild.layer.compress import Compression
+    from imgbuild.layer.compression import Compression
     from imgbuild.registry.endpoints import RegistrySettings
 
 HOUR = 3600.0

@@ -11,7 +11,7 @@ import yaml
 from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_size
 from imgbuild.errors import ImageError, SettingsError
 from imgbuild.graph.ops import Limits
-from imgbuild.layer.compress import DEFAULT_LEVELS, Compression
+from imgbuild.layer.compression import DEFAULT_LEVELS, Compression
 from imgbuild.oci.reference import parse_reference
 from imgbuild.registry.endpoints import RegistryRule, RegistrySettings, pull_endpoints
 from imgbuild.settings import Settings

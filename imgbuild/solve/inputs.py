@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from imgbuild.errors import ImgbuildError
+from imgbuild.errors import ContextError, ImgbuildError
 from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
@@ -55,7 +55,12 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
     """A COPY or ADD as the room that performs it wants it, with its sources found in `tree`."""
     from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource
 
-    sources = tuple(TreeSource(tree, _found(rooms, op.stage, tree, source)) for source in op.sources)
+    try:
+        sources = tuple(TreeSource(tree, _found(rooms, op.stage, tree, source)) for source in op.sources)
+    except ContextError as error:
+        if op.sources[0].startswith("["):
+            error.hint = error.hint or "if the JSON form was meant: it needs double quotes and commas"
+        raise
     documents = tuple(InlineSource(file.name, file.content.encode("utf-8", "surrogateescape")) for file in op.documents)
     return CopyRequest(
         sources=(*sources, *documents),

@@ -12,7 +12,7 @@ from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.context.local import LocalContext
-    from imgbuild.layer.compress import Compression
+    from imgbuild.layer.compression import Compression
     from imgbuild.linux.features import Features
     from imgbuild.sandbox.zygote import Zygote
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter

@@ -51,6 +51,8 @@ def _exit_hint(op: RunOp, code: int, tail: str) -> str | None:
         return f"128 + {code - 128} means that a program in it was ended by {_signal_name(code - 128)}"
     if op.network == "none" and ("resolve" in tail or "Network is unreachable" in tail):
         return "the step has --network=none"
+    if code in (126, 127) and op.argv[-1].lstrip().startswith(('["', "['")):
+        return "if the exec form was meant: it is JSON, with double quotes and commas"
     return None
 
 

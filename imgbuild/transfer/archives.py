@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from imgbuild.errors import ImageError, NotFoundError, UsageError
-from imgbuild.layer.compress import Compression
+from imgbuild.layer.compression import Compression
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference

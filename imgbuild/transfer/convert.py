@@ -10,7 +10,8 @@ from functools import partial
 from typing import Literal
 
 from imgbuild.errors import UsageError
-from imgbuild.layer.compress import Compression, CompressionKind, decompressing
+from imgbuild.layer.compress import decompressing
+from imgbuild.layer.compression import Compression, CompressionKind
 from imgbuild.layer.tar import Stream
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import (

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError
-from imgbuild.layer.compress import Compression, decompressing
+from imgbuild.layer.compress import decompressing
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import CHUNK
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID

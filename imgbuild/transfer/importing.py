@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imgbuild.errors import LayerError, UsageError
-from imgbuild.layer.compress import Compression, Write, decompressing
+from imgbuild.layer.compress import Write, decompressing
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import Stream, TarWriter, read_tar
 from imgbuild.oci.config import History, ImageConfig, RunConfig, config_bytes
 from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes

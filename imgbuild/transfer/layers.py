@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imgbuild.errors import CorruptError
-from imgbuild.layer.compress import Compressed, Compression, Write, compress, recompress
+from imgbuild.layer.compress import Compressed, Write, compress, recompress
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import Stream
 from imgbuild.oci.digest import DiffID
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer

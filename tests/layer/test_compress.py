@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgbuild.errors import LayerError
-from imgbuild.layer.compress import Compressed, Compression, Write, compress, decompressing, recompress
+from imgbuild.layer.compress import Compressed, Write, compress, decompressing, recompress
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import kind_of
 from imgbuild.layer.stages import Ahead
 from tests.layer.trees import in_child

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 
-from imgbuild.layer.compress import Compression, compress
+from imgbuild.layer.compress import compress
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import TarEntry, TarWriter
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import OCI_LAYER, Descriptor, Layer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgbuild.errors import LayerError
-from imgbuild.layer.compress import Compression
+from imgbuild.layer.compression import Compression
 from imgbuild.rootfs.capture import Captured, capture, settle
 from imgbuild.rootfs.materialize import find_lower, materialize
 from imgbuild.snapshot import DirectoryLower, Lowers

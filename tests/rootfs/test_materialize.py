@@ -13,7 +13,7 @@ import pytest
 
 import imgbuild.rootfs.materialize as module
 from imgbuild.errors import CorruptError, LayerError
-from imgbuild.layer.compress import Compression
+from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.unpack import unpack
 from imgbuild.oci.digest import DiffID

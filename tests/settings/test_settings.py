@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgbuild.errors import SettingsError
 from imgbuild.graph.ops import Limits
-from imgbuild.layer.compress import Compression
+from imgbuild.layer.compression import Compression
 from imgbuild.registry.endpoints import RegistryRule
 from imgbuild.settings import Settings
 from imgbuild.settings.load import load_settings, parse_settings
