@@ -225,7 +225,6 @@ def _solve(
     on_event: OnEvent,
 ) -> Solution:
     from imgbuild.context.local import LocalContext
-    from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.solve.etc import HostNetwork
     from imgbuild.solve.rooms import Rooms
     from imgbuild.solve.solver import Solver
@@ -234,7 +233,6 @@ def _solve(
     with LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context:
         rooms = Rooms(
             store=store,
-            snapshotter=DirectorySnapshotter(store.root, store, features=place.features),
             zygote=place.start_zygote,
             features=place.features,
             context=context,

@@ -24,7 +24,7 @@ _ARCHITECTURES = {
 _KNOWN_OS = ("linux", "windows", "darwin", "freebsd", "wasi")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Platform:
     """An operating system, a processor architecture (GOARCH names) and perhaps its variant."""
 

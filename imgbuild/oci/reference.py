@@ -23,7 +23,7 @@ _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 _MAX_NAME = 255
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A full reference: nothing left out but `tag` (where a digest names the image) or `digest`."""
 

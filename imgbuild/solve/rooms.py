@@ -26,13 +26,19 @@ class Rooms:
     id; they go into mounts and environments, and nowhere else."""
 
     store: Store
-    snapshotter: DirectorySnapshotter
     zygote: Callable[[], Zygote]
     features: Features
     context: LocalContext
     compression: Compression
     host: HostNetwork = HostNetwork()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def snapshotter(self) -> DirectorySnapshotter:
+        """Where new lowers come from."""
+        from imgbuild.snapshot.snapshotter import DirectorySnapshotter
+
+        return DirectorySnapshotter(self.store.root, self.store, features=self.features)
 
     def view(self, lowers: Lowers) -> UnionView:
         """A root file system read without mounting it; close it."""

@@ -16,13 +16,13 @@ from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from dataclasses import asdict, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.key import StepKey, key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, WorkdirOp
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
-from imgbuild.sandbox.spec import Usage
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
@@ -32,6 +32,9 @@ from imgbuild.solve.workers import Workers
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.spec import Usage
 
 _JOIN_SECONDS = 5.0
 
