@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -90,6 +91,8 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Imports make tens of thousands of objects that stay: to look for cycles among them again and again is a tenth of a short command.
+    gc.set_threshold(100_000, 50, 50)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
     sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
