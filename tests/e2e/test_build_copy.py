@@ -91,7 +91,7 @@ ADD --chown=ann:ann --chmod=700 file /made/by/add
     assert owner("bob/a") == owner("bob/run.sh") == (1002, 50, 0o640)
     assert owner("number") == (4711, 4711, 0o4711)
     assert owner("symbolic/run.sh") == (1, 2, 0o750)
-    assert owner("symbolic/a") == (1, 2, 0o740)
+    assert owner("symbolic/a") == (1, 2, 0o750)
     assert owner("kept") == (1002, 50, 0o604)
     assert owner("changed") == (0, 0, 0o777)
     assert owner("heredoc") == (1000, 1001, 0o644)
