@@ -168,7 +168,8 @@ def _set_groups(groups: tuple[int, ...]) -> None:
 
 def _setgroups_allowed() -> bool:
     try:
-        with open("/proc/self/setgroups", encoding="ascii") as file:
-            return file.read().strip() == "allow"
+        # As bytes: a codec would be imported, and the root is the sandbox's by now.
+        with open("/proc/self/setgroups", "rb") as file:
+            return file.read().strip() == b"allow"
     except OSError:
         return True
