@@ -249,8 +249,8 @@ class ContainerRuntime:
             if not force:
                 raise ConflictError(f"container {record.name} is running", hint=f"stop it first: imgbuild stop {record.name}; or rm -f")
             self.stop(record.id, 0)
-        elif record.state == "created" and self.records.supervised(record.id):
-            raise ConflictError(f"container {record.name} is being started", hint="try again")
+        elif self.records.supervised(record.id):
+            raise ConflictError(f"container {record.name or record.short_id} is being started or is just ending", hint="try again")
         self.records.remove(record.id)
 
     def _running(self, word: str) -> ContainerRecord:

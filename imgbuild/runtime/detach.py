@@ -32,6 +32,7 @@ def detached(work: Callable[[Report], object]) -> str:
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     # An interrupt waits until we know whom to end.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    supervisor = 0
     with open(read_end, "rb") as pipe:
         try:
             child = os.fork()
@@ -41,15 +42,17 @@ def detached(work: Callable[[Report], object]) -> str:
                 _become_supervisor(work, write_end)
             os.close(write_end)
             os.waitpid(child, 0)
-            supervisor = _NUMBER.unpack(pipe.read(_NUMBER.size))[0]
-        finally:
+            head = pipe.read(_NUMBER.size)
+            supervisor = _NUMBER.unpack(head)[0] if len(head) == _NUMBER.size else 0
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
             return _await_report(pipe)
         except KeyboardInterrupt:
-            with suppress(ProcessLookupError):
-                os.kill(supervisor, signal.SIGTERM)
+            if supervisor:
+                with suppress(ProcessLookupError):
+                    os.kill(supervisor, signal.SIGTERM)
             raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _await_report(pipe: BinaryIO) -> str:

@@ -28,6 +28,7 @@ State = Literal["created", "running", "exited"]
 
 ID_LENGTH, SHORT_LENGTH = 64, 12
 LOST = "the supervisor was killed"
+DAMAGED = "its record is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class Records:
         return Held(self, record, lock)
 
     def all(self) -> tuple[ContainerRecord, ...]:
-        """Every container, newest first; what killed supervisors left is put right first."""
+        """Every container, newest first; what killed supervisors left is put right first. One whose record is damaged, as a power
+        cut can do, has but an id, by which it can be removed."""
         with self._locked():
             self._tidy()
             return tuple(sorted(self._read_all(), key=lambda record: (-record.created, record.id)))
@@ -135,12 +137,9 @@ class Records:
         """The container of that name, id, or unambiguous start of an id."""
         records = self.all()
         for record in records:
-            if word in (record.id, record.name):
+            if word and word in (record.id, record.name):
                 return record
         found = [record for record in records if word and record.id.startswith(word)]
-        if not found and len(word) >= SHORT_LENGTH:
-            damaged = [directory for directory in self._directories() if directory.name.startswith(word)]
-            found = [record for record in map(_read, damaged) if record is not None]
         if len(found) == 1:
             return found[0]
         if found:
@@ -201,10 +200,12 @@ class Records:
 
     def _read_all(self) -> Iterator[ContainerRecord]:
         for directory in self._directories():
-            with suppress(CorruptError):
+            try:
                 record = _read(directory)
-                if record is not None:
-                    yield record
+            except CorruptError:
+                record = ContainerRecord(directory.name, "", state="exited", error=DAMAGED)
+            if record is not None:
+                yield record
 
     def _directories(self) -> list[Path]:
         with os.scandir(self._root) as entries:

@@ -20,7 +20,7 @@ class Pump:
     """One direction: what is read from `source` is shown to `tap` and written to `sink` (None: nowhere).
 
     When nobody reads the sink any more, output that has a tap goes on without it; else `close_source` is called, so that the
-    writer is told (SIGPIPE). Otherwise both descriptors stay their owner's.
+    writer is told (SIGPIPE). Otherwise both descriptors stay their owner's. `at_end` is called when the source has ended.
     """
 
     def __init__(
@@ -30,12 +30,14 @@ class Pump:
         tap: Callable[[bytes], None] | None = None,
         *,
         close_source: Callable[[], None] | None = None,
+        at_end: Callable[[], None] | None = None,
         terminal: bool = False,
     ) -> None:
         self._source = source
         self._sink = sink
         self._tap = tap
         self._close_source = close_source
+        self._at_end = at_end
         self._terminal = terminal
         self._pending = b""
         self._over = False
@@ -59,6 +61,10 @@ class Pump:
         elif not self._over:
             self._read()
 
+    def cut(self) -> None:
+        """Nothing more is read or written."""
+        self._over, self._pending = True, b""
+
     def last_call(self) -> None:
         """All writers are dead: what is there is read, and no more. A terminal says itself when it is empty (EIO)."""
         if not self._over:
@@ -79,6 +85,8 @@ class Pump:
             data = b""
         if not data:
             self._over = True
+            if self._at_end is not None:
+                self._at_end()
             return
         if self._tap is not None:
             self._tap(data)
@@ -127,7 +135,7 @@ class Relay:
                 return
             for pump in pumps:
                 descriptor, event = pump.interest()
-                if ready.get(descriptor, 0) & (event | select.POLLHUP | select.POLLERR):
+                if not pump.idle and ready.get(descriptor, 0) & (event | select.POLLHUP | select.POLLERR):
                     pump.step()
             if not over and self._ended in ready:
                 over = True

@@ -58,8 +58,6 @@ def supervise(
             sandbox = spawn(*connection.ends)
         finally:
             connection.close_ends()
-        if sandbox.terminal is not None:
-            stack.callback(os.close, sandbox.terminal)
         connection.attach(sandbox.terminal)
         ended = sandbox.wait_running()
         if ended is not None and ended.setup_error:
@@ -69,7 +67,7 @@ def supervise(
             stack.callback(os.close, pidfd)
         started(sandbox)
         with terminal.raw(connection.keyboard) if connection.keyboard is not None else nullcontext():
-            listener = _Listener(sandbox, signals, connection.screen)
+            listener = _Listener(sandbox, signals, connection)
             Relay(pidfd, connection.outputs, connection.inputs, signals.descriptor if signals else None, listener.hear).run()
         status = sandbox.wait()
         assert status is not None, "a wait without a limit of time"
@@ -105,11 +103,21 @@ class _Connection:
         if master is None:
             return
         os.set_blocking(master, False)
+        close = _once(master)
+        self._stack.callback(close)
         shown = _usable(self._streams.stdout)
-        self.outputs.append(Pump(master, shown, self._tap("stdout"), terminal=True))
+        screen = Pump(master, shown, self._tap("stdout"), terminal=True)
+        self.outputs.append(screen)
+
+        def hang_up() -> None:
+            """Our user's terminal is gone, and so is the process's: it gets SIGHUP, and the end of its input."""
+            screen.cut()
+            self.screen = None
+            close()
+
         source = _usable(self._streams.stdin) if self._wiring.interactive else None
         if source is not None:
-            self.inputs.append(Pump(source, master))
+            self.inputs.append(Pump(source, master, at_end=hang_up))
             self.keyboard = source if terminal.is_terminal(source) else None
         self.screen = next((fd for fd in (source, shown) if fd is not None and terminal.is_terminal(fd)), None)
         if self.screen is not None:
@@ -153,18 +161,18 @@ class _Connection:
 class _Listener:
     """What to do on signals: pass them on, keep the terminal's size, and lose patience in the end."""
 
-    def __init__(self, sandbox: Sandbox, signals: SignalPipe | None, screen: int | None) -> None:
+    def __init__(self, sandbox: Sandbox, signals: SignalPipe | None, connection: _Connection) -> None:
         self._sandbox = sandbox
         self._signals = signals
-        self._screen = screen
+        self._connection = connection
         self._asked = 0
 
     def hear(self) -> bool:
         ending = False
         for number in self._signals.read() if self._signals else ():
             if number == signal.SIGWINCH:
-                if self._screen is not None and self._sandbox.terminal is not None:
-                    terminal.copy_size(self._screen, self._sandbox.terminal)
+                if self._connection.screen is not None and self._sandbox.terminal is not None:
+                    terminal.copy_size(self._connection.screen, self._sandbox.terminal)
                 continue
             ending = ending or number in _ENDING
             self._asked += number in _ENDING

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class Shop:
             "TEST_MARK": self.mark,
         }
         self.command = (sys.executable, "-m", "imgbuild")
+        self.before: Callable[[], None] | None = None  # what each process of the command line does first
         self.config = RunConfig(cmd=("/bin/sh",), env=("PATH=/bin", "IMAGE=1"))
         with Store.open(self.root) as store:
             self.base = base_layer()
@@ -106,8 +107,9 @@ class Shop:
     def __call__(self, *words: str, check: bool = True, text: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a command of imgbuild to its end."""
         done = subprocess.run(
-            [*self.command, *words], env=self.environ, input=text, capture_output=True, text=True, timeout=PATIENCE, check=False, **more
-        )
+            [*self.command, *words], env=self.environ, input=text, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            preexec_fn=self.before, **more,
+        )  # fmt: skip
         if check:
             assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
         return done
@@ -122,7 +124,7 @@ class Shop:
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[bytes]:
         """A command of imgbuild as a process."""
-        return subprocess.Popen([*self.command, *words], env=self.environ, **more)
+        return subprocess.Popen([*self.command, *words], env=self.environ, **{"preexec_fn": self.before, **more})
 
     def traces(self) -> list[str]:
         """Processes that still belong to this shop: by their environment, or by a mount of its store."""
@@ -146,6 +148,11 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         pytest.skip("needs root")
     shop = Shop(tmp_path)
     yield shop
+    close(shop)
+
+
+def close(shop: Shop) -> None:
+    """Remove all containers, and look for what should not be left."""
     names = shop("ps", "-aq").stdout.split()
     if names:
         shop("rm", "-f", *names)

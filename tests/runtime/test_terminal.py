@@ -113,6 +113,14 @@ def test_the_terminal_is_given_back_when_the_container_is_killed(shop: Shop, scr
     assert shop("logs", "victim").stdout == "ready\n"
 
 
+def test_a_terminal_that_is_closed_hangs_up_the_containers(shop: Shop) -> None:
+    screen = Screen()
+    process = screen.start(shop, "run", "--name", "left", "-it", "box", "sh", "-c", "echo ready; read x; exit 5")
+    screen.until(b"ready\r\n")
+    screen.close()
+    assert process.wait(60) == 5
+
+
 def test_a_terminal_for_output_only(shop: Shop) -> None:
     done = shop.run("-t", "box", "sh", "-c", "test -t 0 && test -t 1 && test -t 2 && seq 20000", text="ignored")
     assert done.stdout == "".join(f"{n}\n" for n in range(1, 20001))
