@@ -255,6 +255,6 @@ def _pull_progress(quiet: bool) -> Callable[[object], None]:
 
     def show(event: object) -> None:
         if type(event).__name__ == "TransferStarted" and not quiet:
-            click.echo(f"imgbuild: pulling {getattr(event, 'reference', 'the image')}", err=True)
+            click.echo(f"imgbuild: pulling {getattr(event, 'name', 'the image')}", err=True)
 
     return show
