@@ -28,7 +28,7 @@ from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Promise, RootState, StepLayer
-from imgbuild.solve.workers import Workers
+from imgbuild.solve.workers import Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
 from imgbuild.values import dataclass
@@ -163,7 +163,12 @@ class Solver:
         self._rooms.zygote()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         needs: dict[Hashable, list[Hashable]] = {node: [other for other in self._needs(node) if other in tasks] for node in missing}
+        beside(lambda: self._work(tasks, needs))
+
+    def _work(self, tasks: dict[Hashable, Callable[[], None]], needs: dict[Hashable, list[Hashable]]) -> None:
         self._workers.run(tasks, needs)
+        for thread in self._capturing:
+            thread.join()
 
     def _node(self, index: int, number: int) -> None:
         if number == 0:

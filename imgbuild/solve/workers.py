@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import deque
@@ -10,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from imgbuild.errors import StepFailed
 
 _POLL_SECONDS = 0.2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Workers:
@@ -100,10 +103,38 @@ class Workers:
         end = None if self._seconds is None else time.monotonic() + self._seconds
         with self._changed:
             while not done() and not (self.stopped.is_set() and self._running == 0):
-                # A bounded wait lets the main thread see signals.
+                # Bounded, for the limit of time.
                 self._changed.wait(_POLL_SECONDS)
                 if end is not None and time.monotonic() > end and not self.stopped.is_set():
                     message = f"the build took longer than its {self._seconds:g} s"
                     self._failure = StepFailed(message, hint="see build-timeout in the settings")
                     self.stopped.set()
                     self._changed.notify_all()
+
+
+def beside(work: Callable[[], None]) -> None:
+    """Do `work` in a thread, and wait for it without ever holding a lock that others want: a signal's exception can come between
+    taking a lock and the `with` that would let go of it."""
+    errors: list[BaseException] = []
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised by the one who waits
+            errors.append(error)
+        finally:
+            os.close(write_end)
+
+    try:
+        # What is started with signals blocked keeps them so: they are the main thread's.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            threading.Thread(target=run, daemon=True, name="imgbuild-solve").start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.read(read_end, 1)
+    finally:
+        os.close(read_end)
+    if errors:
+        raise errors[0]
