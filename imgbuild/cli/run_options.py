@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from imgbuild.buildfile import quantities
 from imgbuild.errors import BuildfileError, UsageError
-from imgbuild.runtime import mounts as mount_words
 from imgbuild.runtime import options as words_of
 from imgbuild.runtime.options import ExecOptions, MountRequest, RunOptions
 from imgbuild.sandbox.spec import Limits
@@ -81,6 +79,10 @@ def _env(words: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, ...
 
 
 def _mounts(words: Mapping[str, Any], directory: str) -> tuple[MountRequest, ...]:
+    if not any(words[kind] for kind in ("volumes", "mounts", "tmpfs", "shm_size")):
+        return ()
+    from imgbuild.runtime import mounts as mount_words
+
     requests = [mount_words.parse_volume(word, directory) for word in words["volumes"]]
     requests += [mount_words.parse_mount(word, directory) for word in words["mounts"]]
     requests += [mount_words.parse_tmpfs(word) for word in words["tmpfs"]]
@@ -90,6 +92,10 @@ def _mounts(words: Mapping[str, Any], directory: str) -> tuple[MountRequest, ...
 
 
 def _limits(words: Mapping[str, Any]) -> Limits:
+    if not any(words[limit] for limit in ("memory", "memory_swap", "cpus", "pids_limit")):
+        return Limits()
+    from imgbuild.buildfile import quantities
+
     memory = _size("--memory", words["memory"]) if words["memory"] else None
     swap = words["memory_swap"]
     if memory is not None and memory < _SMALLEST_MEMORY:
@@ -109,7 +115,9 @@ def _limits(words: Mapping[str, Any]) -> Limits:
 
 
 def _size(option: str, word: str) -> int:
-    return _quantity(option, word, quantities.parse_size)
+    from imgbuild.buildfile.quantities import parse_size
+
+    return _quantity(option, word, parse_size)
 
 
 def _quantity(option: str, word: str, parse: Any) -> int:

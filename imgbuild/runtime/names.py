@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 
 from imgbuild.errors import UsageError
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"  # compiled when a name is given: it costs a start more than all else here
 _ADJECTIVES = (
     "able", "agile", "airy", "amber", "ample", "azure", "bold", "brave", "brief", "bright", "brisk", "broad", "calm", "candid",
     "civil", "clean", "clear", "clever", "coral", "cosy", "crisp", "daring", "deft", "eager", "early", "even", "fair", "famous",
@@ -31,7 +31,7 @@ _THINGS = (
 
 def check_name(name: str) -> str:
     """The name, where a container may have it."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name, re.ASCII):
         raise UsageError(f"invalid container name {name!r}", hint="letters, digits, '_', '.', '-', with a letter or digit first")
     return name
 

@@ -19,7 +19,7 @@ Pairs = tuple[tuple[str, str], ...]
 Rlimit = tuple[str, int, int]
 MountKind = Literal["bind", "volume", "tmpfs"]
 
-_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_HOSTNAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
 _RLIMITS = frozenset({
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
     "rttime", "sigpending", "stack",
@@ -173,7 +173,7 @@ def _rlimit(text: str, word: str) -> int:
 
 def parse_hostname(word: str) -> str:
     """A host name that a kernel and a resolver take."""
-    if not _HOSTNAME.fullmatch(word):
+    if not re.fullmatch(_HOSTNAME, word, re.ASCII):
         raise UsageError(f"invalid host name {word!r}", hint="letters, digits, '-' and '.', at most 63")
     return word
 
