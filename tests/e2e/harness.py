@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -261,14 +262,15 @@ def decompressed(data: bytes) -> bytes:
 
 
 def wait_for_line(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
-    """Read the process's stderr up to the line that holds `wanted`."""
+    """Read the process's stderr until it holds `wanted`."""
     assert process.stderr is not None
     seen = b""
-    for line in process.stderr:
-        seen += line
-        if wanted in line:
-            return seen
-    raise AssertionError(f"{wanted!r} was not said:\n{seen.decode()}")
+    while wanted not in seen:
+        ready, _, _ = select.select([process.stderr], [], [], PATIENCE)
+        data = os.read(process.stderr.fileno(), 65536) if ready else b""
+        assert data, f"{wanted!r} was not said:\n{seen.decode()}"
+        seen += data
+    return seen
 
 
 def ended(process: subprocess.Popen[bytes], signum: signal.Signals | None = None) -> tuple[int, str]:

@@ -77,15 +77,17 @@ def slow_registry(bench: Bench) -> Iterator[str]:
         bench.run("push", f"{host}/base")
         bench.run("rmi", f"{host}/base", "busybox", "base")
         bench.run("prune", "--all")
-        yield f"{host}/base"
-        process.terminate()
+        try:
+            yield f"{host}/base"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_a_pull(bench: Bench, slow_registry: str, signum: signal.Signals, code: int) -> None:
     bench.write({"Buildfile": f"FROM {slow_registry}\nRUN true\n"})
     with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
-        wait_for_line(process, b"pull")
+        wait_for_line(process, b"fetched")
         ended_with, err = ended(process, signum)
     assert ended_with == code
     assert "Traceback" not in err
