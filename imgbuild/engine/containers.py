@@ -145,11 +145,6 @@ def remove(invocation: Invocation, name: str, *, force: bool = False) -> None:
         runtime.remove(name, force=force)
 
 
-def snapshots_in_use(place: Workplace) -> frozenset[str]:
-    """The snapshots that a collection of garbage must leave to containers."""
-    return _runtime(place).snapshots_in_use()
-
-
 def _execute(
     invocation: Invocation, name: str, options: ExecOptions, streams: Streams, started: Callable[[], None]
 ) -> Outcome:

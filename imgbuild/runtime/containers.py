@@ -159,10 +159,6 @@ class ContainerRuntime:
         """All that is known of a container, as JSON values."""
         return record_json(self.records.find(word))
 
-    def snapshots_in_use(self) -> frozenset[str]:
-        """The ids of the snapshots that containers stand on: collecting garbage must not take them."""
-        return frozenset(snapshot for record in self.records.all() for snapshot in record.snapshots)
-
     def execute(
         self,
         zygote: Zygote,
