@@ -3,7 +3,7 @@
 Compression is a pipeline of threads: produce and hash (diffID) -> compress -> hash (digest) and write. All of it releases the
 GIL; what is under way is bounded, so that memory stays at some frames of 2 MiB. A layer of one frame starts no thread.
 
-The bytes are a function of the content, the parameters and the library's version (`Compression.parameters` says all of them).
+The bytes are a function of the content, the parameters and the library's version (`parameters` says all of them).
 zstd is a row of frames, each of 2 MiB of content and independent of the others, so that they may be made by as many threads as there
 are; zstd's own threads are not used: their output was seen to vary with their number. gzip is one member by one thread, its header
 without time, name or system. (ISA-L's bytes are the same on all x86-64 with SSE 4.2, and may be others elsewhere.)
@@ -34,6 +34,19 @@ _WORKERS = 4
 _ZSTD_WINDOW = 1 << 27
 """The largest window of a frame: what `zstd -d` accepts without being told."""
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+def parameters(compression: Compression) -> str:
+    """All that the compressed bytes depend on, to be recorded with the blob. Loads the library."""
+    if compression.kind == "zstd":
+        import zstandard
+
+        return f"{compression} libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+    if compression.kind == "gzip":
+        import isal
+
+        return f"{compression} isal {isal.__version__}"
+    return str(compression)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,15 +32,3 @@ class Compression:
 
     def __str__(self) -> str:
         return self.kind if self.kind == "none" else f"{self.kind}:{self.effective_level}"
-
-    def parameters(self) -> str:
-        """All that the compressed bytes depend on, to be recorded with the blob. Loads the library."""
-        if self.kind == "zstd":
-            import zstandard
-
-            return f"{self} libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
-        if self.kind == "gzip":
-            import isal
-
-            return f"{self} isal {isal.__version__}"
-        return str(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imgbuild.layer.compress import Write, compress
+from imgbuild.layer.compress import Write, compress, parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
@@ -76,7 +76,7 @@ def capture(
         made = compress(produce, blob.write, compression)
         blob.commit_as(made.digest)
     layer = Layer(Descriptor(_MEDIA_TYPES[compression.kind], made.digest, made.size), made.diff_id)
-    store.index.record_layer(LayerRow(made.diff_id, layer.blob, made.uncompressed_size, compression.parameters()))
+    store.index.record_layer(LayerRow(made.diff_id, layer.blob, made.uncompressed_size, parameters(compression)))
     captured = Captured(layer, made.uncompressed_size, entries, exact)
     _record(store, lower, captured)
     return captured

@@ -9,31 +9,16 @@ Layers are unpacked side by side as if nothing were below them; those that turn 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-from imgbuild.errors import CorruptError, LayerError, StoreError
-from imgbuild.layer import ParentView
-from imgbuild.layer.compress import decompressing
-from imgbuild.layer.stages import Ahead
-from imgbuild.layer.tar import CHUNK, Stream
-from imgbuild.layer.unpack import unpack
 from imgbuild.layer.xattrs import portable
-from imgbuild.linux.node import Node
-from imgbuild.oci.digest import ChainID, DiffID, chain_id, digest_of
+from imgbuild.oci.digest import DiffID, chain_id
 from imgbuild.oci.image import Layer
+from imgbuild.rootfs.lowers import find_lower, find_on_chain
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
-from imgbuild.store.locks import Interrupted
-from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
-from imgbuild.store.trees import survey
-
-_THREADS = 4
 
 Cancelled = Callable[[], bool]
 
@@ -46,165 +31,25 @@ def materialize(
     CorruptError where a blob is not what its digest or its diffID says, LayerError where it is no layer, store.locks.Interrupted when
     `cancelled` says so; nothing is left behind then.
     """
-    work = _Materializer(store, rootless, cancelled)
-    found = work.independent(layers)
+    found: dict[DiffID, DirectoryLower | None] = {layer.diff_id: find_lower(store, layer.diff_id) for layer in layers}
+    missing = {layer.diff_id: layer for layer in layers if found[layer.diff_id] is None}
+    if missing:
+        from imgbuild.rootfs.unpacking import Unpacker
+
+        found |= Unpacker(store, rootless, cancelled).independent(tuple(missing.values()))
     lowers: list[Lower] = []
     for index, layer in enumerate(layers):
         lower = found[layer.diff_id]
         below = tuple(lowers)
         if lower is None or (below and _usual_root(lower) and not _usual_root(below[-1])):
             chain = chain_id(below_layer.diff_id for below_layer in layers[: index + 1])
-            lower = work.on_chain(layer, chain, below)
+            lower = find_on_chain(store, chain)
+            if lower is None:
+                from imgbuild.rootfs.unpacking import Unpacker
+
+                lower = Unpacker(store, rootless, cancelled).on_chain(layer, chain, below)
         lowers.append(lower)
     return tuple(lowers)
-
-
-def find_lower(store: Store, diff_id: DiffID) -> DirectoryLower | None:
-    """The directory that holds a layer on any parents, if there is one."""
-    row = store.index.snapshot_for(diff_id)
-    if row is None:
-        return None
-    path = store.snapshot_path(row.id)
-    return DirectoryLower(path) if path.is_dir() else None
-
-
-class _NeedsLowers(Exception):
-    """A layer asks what is below it."""
-
-
-class _Unknown:
-    """The view of what is below a layer while that is not to be known."""
-
-    def lstat(self, path: str) -> Node | None:
-        if path == "/":
-            return None
-        raise _NeedsLowers
-
-    def listdir(self, path: str) -> Sequence[str]:
-        raise _NeedsLowers
-
-    def readlink(self, path: str) -> str:
-        raise _NeedsLowers
-
-    def xattrs(self, path: str) -> Mapping[str, bytes]:
-        raise _NeedsLowers
-
-    def open(self, path: str) -> int:
-        raise _NeedsLowers
-
-
-class _Materializer:
-    def __init__(self, store: Store, rootless: bool, cancelled: Cancelled | None) -> None:
-        self._store = store
-        self._rootless = rootless
-        self._cancelled = cancelled
-
-    def independent(self, layers: Sequence[Layer]) -> dict[DiffID, DirectoryLower | None]:
-        """Each layer's directory where it needs nothing below; None where it does."""
-        found: dict[DiffID, DirectoryLower | None] = {layer.diff_id: find_lower(self._store, layer.diff_id) for layer in layers}
-        missing = [layer for layer in {layer.diff_id: layer for layer in layers}.values() if found[layer.diff_id] is None]
-        if len(missing) <= 1:
-            found.update((layer.diff_id, self._alone(layer)) for layer in missing)
-            return found
-        with ThreadPoolExecutor(min(_THREADS, len(missing)), "imgbuild-unpack") as pool:
-            futures = [(layer.diff_id, pool.submit(self._alone, layer)) for layer in missing]
-            try:
-                found.update((diff_id, future.result()) for diff_id, future in futures)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        return found
-
-    def _alone(self, layer: Layer) -> DirectoryLower | None:
-        with self._store.lock(f"layer {layer.diff_id}", cancelled=self._cancelled):
-            lower = find_lower(self._store, layer.diff_id)
-            if lower is not None:
-                return lower
-            try:
-                return self._unpack(layer, layer.diff_id.partition(":")[2], layer.diff_id, _Unknown())
-            except _NeedsLowers:
-                return None
-
-    def on_chain(self, layer: Layer, chain: ChainID, below: Lowers) -> DirectoryLower:
-        """A layer's directory for these lowers only."""
-        identity = "on-" + digest_of(f"{chain} on its chain".encode()).partition(":")[2]
-        with self._store.lock(f"snapshot {identity}", cancelled=self._cancelled):
-            path = self._store.snapshot_path(identity)
-            if self._store.index.snapshot(identity) is not None and path.is_dir():
-                return DirectoryLower(path)
-            with UnionView(below, userxattr=self._rootless) as view:
-                return self._unpack(layer, identity, None, view)
-
-    def _unpack(self, layer: Layer, identity: str, diff_id: DiffID | None, view: ParentView) -> DirectoryLower:
-        """Unpack into a temporary directory, give it its name, then record it."""
-        with self._store.temporary("unpack") as scratch:
-            directory = scratch / "snapshot" / "fs"
-            directory.mkdir(parents=True)
-            try:
-                with _content(self._store, layer, self._cancelled) as stream:
-                    unpack(stream, directory, lowers_view=view, rootless=self._rootless)
-                    while stream.read(CHUNK):
-                        pass
-            except LayerError:
-                # A damaged blob looks like a malformed layer: say which of the two it is.
-                self._store.blobs.verify(layer.blob.digest)
-                raise
-            seen = survey(directory)
-            path = self._store.snapshot_path(identity)
-            if path.parent.exists():  # from a time before its record was lost
-                self._store.discard(path.parent)
-            try:
-                os.rename(directory.parent, path.parent)
-            except OSError as error:
-                raise StoreError(f"can't put a snapshot at {path.parent}", detail=error.strerror) from error
-        self._store.index.record_snapshot(SnapshotRow(identity, diff_id, seen.size, seen.inodes, seen.tree))
-        return DirectoryLower(path)
-
-
-@contextmanager
-def _content(store: Store, layer: Layer, cancelled: Cancelled | None) -> Iterator[Stream]:
-    """The layer's tar, read ahead by another thread, which verifies both digests by the time the stream ends."""
-    with store.blobs.verified(layer.blob.digest) as blob:
-        verified = _Verified(store, layer, blob, cancelled)
-        with Ahead(verified, "imgbuild-decompress") as stream:
-            yield stream
-
-
-class _Verified:
-    """Decompresses and hashes; at the end CorruptError where the content is not the layer's."""
-
-    def __init__(self, store: Store, layer: Layer, blob: Stream, cancelled: Cancelled | None) -> None:
-        self._store = store
-        self._layer = layer
-        self._blob = blob
-        self._cancelled = cancelled
-        self._stream: Stream | None = None
-        self._hasher = hashlib.new(layer.diff_id.partition(":")[0], usedforsecurity=False)
-        self._size = 0
-
-    def read(self, size: int, /) -> bytes:
-        if self._cancelled is not None and self._cancelled():
-            raise Interrupted("cancelled while unpacking a layer")
-        if self._stream is None:
-            self._stream = decompressing(self._blob)
-        data = self._stream.read(size)
-        self._hasher.update(data)
-        self._size += len(data)
-        if not data:
-            self._check()
-        return data
-
-    def _check(self) -> None:
-        while self._blob.read(CHUNK):  # what a decompressor does not want is still part of the blob
-            pass
-        digest = f"{self._hasher.name}:{self._hasher.hexdigest()}"
-        if digest != self._layer.diff_id:
-            raise CorruptError(
-                f"the content of the layer {self._layer.blob.digest} is not what its image says",
-                detail=f"diffID {digest}, in the image config {self._layer.diff_id}",
-            )
-        if self._store.index.diff_id_of(self._layer.blob.digest) is None:
-            self._store.index.record_layer(LayerRow(self._layer.diff_id, self._layer.blob, self._size))
 
 
 def _usual_root(lower: Lower) -> bool:

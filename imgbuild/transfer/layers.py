@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imgbuild.errors import CorruptError
-from imgbuild.layer.compress import Compressed, Write, compress, recompress
+from imgbuild.layer.compress import Compressed, Write, compress, parameters, recompress
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import Stream
 from imgbuild.oci.digest import DiffID
@@ -45,5 +45,5 @@ def _keep(store: Store, run: Callable[[Write], Compressed], compression: Compres
         check(done)
         writer.commit_as(done.digest)
     blob = Descriptor(MEDIA_TYPES[compression.kind], done.digest, done.size)
-    store.index.record_layer(LayerRow(done.diff_id, blob, done.uncompressed_size, compression.parameters()))
+    store.index.record_layer(LayerRow(done.diff_id, blob, done.uncompressed_size, parameters(compression)))
     return Layer(blob, done.diff_id)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from imgbuild.errors import LayerError
+from imgbuild.layer.compress import parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.rootfs.capture import Captured, capture, settle
-from imgbuild.rootfs.materialize import find_lower, materialize
+from imgbuild.rootfs.lowers import find_lower
+from imgbuild.rootfs.materialize import materialize
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.store import Store
@@ -63,7 +65,7 @@ def test_the_snapshot_and_the_layer_are_one(store: Store, base: Lowers, tmp_path
     assert store.blobs.size(captured.layer.blob.digest) == captured.layer.blob.size
     row = store.index.layer(captured.layer.diff_id)
     assert row is not None
-    assert (row.blob, row.uncompressed_size, row.compression) == (captured.layer.blob, captured.uncompressed_size, compression.parameters())
+    assert (row.blob, row.uncompressed_size, row.compression) == (captured.layer.blob, captured.uncompressed_size, parameters(compression))
     with UnionView((*base, lower)) as view:
         ours = seen_in(view)
     store.index.remove_snapshot("step")

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-import imgbuild.rootfs.materialize as module
+import imgbuild.rootfs.unpacking as module
 from imgbuild.errors import CorruptError, LayerError
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.unpack import unpack
 from imgbuild.oci.digest import DiffID
 from imgbuild.oci.image import Layer
-from imgbuild.rootfs.materialize import find_lower, materialize
+from imgbuild.rootfs.lowers import find_lower
+from imgbuild.rootfs.materialize import materialize
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.locks import Interrupted
