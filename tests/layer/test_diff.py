@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +50,9 @@ def _apply(root: str, edits: list[tuple[str, str, object]]) -> None:
 
 def _one(root: str, verb: str, full: str, value: object) -> None:
     if verb == "write":
-        with open(full, "wb") as file:
+        # Not blocking: a FIFO may stand there, and nobody reads it.
+        fd = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)
+        with os.fdopen(fd, "wb") as file:
             file.write(value)  # type: ignore[arg-type]
     elif verb == "mkdir":
         os.mkdir(full)
@@ -117,9 +118,12 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_edit, max_size=12), st.lists(_edit, max_size=8), st.lists(_edit, max_size=12))
 def test_what_is_packed_unpacks_to_what_the_kernel_showed(
-    lower_edits: list[tuple[str, str, object]], second_edits: list[tuple[str, str, object]], edits: list[tuple[str, str, object]]
+    tmp_path_factory: pytest.TempPathFactory,
+    lower_edits: list[tuple[str, str, object]],
+    second_edits: list[tuple[str, str, object]],
+    edits: list[tuple[str, str, object]],
 ) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix="imgbuild-test-"))
+    scratch = tmp_path_factory.mktemp("example")
     try:
         lower = _tree(scratch / "lower", lower_edits)
         second, _ = edit([lower], scratch / "second", lambda merged: _apply(merged, second_edits))
