@@ -9,6 +9,7 @@ from typing import TextIO
 from imgbuild.errors import ImgbuildError, Span
 
 _MOST_LINES = 8
+_MOST_COLUMNS = 160
 
 
 def render(error: ImgbuildError, out: TextIO) -> None:
@@ -45,12 +46,17 @@ def _excerpt(at: Span) -> list[str]:
     width = len(str(shown[-1]))
     lines = []
     for number in shown:
-        text = source[number - 1]
-        lines.append(f"  {number:>{width}} | {text}")
-        if number == at.line and at.column:
+        marked = number == at.line and at.column > 0
+        # Of a very long line, the part that is meant.
+        start = max(0, at.column - 1 - _MOST_COLUMNS // 2) if marked and len(source[number - 1]) > _MOST_COLUMNS else 0
+        text = source[number - 1][start : start + _MOST_COLUMNS]
+        more = "..." if len(source[number - 1]) > start + _MOST_COLUMNS else ""
+        lines.append(f"  {number:>{width}} | {'...' if start else ''}{text}{more}")
+        if marked:
+            column = at.column - start
             # Tabs stay tabs, so that the caret stands below what it means.
-            before = "".join("\t" if character == "\t" else " " for character in text[: at.column - 1])
-            length = max(1, min(at.end_column or at.column + 1, len(text) + 1) - at.column) if at.end_line == at.line else 1
+            before = ("   " if start else "") + "".join("\t" if character == "\t" else " " for character in text[: column - 1])
+            length = max(1, min((at.end_column or at.column + 1) - start, len(text) + 1) - column) if at.end_line == at.line else 1
             lines.append(f"  {' ' * width} | {before}{'^' * length}")
     if at.end_line > shown[-1]:
         lines.append(f"  {' ' * width} | ...")

@@ -16,7 +16,7 @@ def test_removals(bench: Bench) -> None:
     bench.build("""
 FROM busybox
 RUN mkdir -p /d/sub /gone/deep /kept && touch /d/a /d/sub/b /f /gone/deep/x /kept/y && ln -s kept /s
-RUN rm -rf /d && mkdir /d && touch /d/new; rm /f; rm -rf /gone; rm /kept/y; rm /s && mkdir /s && touch /s/in; touch /tmp/t && rm /tmp/t
+RUN rm -rf /d && mkdir /d && touch /d/new; rm /f; rm -rf /gone; rm /kept/y; rm /s && mkdir /s && touch /s/in; touch /tmp/t; rm /tmp/t
 """)
     top = bench.top()
     assert {"d", "d/.wh..wh..opq", "d/new", ".wh.f", ".wh.gone", "kept", "kept/.wh.y", "s", "s/in"} <= set(top)
@@ -33,10 +33,11 @@ def test_kinds_of_files(bench: Bench) -> None:
     bench.build(r"""
 FROM busybox
 RUN mkdir /k && cd /k && echo data > file && ln file hard && ln -s file soft && ln -s /no/where broken && mkfifo pipe \
- && mknod null c 1 3 && mknod block b 7 0 && mkdir sticky setgid && chmod 1777 sticky && chmod 2775 setgid && cp /bin/busybox su && chmod 4755 su \
+ && mknod null c 1 3 && mknod block b 7 0 && mkdir sticky setgid && chmod 1777 sticky && chmod 2775 setgid \
+ && cp /bin/busybox su && chmod 4755 su \
  && chown -h ann soft && chown bob:staff file && touch -d @5 old && touch -d @4000000000 future && : > empty \
- && n=$(printf '%0200d' 1) && mkdir -p $n/$n && echo long > $n/$n/$n && printf x > "$(printf 'latin\351')" && touch "$(printf 'new\nline')" \
- && touch ' blank ' 'wh.' '.wh' ./-dash
+ && n=$(printf '%0200d' 1) && mkdir -p $n/$n && echo long > $n/$n/$n && printf x > "$(printf 'latin\351')" \
+ && touch "$(printf 'new\nline')" ' blank ' 'wh.' '.wh' ./-dash
 RUN ln /k/file /k/third
 """)
     long = "0" * 199 + "1"
@@ -56,7 +57,8 @@ RUN ln /k/file /k/third
     assert {"k/new\nline", "k/ blank ", "k/wh.", "k/.wh", "k/-dash"} <= set(made)
     assert all(entry.info.uname == entry.info.gname == "" for entry in made.values())
     # The link to a file of the layer below carries its content: a layer never links into another.
-    assert {entry.data for name, entry in linked.items() if name in ("k/third", "k/file", "k/hard") and not entry.info.islnk()} == {b"data\n"}
+    names = {"k/third", "k/file", "k/hard"}
+    assert {entry.data for name, entry in linked.items() if name in names and not entry.info.islnk()} == {b"data\n"}
     bench.build('FROM x\nRUN [ "$(cat /k/third)" = data ] && [ "$(cat /k/hard)" = data ] && [ -p /k/pipe ]\n', "-t", "y")
     bench.assert_whole()
 

@@ -101,7 +101,8 @@ def test_labels_of_the_command_line_win_and_change_no_layer(bench: Bench) -> Non
 
 def test_triggers_of_a_base_run_in_the_child_and_not_in_the_grandchild(bench: Bench) -> None:
     bench.write({"file": "content\n"})
-    bench.build("FROM busybox\nWORKDIR /w\nONBUILD ARG V=1\nONBUILD COPY file .\nONBUILD RUN echo $V > ran\nONBUILD ENV SEEN=$V\n", "-t", "base")
+    triggers = "ONBUILD ARG V=1\nONBUILD COPY file .\nONBUILD RUN echo $V > ran\nONBUILD ENV SEEN=$V\n"
+    bench.build(f"FROM busybox\nWORKDIR /w\n{triggers}", "-t", "base")
     assert bench.config("base")["OnBuild"] == ["ARG V=1", "COPY file .", "RUN echo $V > ran", "ENV SEEN=$V"]
     bench.build("FROM base\nRUN cat ran > again\n", "--build-arg", "V=7")
     files = bench.files()
@@ -141,7 +142,9 @@ def test_the_epoch_bounds_every_time(bench: Bench) -> None:
     assert bench.files()["new"].info.mtime == EPOCH
 
 
-@pytest.mark.parametrize("instruction", ["EXPOSE 70000", "EXPOSE x", "STOPSIGNAL SIGNOPE", "HEALTHCHECK --interval=1us CMD x", "ENV a", "LABEL =x"])
+@pytest.mark.parametrize(
+    "instruction", ["EXPOSE 70000", "EXPOSE x", "STOPSIGNAL SIGNOPE", "HEALTHCHECK --interval=1us CMD x", "ENV a", "LABEL =x"]
+)
 def test_config_values_that_make_no_sense(shared: Bench, instruction: str) -> None:
     said = shared.refused(f"FROM busybox\n{instruction}\n", code=10)
     assert "Buildfile:2" in said

@@ -43,7 +43,8 @@ def test_identical_steps_of_one_build_run_once(bench: Bench) -> None:
 
 
 def test_ten_concurrent_builds_run_what_they_share_once(bench: Bench) -> None:
-    shared = f"FROM busybox AS common\nRUN {COUNT} echo run >> /count/n; usleep 100000; echo common > /c\nRUN {COUNT} echo run >> /count/m; cp /c /d\n"
+    first = f"RUN {COUNT} echo run >> /count/n; usleep 100000; echo common > /c\n"
+    shared = f"FROM busybox AS common\n{first}RUN {COUNT} echo run >> /count/m; cp /c /d\n"
     bench.write({"Buildfile": f"{shared}FROM common\nARG N\nRUN echo $N > /own && cat /d >> /own\n"})
     builds = [
         subprocess.Popen(

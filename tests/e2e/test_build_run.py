@@ -73,7 +73,8 @@ RUN id > /tmp/id3
 """)
     files = bench.files()
     env = files["env"].data.decode().split()
-    assert {"HOME=/root", "MINE=1", f"SOURCE_DATE_EPOCH={EPOCH}", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} <= set(env)
+    assert {"HOME=/root", "MINE=1", f"SOURCE_DATE_EPOCH={EPOCH}"} <= set(env)
+    assert "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in env
     names = {entry.partition("=")[0] for entry in env}
     assert names <= {"HOME", "MINE", "SOURCE_DATE_EPOCH", "PATH", "PWD", "SHLVL", "OLDPWD"}
     assert files["id"].data == b"uid=0(root) gid=0(root)\n" or b"uid=0(root) gid=0(root)" in files["id"].data
@@ -155,7 +156,8 @@ def test_a_workdir_that_is_there_makes_no_layer(bench: Bench) -> None:
         ("RUN sh -c 'kill -11 $$'; exit $?", ["exit code 139", "SEGV"]),
         ("USER nobody-here\nRUN true", ["nobody-here", "/etc/passwd"]),
         ("USER ann:nogroup-here\nRUN true", ["nogroup-here", "/etc/group"]),
-        ("SHELL [\"/bin/none\", \"-c\"]\nRUN true", ["/bin/none"]),
+        ('SHELL ["/bin/none", "-c"]\nRUN true', ["/bin/none"]),
+        ('RUN ["echo" "no comma"]', ["exit code 127", "JSON"]),
     ],
 )
 def test_failures_in_words(shared: Bench, text: str, words: list[str]) -> None:
@@ -193,9 +195,8 @@ def test_times_are_held_and_said(bench: Bench) -> None:
 
 
 def test_retry_starts_from_a_clean_root(bench: Bench) -> None:
-    done = bench.build(
-        "FROM busybox\nRUN --retry=2 --mount=type=cache,target=/c test ! -e /trace && touch /trace && echo try >> /c/n && [ $(wc -l < /c/n) = 3 ]\n"
-    )
+    command = "test ! -e /trace && touch /trace && echo try >> /c/n && [ $(wc -l < /c/n) = 3 ]"
+    done = bench.build(f"FROM busybox\nRUN --retry=2 --mount=type=cache,target=/c {command}\n")
     assert any("attempt 2 of 3" in line for line in done.output)
     assert "trace" in bench.files()
     said = bench.refused("FROM busybox\nRUN --retry=1 echo again; false\n", code=1)
@@ -228,7 +229,8 @@ def test_limits_are_not_in_the_key(bench: Bench) -> None:
         ("ADD https://example.invalid/x /x", 11, "remote"),
         ("RNU true", 10, "RUN"),
         ("COPY --chwon=a b /c", 10, "--chown"),
-        ("ENTRYPOINT", 10, "Buildfile:2") if False else ("SHELL /bin/sh", 10, "JSON"),
+        ("SHELL /bin/sh", 10, "JSON"),
+        ('SHELL ["/bin/sh"', 10, "JSON"),
     ],
 )
 def test_refused_before_anything_runs(shared: Bench, text: str, code: int, words: str) -> None:

@@ -73,13 +73,6 @@ def test_a_stage_from_another_image_keeps_its_config_history_and_layers(bench: B
     assert bench.manifest()["layers"] == bench.manifest("base:latest")["layers"]
 
 
-def test_an_id_and_a_short_id_do_for_from(bench: Bench) -> None:
-    image = bench.inspect("busybox")["Id"]
-    done = bench.build(f"FROM {image}\nRUN true\n", code=None)
-    assert done.code in (0, 10, 13, 15)
-    assert len(done.errors) == (0 if done.code == 0 else 1)
-
-
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
