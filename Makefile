@@ -13,10 +13,10 @@ demo:
 	@tests/demo/setup.sh demo
 	@PYTHONPATH=tests .demo/venv/bin/python -m demo
 
-# Two workers: most tests wait for a kernel, a disk or another process.
+# Two workers: most tests wait for a kernel, a disk or another process. One that hangs says where.
 test:
 	@tests/demo/setup.sh test
-	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup -o faulthandler_timeout=300 $(ARGS)
 
 clean:
 	rm -rf .demo .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
