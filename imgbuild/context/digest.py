@@ -100,7 +100,8 @@ class TreeDigests:
         if self._tree.local:
             return self._metadata_by_mode.setdefault(node.mode, f"{metadata}\0\0")
         xattrs = ",".join(f"{os.fsencode(name).hex()}={value.hex()}" for name, value in self._tree.xattrs(path).items())
-        return f"{metadata}\0{node.uid}:{node.gid}\0{xattrs}"
+        # Times of a stage's files get into what is copied from it, so they count.
+        return f"{metadata} {node.mtime_ns // 1_000_000_000}\0{node.uid}:{node.gid}\0{xattrs}"
 
     def _links(self, path: str, found: list[tuple[str, Node]]) -> str:
         """Which files below a path are one file under several names, where that is kept."""

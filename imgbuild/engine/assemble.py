@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imgbuild.graph.ops import BuildGraph, Stage
+from imgbuild.graph.ops import Base, BuildGraph, Stage
 from imgbuild.oci.config import History, ImageConfig, config_bytes
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import LAYER_COMPRESSION, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
@@ -93,13 +93,25 @@ def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) ->
     if stage.parent is not None:
         below = _history(graph, solution, graph.stages[stage.parent], stamp)
     else:
-        below = stage.base.history if stage.base is not None else ()
+        below = _whole_history(stage.base) if stage.base is not None else ()
     steps = solution.stages[stage.index].steps
     own = tuple(
         History(created=stamp, created_by=line.created_by, comment=COMMENT, empty_layer=_leaves_no_layer(steps, line.step))
         for line in stage.lines
     )
     return (*below, *own)
+
+
+def _whole_history(base: Base) -> tuple[History, ...]:
+    """The base's history with exactly as many entries with a layer as it has layers: readers pair them by counting."""
+    entries: list[History] = []
+    left = len(base.layers)
+    for entry in base.history:
+        empty = entry.empty_layer or left == 0
+        left -= not empty
+        entries.append(replace(entry, empty_layer=empty))
+    untold = History(created=base.created, created_by=f"FROM {base.name}", comment="a layer that its history does not tell of")
+    return (*entries, *[untold] * left)
 
 
 def _leaves_no_layer(steps: tuple[StepLayer, ...], step: int | None) -> bool:

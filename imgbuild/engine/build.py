@@ -16,6 +16,7 @@ from imgbuild.buildfile.parser import parse, parse_trigger
 from imgbuild.engine.outputs import Output, parse_outputs, write_outputs
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, ImgbuildError, UnsupportedError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
@@ -135,7 +136,7 @@ def _plan(invocation: Invocation, request: BuildRequest) -> _Plan:
         platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
     )
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
-    created = epoch if epoch is not None else _commit_time(source.context)
+    created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
     return _Plan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
 
 
@@ -333,26 +334,8 @@ def _secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, by
     return found
 
 
-def _commit_time(context: Path) -> int | None:
-    """The commit time of the git work tree that the context is in, if it is in one."""
-    directory = context.resolve()
-    if not any((parent / ".git").exists() for parent in (directory, *directory.parents)):
-        return None
-    import subprocess
-
-    command = ["git", "-C", str(directory), "log", "-1", "--format=%ct"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    text = done.stdout.strip()
-    return int(text) if done.returncode == 0 and text.isdigit() else None
-
-
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError:
         return b""
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def _ignore(directory: Path, buildfile: Path | None) -> Ignore:
         candidates.insert(0, buildfile.with_name(f"{buildfile.name}.dockerignore"))
     for path in candidates:
         try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ContextError(f"{path} is not a file")
             return Ignore.parse(path.read_text("utf-8", "surrogateescape"), path.name)
         except FileNotFoundError:
             continue

@@ -81,7 +81,7 @@ class _StageLowering:
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
         self.env: dict[str, str] = dict(parent.env) if parent else {}
-        self.env |= dict(_pair(entry) for entry in self.config.env)
+        self.env |= dict(_pair(entry) for entry in self.config.env if "=" in entry)
         self.cmd_is_set = False
         self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
 

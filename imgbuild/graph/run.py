@@ -122,6 +122,8 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
             raise UnsupportedError("RUN --mount=type=ssh is not performed yet", at=span, hint="use a secret mount for a deploy key")
     if op.target == "/" and op.kind != "secret":
         raise BuildfileError("a mount needs a target other than '/'", at=span, hint="write target=PATH")
+    if op.target in ("/proc", "/sys", "/dev") or op.target.startswith(("/proc/", "/sys/")):
+        raise BuildfileError(f"nothing can be mounted at {op.target}: it is the sandbox's own", at=span)
     return op
 
 

@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgbuild.errors import ContextError, ImgbuildError
+from imgbuild.graph.key import RECORD_VERSION
 from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
@@ -121,11 +122,15 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
 
 
 def _one_mount(rooms: Rooms, mount: MountOp, epoch: int, states: States) -> StepInputs:
-    def digests(tree: Tree) -> dict[str, str]:
-        return _named(mount_request(rooms, mount.stage, tree, mount.source, epoch))
-
     if mount.stage is None:
-        return StepInputs(digests(rooms.context))
+        return StepInputs(_named(mount_request(rooms, None, rooms.context, mount.source, epoch)))
+
+    def digests(tree: Tree) -> dict[str, str]:
+        from imgbuild.context.digest import TreeDigests
+
+        # The mount shows the directory itself, its mode and its owner.
+        return {found.name: TreeDigests(tree).entry(found.path) for found in _found(rooms, mount.stage, tree, mount.source)}
+
     return _of_stage(rooms, mount.stage, states, json.dumps(["mount", mount.source]), digests)
 
 
@@ -133,6 +138,7 @@ def _of_stage(rooms: Rooms, stage: int, states: States, words: str, digests: Cal
     """The digests of files in a stage: remembered ones if the stage is known by its layers, else made from the files."""
     state = states(stage)
     index = rooms.store.index
+    words = f"{RECORD_VERSION} {words}"
     if not state.performed:
         known = index.content_digest(state.chain(), words)
         if known is not None:

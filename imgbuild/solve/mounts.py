@@ -51,6 +51,9 @@ class StepMounts:
         self._directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self._stack = stack
+            # In one order for all steps, so that two of them never wait for each other; a cache that is mounted twice, once.
+            for name in sorted({_cache_name(mount) for mount in self._op.mounts if mount.kind == "cache" and mount.sharing == "locked"}):
+                stack.enter_context(self._rooms.store.lock(f"cache {name}", cancelled=self._stopped))
             for number, mount in enumerate(self._op.mounts):
                 self._add(mount, self._directory / f"mount{number}")
             if self._op.document is not None:
@@ -116,12 +119,9 @@ class StepMounts:
             raise error.located(mount.span) from None
 
     def _cache(self, mount: MountOp) -> Path:
-        """The cache's directory, locked as its sharing says, made if it is new."""
-        name = hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        store = self._rooms.store
-        if mount.sharing == "locked":
-            self._stack.enter_context(store.lock(f"cache {name}", cancelled=self._stopped))
-        elif mount.sharing == "private":
+        """The cache's directory, made if it is new."""
+        name, store = _cache_name(mount), self._rooms.store
+        if mount.sharing == "private":
             name = self._private_cache(name)
         path = store.root / "cache" / name
         if not path.exists():
@@ -166,3 +166,7 @@ class StepMounts:
         if mount.env:
             self.environment += (f"{mount.env}={data.decode('utf-8', 'surrogateescape')}",)
 
+
+def _cache_name(mount: MountOp) -> str:
+    """The directory that a cache's id stands for."""
+    return hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]

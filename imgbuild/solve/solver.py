@@ -149,7 +149,7 @@ class Solver:
             wanted = self._want(index, number, step)
         except ImgbuildError as error:
             raise error.located(step.span) from None
-        found = None if step.no_cache else self._lookup(wanted.key, self._states[(index, number - 1)])
+        found = self._lookup(wanted, self._states[(index, number - 1)])
         if found is None:
             return False
         shown = self._next_number()
@@ -267,7 +267,7 @@ class Solver:
         wanted = self._want(index, number, step)
         with ExitStack() as stack:
             stack.enter_context(self._rooms.store.lock(f"step {wanted.key}", cancelled=self._workers.stopped.is_set))
-            found = None if step.no_cache else self._lookup(wanted.key, parent)
+            found = self._lookup(wanted, parent)
             if found is not None:
                 self._found(index, number, wanted, found)
                 return True, None
@@ -290,19 +290,20 @@ class Solver:
     def _stage_state(self, index: int) -> RootState:
         return self._states[self._end(index)]
 
-    def _lookup(self, key: StepKey, parent: RootState) -> StepLayer | None:
-        """What the index knows of the step, if its layer is really there. Where the parent was performed anew, the record must be of
-        a step on the same bytes: a parent that is not deterministic must not get a child that saw another outcome."""
+    def _lookup(self, wanted: _Wanted, parent: RootState) -> StepLayer | None:
+        """What the index knows of the step, if its layer is really there and it was performed on the very bytes of this parent: one that
+        is not deterministic, and was performed again, must not get a child that saw another outcome. Without a cache only what this
+        build performed itself counts, so that equal steps of it are one."""
         index = self._rooms.store.index
-        row = index.step(key)
-        if row is None:
+        row = index.step(wanted.key)
+        if row is None or (wanted.step.no_cache and row.build != self._build):
             return None
-        if parent.performed and json.loads(row.usage).get("parent") != parent.chain():
+        if json.loads(row.usage).get("parent") != parent.chain():
             return None
         if row.empty or row.diff_id is None:
             return StepLayer(None)
-        wanted = self._rooms.compression
-        known = sorted(index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(str(wanted)))
+        asked = str(self._rooms.compression)
+        known = sorted(index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(asked))
         present = (layer for layer in known if self._rooms.store.blobs.has(layer.blob.digest, layer.blob.size))
         layer = next(present, None)
         return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
@@ -349,7 +350,10 @@ class Solver:
                 self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
+                if isinstance(error, ImgbuildError):
+                    error.located(wanted.step.span)
                 promise.break_(error)
+                self._workers.fail(error)
 
     def _record(
         self, wanted: _Wanted, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from imgbuild.graph.ops import Base
-from imgbuild.oci.digest import chain_id
+from imgbuild.oci.digest import chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
 from imgbuild.values import dataclass
@@ -69,6 +69,7 @@ class RootState:
         self._result = result
         self._lower = lower
         self._lowers: Lowers | None = None
+        self._chain: str | None = None
         self._lock = threading.Lock()
 
     @property
@@ -89,8 +90,17 @@ class RootState:
         return below if own is None or own.layer is None else (*below, own.layer)
 
     def chain(self) -> str:
-        """The ChainID of the layers."""
-        return chain_id(layer.diff_id for layer in self.layers())
+        """The ChainID of the layers; waits for captures that are under way."""
+        if self._chain is None:
+            own = self.own()
+            if self._parent is None:
+                self._chain = chain_id(layer.diff_id for layer in (self._base.layers if self._base is not None else ()))
+            elif own is None or own.layer is None:
+                self._chain = self._parent.chain()
+            else:
+                below = self._parent.chain()
+                self._chain = digest_of(f"{below} {own.layer.diff_id}".encode()) if below else own.layer.diff_id
+        return self._chain
 
     def lowers(self) -> Lowers:
         """The root file system as lowers; made from layers where it is not at hand."""

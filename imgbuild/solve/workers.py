@@ -85,6 +85,12 @@ class Workers:
         with self._changed:
             self._changed.notify_all()
 
+    def fail(self, error: BaseException) -> None:
+        """Stop, and let `run` raise `error`, unless something failed before."""
+        with self._changed:
+            self._failure = self._failure or error
+        self.stop()
+
     def join(self, seconds: float | None) -> None:
         """Wait for the threads after `stop`, but not longer, all in all; None: as long as they take."""
         end = None if seconds is None else time.monotonic() + seconds
