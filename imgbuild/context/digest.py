@@ -1,8 +1,8 @@
 """Merkle digests of what a tree holds: what goes into a step's key for COPY, ADD and mounts.
 
-An entry's record is its kind, mode, owner, extended attributes, and its body: the digest of a file's bytes, a symlink's target, a
-device's number, and for a directory the digest of the names and records of what is in it. Owners, and links between files, do
-not count in a local tree; times never do.
+An entry's record is its kind, mode, time, owner, extended attributes, and its body: the digest of a file's bytes, a symlink's target,
+a device's number, and for a directory the digest of the names and records of what is in it. Owners, times, and links between files
+do not count in a local tree.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class TestDigest:
             ("content", True, True),
             ("mode", True, True),
             ("name", True, True),
-            ("mtime", False, False),
+            ("mtime", False, True),
             ("owner", False, True),
             ("user-xattr", False, True),
             ("capability", True, True),
