@@ -1,7 +1,8 @@
 """A container's log: one JSON object a line, ``{"data", "stream", "time"}``, in the file ``log`` of its directory.
 
 An entry is one line of output with its newline, or a part of at most `MAX_LINE` bytes of a longer one. Bytes that are not
-UTF-8 survive: they are the lone surrogates of Python's surrogateescape.
+UTF-8 survive: they are the lone surrogates of Python's surrogateescape. When the file is full it becomes ``log.1``, in place of the
+one before: of a container that never stops talking, the last 64 to 128 MiB are kept.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -21,6 +22,7 @@ from imgbuild.values import dataclass
 Stream = Literal["stdout", "stderr"]
 
 MAX_LINE = 16 << 10
+MAX_FILE = 64 << 20
 _CHUNK = 1 << 18
 _LOOK_AGAIN = 100  # milliseconds between looks at a growing log; a container's end is seen at once
 
@@ -35,20 +37,28 @@ class LogEntry:
 
 
 class LogWriter:
-    """Appends to a log. Use with `with`: leaving it writes the lines that have no end yet."""
+    """Appends to a log. Use with `with`: leaving it writes the lines that have no end yet.
 
-    def __init__(self, path: Path, now: Callable[[], int]) -> None:
-        """`now`: nanoseconds since the epoch."""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    A log that can't be written, as on a full disk, is no reason to end what is logged: the lines are lost, and `lost` is told of the
+    first time. Each later line is tried again, so that the log goes on when it can.
+    """
+
+    def __init__(
+        self, path: Path, now: Callable[[], int], lost: Callable[[OSError], None] = lambda _: None, *, limit: int = MAX_FILE
+    ) -> None:
+        """`now`: nanoseconds since the epoch. `limit`: the size at which a file is full."""
+        self._path = path
         self._now = now
+        self._lost: Callable[[OSError], None] | None = lost
+        self._limit = limit
         self._partial: dict[Stream, bytes] = {}
+        self._open()
 
     def __enter__(self) -> LogWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._append([(stream, data) for stream, data in sorted(self._partial.items()) if data])
+        self._append([(stream, data) for stream, data in sorted(self._partial.items()) if data])
         os.close(self._descriptor)
 
     def write(self, stream: Stream, data: bytes) -> None:
@@ -63,14 +73,51 @@ class LogWriter:
         if lines:
             self._append(lines)
 
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
     def _append(self, lines: list[tuple[Stream, bytes]]) -> None:
-        time = _rfc3339(self._now())
+        stamp = _rfc3339(self._now())
         text = b"".join(
-            json.dumps({"data": data.decode("utf-8", "surrogateescape"), "stream": stream, "time": time}).encode() + b"\n"
+            json.dumps({"data": data.decode("utf-8", "surrogateescape"), "stream": stream, "time": stamp}).encode() + b"\n"
             for stream, data in lines
         )
-        while text:
-            text = text[os.write(self._descriptor, text) :]
+        try:
+            if self._size and self._size + len(text) > self._limit:
+                self._turn()
+            self._write(text)
+        except OSError as error:
+            if self._lost is not None:
+                tell, self._lost = self._lost, None
+                tell(error)
+
+    def _write(self, text: bytes) -> None:
+        written = 0
+        try:
+            while written < len(text):
+                written += os.write(self._descriptor, text[written:])
+        except OSError:
+            with suppress(OSError):  # no half a line, that the next one would be lost in
+                os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += written
+
+    def _turn(self) -> None:
+        """Begin a new file. Where that is not possible, the full one stays, and takes no more."""
+        full = self._descriptor
+        self._path.rename(turned(self._path))
+        try:
+            self._open()
+        except OSError:
+            turned(self._path).rename(self._path)
+            raise
+        os.close(full)
+
+
+def turned(path: Path) -> Path:
+    """Where the file is that was full before the log at `path` began."""
+    return path.with_name(path.name + ".1")
 
 
 def _line_end(text: bytes, start: int) -> int:
@@ -82,7 +129,7 @@ def _line_end(text: bytes, start: int) -> int:
 
 def _rfc3339(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
 
 
 def read_log(path: Path, *, tail: int | None = None, follow: Callable[[], int | None] | None = None) -> Iterator[LogEntry]:
@@ -90,8 +137,7 @@ def read_log(path: Path, *, tail: int | None = None, follow: Callable[[], int | 
     gives a descriptor that becomes readable then (a pidfd, which is closed here), or None where it has ended."""
     watched = follow() if follow is not None else None
     try:
-        with path.open("rb") as file:
-            lines = _Lines(file)
+        with _Lines(path) as lines:
             for line in lines if tail is None else deque(lines, maxlen=tail):
                 yield from _entry(line)
             ended = watched is None
@@ -99,24 +145,65 @@ def read_log(path: Path, *, tail: int | None = None, follow: Callable[[], int | 
                 ended = _readable(watched, _LOOK_AGAIN)
                 for line in lines:
                     yield from _entry(line)
-    except FileNotFoundError:
-        return
     finally:
         if watched is not None:
             os.close(watched)
 
 
 class _Lines:
-    """The complete lines of a growing file: each iteration gives those that have come since the last one."""
+    """The complete lines of a growing log, older file first: each iteration gives those that have come since the last one."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
         self._rest = b""
 
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def __iter__(self) -> Iterator[bytes]:
-        while chunk := self._file.read(_CHUNK):
+        yield from self._read()
+        while (file := self._next()) is not None:
+            # It is full: what came since the last look is the end of it.
+            yield from self._read()
+            if self._file is not None:
+                self._file.close()
+            self._file, self._rest = file, b""
+            yield from self._read()
+
+    def _read(self) -> Iterator[bytes]:
+        while self._file is not None and (chunk := self._file.read(_CHUNK)):
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             yield from lines
+
+    def _next(self) -> BinaryIO | None:
+        """The file after the present one. The newer is opened first: if the log turns in between, none is passed over."""
+        newer, older = _opened(self._path), _opened(turned(self._path))
+        following = older if older is not None else newer
+        if self._file is not None:
+            if newer is not None and _same(self._file, newer):
+                following = None
+            elif older is not None and _same(self._file, older):
+                following = newer
+        for file in (newer, older):
+            if file is not None and file is not following:
+                file.close()
+        return following
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _same(first: BinaryIO, second: BinaryIO) -> bool:
+    return os.path.sameopenfile(first.fileno(), second.fileno())
 
 
 def _readable(descriptor: int, milliseconds: int) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from imgbuild.runtime.logs import MAX_LINE, LogWriter, read_log
+
+from .conftest import SOURCE
 
 NOW = 1_700_000_000_123_456_789
 
@@ -63,3 +67,65 @@ def test_following_ends_with_what_was_written_before_the_end(tmp_path: Path, tai
         assert [entry.data for entry in entries] == [b"three\n"]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.close(read_end)
+
+
+def test_a_full_file_makes_room_for_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with LogWriter(path, lambda: NOW, limit=2000) as log:
+        for number in range(100):
+            log.write("stdout", b"%d\n" % number)
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
+    assert all((tmp_path / name).stat().st_size <= 2000 for name in os.listdir(tmp_path))
+    kept = [int(data) for _, data in texts(path)]
+    assert 20 < len(kept) < 60
+    assert kept == list(range(100))[-len(kept) :]
+    assert texts(path, 30) == texts(path)[-30:]
+    with LogWriter(path, lambda: NOW, limit=2000) as log:
+        log.write("stdout", b"again\n")
+    assert texts(path)[-2:] == [("stdout", b"99\n"), ("stdout", b"again\n")]
+
+
+def test_following_over_full_files(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    read_end, write_end = os.pipe()
+    with LogWriter(path, lambda: NOW, limit=500) as log:
+        log.write("stdout", b"0\n")
+        entries = read_log(path, follow=lambda: read_end)
+        found = [next(entries).data]
+        written = 1
+        while len(found) < 40:
+            for _ in range(5):  # less than a file
+                log.write("stdout", b"%d\n" % written)
+                written += 1
+            while len(found) < written:
+                found.append(next(entries).data)
+        log.write("stdout", b"%d\n" % written)
+        os.close(write_end)
+        found += [entry.data for entry in entries]
+    assert found == [b"%d\n" % number for number in range(written + 1)]
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 300])
+def test_a_log_that_can_not_be_written(tmp_path: Path, limit: int) -> None:
+    """Beyond its limit of size (RLIMIT_FSIZE) a file takes a part of a line, and then nothing."""
+    script = f"""
+import resource, signal, sys
+from pathlib import Path
+from imgbuild.runtime.logs import LogWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with LogWriter(Path(sys.argv[1]), lambda: {NOW}, lambda error: print(error.strerror), limit={limit}) as log:
+    log.write("stdout", b"before\\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 10000))
+    for _ in range(9):
+        log.write("stdout", b"lost" * 50 + b"\\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
+    log.write("stdout", b"after\\n")
+    log.write("stdout", b"half")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 10000))
+"""
+    path = tmp_path / "log"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60, env={"PYTHONPATH": str(SOURCE)}
+    )
+    assert done.stdout == "File too large\n"
+    assert texts(path) == [("stdout", b"before\n"), ("stdout", b"after\n")]
