@@ -12,7 +12,7 @@ from imgbuild.engine.build import this_platform
 from imgbuild.engine.lookup import find_image
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
-from imgbuild.errors import ConflictError, UsageError
+from imgbuild.errors import ConflictError, CorruptError, UsageError
 
 if TYPE_CHECKING:
     from imgbuild.insight.history import HistoryRow
@@ -75,7 +75,8 @@ def remove_images(invocation: Invocation, names: tuple[str, ...], force: bool) -
                 done.append(f"Untagged: {found.familiar()}")
             if not any(entry.descriptor.digest == descriptor.digest for entry in place.store.tags.entries()):
                 done.append(f"Deleted: {descriptor.digest}")
-        with suppress(ConflictError):  # somebody works on the store: what is left over goes with the next removal or prune
+        # Somebody works on the store, or it is not known what a container uses: what is left over goes with the next removal or prune.
+        with suppress(ConflictError, CorruptError):
             _collect(place, unused_since=None, keep_cache=True, drop_untagged=False, timeout=0.0)
     return done
 
@@ -92,15 +93,20 @@ def disk_usage(invocation: Invocation) -> Usage:
     from imgbuild.store.usage import usage
 
     with workplace(invocation) as place:
-        return usage(place.store, _snapshots_in_use(place))
+        return usage(place.store, _perhaps_in_use(place))
 
 
 def check_store(invocation: Invocation, repair: bool, on_wait: Callable[[], None]) -> tuple[Finding, ...]:
     """Everything that is wrong with the store."""
-    from imgbuild.store.fsck import check
+    from imgbuild.store.fsck import Finding, check
 
     with workplace(invocation) as place:
-        return check(place.store, repair=repair, containers=partial(_snapshots_in_use, place), on_wait=on_wait)
+        findings = check(place.store, repair=repair, containers=partial(_perhaps_in_use, place), on_wait=on_wait)
+        try:
+            _snapshots_in_use(place)
+        except CorruptError as error:
+            return (Finding("container", "containers", f"{error.message}; {error.hint}", repairable=False), *findings)
+        return findings
 
 
 def _collect(
@@ -119,10 +125,18 @@ def _collect(
 
 
 def _snapshots_in_use(place: Workplace) -> frozenset[str]:
+    """What containers stand on; CorruptError where that can't be said, since what is taken out then may be in use."""
     from imgbuild.runtime.records import Records
 
-    records = Records(place.store.root / "containers", place.store.discard, place.store.clock)
-    return frozenset(snapshot for record in records.all() for snapshot in record.snapshots)
+    return Records(place.store.root / "containers", place.store.discard, place.store.clock).snapshots()
+
+
+def _perhaps_in_use(place: Workplace) -> frozenset[str]:
+    """What containers stand on, or all snapshots where that can't be said."""
+    try:
+        return _snapshots_in_use(place)
+    except CorruptError:
+        return frozenset(path.name for path in (place.store.root / "snapshots").iterdir())
 
 
 def _containers_of(place: Workplace, digest: str) -> list[str]:

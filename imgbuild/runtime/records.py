@@ -22,6 +22,7 @@ from imgbuild.errors import ConflictError, CorruptError, NotFoundError
 from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.locks import wait_flock
+from imgbuild.store.temporary import write_all
 from imgbuild.values import dataclass
 
 State = Literal["created", "running", "exited"]
@@ -133,6 +134,19 @@ class Records:
             self._tidy()
             return tuple(sorted(self._read_all(), key=lambda record: (-record.created, record.id)))
 
+    def snapshots(self) -> frozenset[str]:
+        """The snapshots that containers stand on. CorruptError where a record can't be read: what its container stands on is not
+        known then, and nothing may be taken for unused."""
+        with self._locked():
+            self._tidy()
+            found: set[str] = set()
+            for directory in self._directories():
+                record = _read(directory)
+                if record is None and directory.exists():
+                    raise _damaged(directory.name[:SHORT_LENGTH], "there is no container.json")
+                found.update(record.snapshots if record is not None else ())
+            return frozenset(found)
+
     def find(self, word: str) -> ContainerRecord:
         """The container of that name, id, or unambiguous start of an id."""
         records = self.all()
@@ -240,11 +254,14 @@ def parse_record(text: bytes, what: str) -> ContainerRecord:
         fields = json.loads(text)
         process = fields["process"]
         identity = process["identity"]
+        snapshots = fields.get("snapshots", [])
+        if not isinstance(snapshots, list) or not all(isinstance(snapshot, str) for snapshot in snapshots):
+            raise TypeError("snapshots is no list of words")
         known = {name: fields[name] for name in ContainerRecord.__dataclass_fields__ if name in fields}
         return ContainerRecord(**{
             **known,
             "init": tuple(fields["init"]) if fields.get("init") else None,
-            "snapshots": tuple(fields.get("snapshots", ())),
+            "snapshots": tuple(snapshots),
             "labels": tuple(sorted(fields.get("labels", {}).items())),
             "mounts": tuple(MountPoint(**mount) for mount in fields.get("mounts", ())),
             "process": Process(**{
@@ -256,8 +273,12 @@ def parse_record(text: bytes, what: str) -> ContainerRecord:
                 "rlimits": tuple((name, soft, hard) for name, soft, hard in process["rlimits"]),
             }),
         })  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"the record of container {what} is damaged", detail=str(error), hint=f"imgbuild rm -f {what}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(what, str(error)) from None
+
+
+def _damaged(what: str, why: str) -> CorruptError:
+    return CorruptError(f"the record of container {what} is damaged", detail=why, hint=f"remove the container: imgbuild rm -f {what}")
 
 
 def _read(directory: Path) -> ContainerRecord | None:
@@ -273,7 +294,7 @@ def _write(directory: Path, record: ContainerRecord) -> None:
     text = json.dumps(record_json(record), sort_keys=True, indent=1).encode()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
     try:
-        os.write(descriptor, text)
+        write_all(descriptor, text)
     finally:
         os.close(descriptor)
     temporary.replace(directory / "container.json")

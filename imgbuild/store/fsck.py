@@ -29,8 +29,9 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), layer, snapshot, step; `what`: its
-    digest, id, key or path. A `note` is no damage: a leftover that a prune removes, or an entry that another program wrote."""
+    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), layer, snapshot, step, or container,
+    which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune removes, or an entry that
+    another program wrote."""
 
     kind: str
     what: str

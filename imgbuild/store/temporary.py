@@ -33,13 +33,25 @@ def locked_file(directory: Path, prefix: str) -> tuple[Path, int]:
         os.close(descriptor)  # a sweep was quicker than our flock
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data` to a new file. On a disk that fills up write(2) first takes a part of it, and only then refuses: who
+    doesn't go on takes the part for the whole. OSError where the file does not have all of it then."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    if os.fstat(descriptor).st_size != len(data):
+        raise OSError(errno.EIO, "not all that was written is there")
+
+
 def write_durably(path: Path, data: bytes, temporary: Path) -> None:
     """Replace a file as a whole, by way of the directory `temporary`: it has the old or the new bytes, at every instant and
     after a power cut."""
     new, descriptor = locked_file(temporary, path.name)
     try:
         with explained(new):
-            os.write(descriptor, data)
+            rest = memoryview(data)
+            while rest:  # on a nearly full disk a write may be a short one
+                rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
             os.rename(new, path)
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -301,3 +301,20 @@ def test_killing_an_exec_ends_its_command(shop: Shop) -> None:
 def test_snapshots_in_use(shop: Shop) -> None:
     shop("run", "--name", "keeps", "box", "true")
     assert set(record(shop, "keeps")["snapshots"]) == set(os.listdir(shop.root / "snapshots"))
+
+
+def test_nothing_is_removed_while_a_record_is_damaged(shop: Shop) -> None:
+    shop("run", "--name", "one", "box", "true")
+    shop("rmi", "-f", "box")
+    snapshots = set(os.listdir(shop.root / "snapshots"))
+    path = shop.root / "containers" / record(shop, "one")["id"] / "container.json"
+    os.truncate(path, 100)
+    done = shop("prune", "-a", check=False)
+    assert (done.returncode, "imgbuild rm -f" in done.stderr) == (17, True)
+    shop("du")
+    assert "container" in shop("fsck", check=False).stdout
+    shop("fsck", "--repair")
+    assert set(os.listdir(shop.root / "snapshots")) == snapshots != set()
+    shop("rm", "-f", path.parent.name)
+    shop("prune", "-a")
+    assert os.listdir(shop.root / "snapshots") == []

@@ -124,6 +124,24 @@ def test_a_damaged_record_hides_only_itself(records: Records) -> None:
     assert [record.name for record in records.all()] == ["good"]
 
 
+def test_what_containers_stand_on(records: Records) -> None:
+    with held(records, plain(state="running", snapshots=("a", "b"))), held(records, plain(state="running", snapshots=("b", "c"))):
+        assert records.snapshots() == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("text", [None, b"", b'{"id"', b"[" * 100_000])
+def test_with_a_damaged_record_nothing_is_unused(records: Records, text: bytes | None) -> None:
+    with held(records, plain(state="running", snapshots=("a",))) as container, held(records, plain(state="running", snapshots=("b",))):
+        path = container.directory / "container.json"
+        path.unlink()
+        if text is not None:
+            path.write_bytes(text)
+        with pytest.raises(CorruptError, match=container.record.short_id):
+            records.snapshots()
+        records.remove(container.record.id)
+        assert records.snapshots() == {"b"}
+
+
 def test_settling(records: Records) -> None:
     with held(records, plain(state="running")) as container:
         identifier = container.record.id

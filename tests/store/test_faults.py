@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -12,10 +14,12 @@ import pytest
 
 from imgbuild.errors import StoreError
 from imgbuild.oci.reference import parse_reference
+from imgbuild.store.failures import NoSpaceError
 from imgbuild.store.fsck import broken, check
 from imgbuild.store.store import Store
+from imgbuild.store.temporary import write_durably
 
-from .made import run_child, start_child
+from .made import put_image, run_child, start_child
 
 WRITE = """
 import os, sys
@@ -248,3 +252,42 @@ def test_another_s_layout_becomes_a_store(root: Path) -> None:
     with Store.open(root) as store:
         assert store.tags.list() == ()
         assert store.blobs.has(store.blobs.put(b"x"))
+
+
+def _stingy(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Let write(2) take little at once, and nothing once `room` bytes are written: what a disk does that fills up."""
+    write, left = os.write, [room]
+
+    def write_some(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = write(descriptor, data[: min(7, left[0])])
+        left[0] -= done
+        return done
+
+    monkeypatch.setattr(os, "write", write_some)
+
+
+def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, temporary = tmp_path / "index.json", tmp_path / "tmp"
+    temporary.mkdir()
+    with monkeypatch.context() as patch:
+        _stingy(patch, 1000)
+        write_durably(path, b"old" * 20, temporary)
+    assert path.read_bytes() == b"old" * 20
+    _stingy(monkeypatch, 100)
+    with pytest.raises(NoSpaceError):
+        write_durably(path, b"new" * 40, temporary)
+    assert path.read_bytes() == b"old" * 20
+    assert os.listdir(temporary) == []
+
+
+def test_names_survive_a_disk_that_fills_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = put_image(store, {"a": b"x"})
+    names = [parse_reference(f"image-{number}") for number in range(20)]
+    for name in names:
+        store.tags.set(name, image)
+    _stingy(monkeypatch, 500)
+    with pytest.raises(NoSpaceError):
+        store.tags.set(parse_reference("other"), image)
+    assert {name for name, _ in store.tags.list()} == set(names)
