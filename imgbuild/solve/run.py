@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 20
 _BLOCK = 1 << 16
+_NO_ROOM = 1 << 16
 _OWN_MOUNTS = ("/proc", "/sys", "/dev")
 _LOOK_MILLISECONDS = 200
 """How often a silent step is looked at for a limit of time or the end of the build."""
@@ -76,6 +77,7 @@ class _Ended:
     status: ExitStatus
     tail: str
     expired: str = ""
+    disk_full: bool = False
 
 
 def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLower, Usage]:
@@ -93,7 +95,7 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
         if attempt == attempts or job.stopped() or ended.status.setup_error:
             break
         job.output(2, f"imgbuild: attempt {attempt} of {attempts} failed, trying again\n".encode())
-    raise failure(job.op, ended.status, ended.expired, ended.tail).located(job.step.span)
+    raise failure(job.op, ended.status, ended.expired, ended.tail, ended.disk_full).located(job.step.span)
 
 
 def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> _Ended:
@@ -117,7 +119,13 @@ def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts:
         expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive)
         status = sandbox.wait()
         assert status is not None, "a wait without a timeout ends with the process"
-        return _Ended(status, tail.text(), expired)
+        return _Ended(status, tail.text(), expired, _is_full(active.upper))
+
+
+def _is_full(directory: Path) -> bool:
+    """Whether there is no room left where the step writes. Not every command says so when it meets that."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize < _NO_ROOM
 
 
 def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> SandboxSpec:

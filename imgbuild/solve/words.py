@@ -9,13 +9,14 @@ from imgbuild.graph.ops import RunOp
 from imgbuild.sandbox.spec import ExitStatus
 
 
-def failure(op: RunOp, status: ExitStatus, expired: str, tail: str) -> StepFailed:
-    """The error of a RUN that did not end with 0. `expired` is "timeout" or "idle-timeout" where we killed it for that."""
-    message, hint = _cause(op, status, expired, tail)
+def failure(op: RunOp, status: ExitStatus, expired: str, tail: str, disk_full: bool = False) -> StepFailed:
+    """The error of a RUN that did not end with 0. `expired` is "timeout" or "idle-timeout" where we killed it for that; `disk_full`
+    says that there was no room left for its files."""
+    message, hint = _cause(op, status, expired, tail, disk_full)
     return StepFailed(message, hint=hint, detail=tail or None)
 
 
-def _cause(op: RunOp, status: ExitStatus, expired: str, tail: str) -> tuple[str, str | None]:
+def _cause(op: RunOp, status: ExitStatus, expired: str, tail: str, disk_full: bool) -> tuple[str, str | None]:
     limits = op.limits
     if status.setup_error:
         return f"the command did not start: {status.setup_error}", _start_hint(op, status)
@@ -28,11 +29,13 @@ def _cause(op: RunOp, status: ExitStatus, expired: str, tail: str) -> tuple[str,
         if limits.memory is not None:
             return f"the command ran out of memory: limit {_size(limits.memory)}{peak}", "raise RUN --memory, or make it use less"
         return f"the command was killed because the machine ran out of memory{peak}", "run fewer steps at once, or limit them"
-    if "No space left on device" in tail:
-        return f"the command ended with exit code {status.code}: no space was left on the device", "free space, or try: imgbuild prune"
     if status.signal is not None:
-        return f"the command was ended by signal {_signal_name(status.signal)}", None
-    return f"the command ended with exit code {status.code}", _exit_hint(op, status.code, tail)
+        ended = f"the command was ended by signal {_signal_name(status.signal)}"
+    else:
+        ended = f"the command ended with exit code {status.code}"
+    if disk_full or "No space left on device" in tail:
+        return f"{ended}: no space was left on the device", "free space, or try: imgbuild prune"
+    return ended, None if status.signal is not None else _exit_hint(op, status.code, tail)
 
 
 def _start_hint(op: RunOp, status: ExitStatus) -> str | None:

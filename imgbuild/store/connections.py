@@ -7,6 +7,8 @@ index can be had again (blobs, index.json and directories are the truth), but no
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.errors import StoreError
-from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explained
+from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explain, explained
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,7 +93,10 @@ class Connections:
 
         with explained(self.path):
             self.path.parent.stat()
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        # Where nobody can write, there may be no log either, without which SQLite opens only what it is told never changes.
+        address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1" if self._is_read_only() else str(self.path)
+        uri = address.startswith("file:")
+        connection = sqlite3.connect(address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
         try:
             connection.execute("PRAGMA synchronous=NORMAL")
             self._check(connection)
@@ -124,6 +129,12 @@ class Connections:
                 hint="use the imgbuild that made it, or " + _REBUILD,
             )
 
+    def _is_read_only(self) -> bool:
+        try:
+            return bool(os.statvfs(self.path.parent).f_flag & os.ST_RDONLY)
+        except OSError:
+            return False
+
     def _explain(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
@@ -131,6 +142,8 @@ class Connections:
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")):
             return NoSpaceError(f"no space left for {self.path}", hint=PRUNE, detail=str(error))
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            if self._is_read_only():
+                return explain(OSError(errno.EROFS, os.strerror(errno.EROFS)), self.path)
             hint = "set IMGBUILD_ROOT to a directory that can be written"
             return StoreError(f"the store's index {self.path} can't be written", hint=hint, detail=str(error))
         if name.startswith("SQLITE_BUSY"):
