@@ -10,10 +10,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from imgbuild.errors import ConflictError
+from imgbuild.errors import ConflictError, StoreError
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imgbuild.linux.features import Features
-    from imgbuild.runtime.logs import LogEntry
+    from imgbuild.runtime.logs import LogEntry, LogWriter
     from imgbuild.runtime.signals import SignalPipe
     from imgbuild.sandbox.spec import Identity
     from imgbuild.sandbox.zygote import Sandbox, Zygote
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_STOP_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
+_KILLED = 128 + signal.SIGKILL
 _HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")
 
 
@@ -101,50 +102,49 @@ class ContainerRuntime:
         signals: SignalPipe | None = None,
         started: Callable[[], None] = lambda: None,
     ) -> Outcome:
-        """Run a created container to its end. `started` is called when its command runs. The record says how it ended, or is
-        gone with the container where it was to be removed, or could not even be prepared."""
-        held, options = container.held, container.options
-        keep = False
+        """Run a created container to its end. `started` is called when its command runs. The record says how it ended, also where
+        that was an error of ours, which is raised; it is gone with the container where that was to be removed, or never ran."""
+        held = container.held
         try:
-            ground = Ground(self._store, self._features, held.record.id, held.directory, _host_files())
-            prepared = prepare(ground, container.image, options)
-            spec = prepared.spec
-            held.update(process=spec.process, mounts=prepared.mounts, cgroup=spec.cgroup_name)
-
-            def running(sandbox: Sandbox) -> None:
-                held.update(state="running", started=self._store.clock(), init=identify(sandbox.pid))
-                started()
-
-            with ExitStack() as stack:
-                log = None
-                if options.detach or not options.auto_remove:
-                    from imgbuild.runtime.logs import LogWriter
-
-                    log = stack.enter_context(LogWriter(held.directory / "log", time.time_ns))
-                status = supervise(
-                    lambda *ends: zygote.spawn(spec, *ends),
-                    streams,
-                    Wiring(options.terminal, options.interactive),
-                    log=log,
-                    signals=signals,
-                    started=running,
-                )
-            outcome = outcome_of(status, f"container {held.record.name}", spec.process.argv[0], spec.limits)
-            keep = not options.auto_remove
-            held.update(
-                state="exited",
-                finished=self._store.clock(),
-                exit_code=outcome.exit_code,
-                oom=status.oom,
-                error=status.setup_error,
-                init=None,
-                supervisor=0,
-            )
-            return outcome
+            return self._run(zygote, container, streams, signals, started)
+        except BaseException as error:
+            if held.record.state == "running":
+                self._record_end(container, exit_code=_KILLED, error=str(error) or type(error).__name__)
+            raise
         finally:
-            if not keep:
+            if container.options.auto_remove or held.record.state != "exited":
                 self.records.remove(held.record.id)
             held.close()
+
+    def _run(
+        self, zygote: Zygote, container: Container, streams: Streams, signals: SignalPipe | None, started: Callable[[], None]
+    ) -> Outcome:
+        held, options = container.held, container.options
+        ground = Ground(self._store, self._features, held.record.id, held.directory, _host_files())
+        prepared = prepare(ground, container.image, options)
+        spec = prepared.spec
+        held.update(process=spec.process, mounts=prepared.mounts, cgroup=spec.cgroup_name)
+
+        def running(sandbox: Sandbox) -> None:
+            held.update(state="running", started=self._store.clock(), init=identify(sandbox.pid))
+            started()
+
+        with _log(held) if options.detach or not options.auto_remove else nullcontext() as log:
+            status = supervise(
+                lambda *ends: zygote.spawn(spec, *ends),
+                streams,
+                Wiring(options.terminal, options.interactive),
+                log=log,
+                signals=signals,
+                started=running,
+            )
+        outcome = outcome_of(status, f"container {held.record.name}", spec.process.argv[0], spec.limits)
+        self._record_end(container, exit_code=outcome.exit_code, oom=status.oom, error=status.setup_error)
+        return outcome
+
+    def _record_end(self, container: Container, **how: Any) -> None:
+        if not container.options.auto_remove:
+            _note(container.held, state="exited", finished=self._store.clock(), init=None, supervisor=0, **how)
 
     def abandon(self, container: Container) -> None:
         """Remove a container that was made and will not be started."""
@@ -262,6 +262,22 @@ class ContainerRuntime:
         paths = (*(self._store.snapshot_path(snapshot) for snapshot in record.snapshots), directory / "fs")
         with UnionView(tuple(map(DirectoryLower, paths)), userxattr=self._features.rootless) as view:
             return lookup_user(view, user)
+
+
+def _note(held: Held, **changes: Any) -> None:
+    """Change the record, where that is possible: what it is about has happened, and an error would only hide that."""
+    with suppress(StoreError, OSError):
+        held.update(**changes)
+
+
+def _log(held: Held) -> LogWriter:
+    from imgbuild.runtime.logs import LogWriter
+
+    return LogWriter(
+        held.directory / "log",
+        time.time_ns,
+        lambda error: _note(held, log_error=f"output is missing in the log: {error.strerror}"),
+    )
 
 
 def _host_files() -> dict[str, str]:

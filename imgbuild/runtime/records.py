@@ -8,6 +8,7 @@ orders creation, naming and that tidying.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -21,8 +22,9 @@ from typing import Any, Literal
 from imgbuild.errors import ConflictError, CorruptError, NotFoundError
 from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
+from imgbuild.store.failures import explain, explained
 from imgbuild.store.locks import wait_flock
-from imgbuild.store.temporary import write_all
+from imgbuild.store.temporary import without_reserve, write_all
 from imgbuild.values import dataclass
 
 State = Literal["created", "running", "exited"]
@@ -58,6 +60,7 @@ class ContainerRecord:
     exit_code: int = 0
     oom: bool = False
     error: str = ""
+    log_error: str = ""
     supervisor: int = 0
     init: tuple[int, int] | None = None
     cgroup: str = ""
@@ -121,8 +124,9 @@ class Records:
             identifier = os.urandom(ID_LENGTH // 2).hex()
             record = make(identifier, name or random_name(taken))
             directory = self.directory(identifier)
-            directory.mkdir(mode=0o700)
-            lock = os.open(directory / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with explained(directory):
+                directory.mkdir(mode=0o700)
+                lock = os.open(directory / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             _write(directory, record)
         return Held(self, record, lock)
@@ -227,8 +231,9 @@ class Records:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._root.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with explained(self._root):
+            self._root.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -290,11 +295,24 @@ def _read(directory: Path) -> ContainerRecord | None:
 
 
 def _write(directory: Path, record: ContainerRecord) -> None:
-    temporary = directory / "container.json.new"
+    """StoreError where it can't be written. What was to be said last, that a container ended, fits even on a full disk."""
     text = json.dumps(record_json(record), sort_keys=True, indent=1).encode()
+    try:
+        _replace(directory / "container.json", text)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise explain(error, directory) from None
+        with without_reserve(directory.parent.parent), explained(directory):
+            _replace(directory / "container.json", text)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    temporary = path.with_name("container.json.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
     try:
         write_all(descriptor, text)
     finally:
         os.close(descriptor)
-    temporary.replace(directory / "container.json")
+    temporary.replace(path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from imgbuild.errors import SandboxError
 from imgbuild.runtime import terminal
 from imgbuild.runtime.relay import Pump, Relay
 from imgbuild.values import dataclass
@@ -58,20 +59,35 @@ def supervise(
             sandbox = spawn(*connection.ends)
         finally:
             connection.close_ends()
-        connection.attach(sandbox.terminal)
-        ended = sandbox.wait_running()
-        if ended is not None and ended.setup_error:
-            return ended
-        pidfd = _pidfd(sandbox)
-        if pidfd is not None:
-            stack.callback(os.close, pidfd)
-        started(sandbox)
-        with terminal.raw(connection.keyboard) if connection.keyboard is not None else nullcontext():
-            listener = _Listener(sandbox, signals, connection)
-            Relay(pidfd, connection.outputs, connection.inputs, signals.descriptor if signals else None, listener.hear).run()
-        status = sandbox.wait()
-        assert status is not None, "a wait without a limit of time"
-        return status
+        try:
+            return _attend(stack, sandbox, connection, signals, started)
+        except BaseException:
+            # Whatever of ours failed, nothing runs on that nobody attends to.
+            sandbox.kill()
+            with suppress(SandboxError):
+                sandbox.wait()
+            raise
+
+
+def _attend(
+    stack: ExitStack,
+    sandbox: Sandbox,
+    connection: _Connection,
+    signals: SignalPipe | None,
+    started: Callable[[Sandbox], None],
+) -> ExitStatus:
+    connection.attach(sandbox.terminal)
+    ended = sandbox.wait_running()
+    if ended is not None and ended.setup_error:
+        return ended
+    pidfd = _pidfd(sandbox)
+    if pidfd is not None:
+        stack.callback(os.close, pidfd)
+    started(sandbox)
+    with terminal.raw(connection.keyboard) if connection.keyboard is not None else nullcontext():
+        listener = _Listener(sandbox, signals, connection)
+        Relay(pidfd, connection.outputs, connection.inputs, signals.descriptor if signals else None, listener.hear).run()
+    return sandbox.wait()
 
 
 class _Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -274,6 +275,50 @@ def test_killing_the_supervisor_leaves_nothing(shop: Shop, options: tuple[str, .
         assert record(shop, "k")["error"] == "the supervisor was killed"
         assert shop("logs", "k").stdout == "ready\n"
     assert shop.traces() == []
+
+
+def zygote_of(supervisor: int) -> int:
+    (child,) = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    assert Path(f"/proc/{child}/comm").read_text() == "imgbuild-zygote\n"
+    return int(child)
+
+
+@pytest.mark.parametrize("options", [("-d",), ("-d", "--rm")])
+def test_killing_the_zygote_ends_the_container_and_no_more(shop: Shop, options: tuple[str, ...]) -> None:
+    shop("run", *options, "--name", "z", "box", "sh", "-c", "echo work > /tmp/done; echo ready; while :; do sleep 1; done")
+    ready(shop, "z")
+    before = record(shop, "z")
+    os.kill(zygote_of(before["supervisor"]), signal.SIGKILL)
+    ended(before["init"][0])
+    ended(before["supervisor"])
+    rows = shop("ps", "-a", "--format", "{{.Names}} {{.Status}}").stdout
+    if "--rm" in options:
+        assert rows == ""
+    else:
+        assert rows.startswith("z Exited (137)")
+        after = record(shop, "z")
+        assert (after["exit_code"], after["init"], after["supervisor"]) == (137, None, 0)
+        assert "zygote died" in after["error"]
+        assert after["finished"] >= after["started"] > 0
+        assert shop("logs", "z").stdout == "ready\n"
+        assert (shop.root / "containers" / after["id"] / "fs" / "tmp" / "done").read_text() == "work\n"
+
+
+@pytest.mark.parametrize("options", [("-d",), ()])
+def test_a_log_that_can_not_be_written_does_not_end_the_container(shop: Shop, options: tuple[str, ...]) -> None:
+    """As on a full disk; here it is the limit of a file's size."""
+    shop("run", "--name", "before", "box", "true")
+    shop.before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    script = "n=0; while [ $n -lt 4000 ]; do echo line $n of very many that all go to the log; n=$((n+1)); done; exit 9"
+    shop("run", *options, "--name", "chatty", "box", "sh", "-c", script, check=False)
+    shop.before = None
+    assert shop("wait", "chatty").stdout == "9\n"
+    assert record(shop, "chatty") | {"exit_code": 9, "error": "", "state": "exited"} == record(shop, "chatty")
+    assert record(shop, "chatty")["log_error"] == "output is missing in the log: File too large"
+    lines = shop("logs", "chatty").stdout.splitlines()
+    assert 500 < len(lines) < 4000
+    assert lines[:500] == [f"line {number} of very many that all go to the log" for number in range(500)]
+    assert all(line.endswith("of very many that all go to the log") for line in lines)
 
 
 def test_killing_a_foreground_run_leaves_nothing(shop: Shop) -> None:
