@@ -1,10 +1,11 @@
 # make demo     builds, runs and ships the examples, with a registry on this machine
 # make test     runs all tests
+# make bench    times the main jobs beside buildah and podman, where they are installed
 # make clean    removes what either of them made, caches too
 #
 # Both set up what they need and say so. Nothing outside this directory is written to, but for packages that are missing.
 
-.PHONY: demo test clean help
+.PHONY: demo test bench clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -17,6 +18,10 @@ demo:
 test:
 	@tests/demo/setup.sh test
 	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup -o faulthandler_timeout=300 $(ARGS)
+
+bench:
+	@tests/demo/setup.sh demo
+	@.demo/venv/bin/python tests/benchmarks/bench.py $(ARGS)
 
 clean:
 	rm -rf .demo .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
