@@ -63,6 +63,8 @@ def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent 
     """Start a container and leave its supervisor behind: the container's id, and the outcome where its command never ran."""
     from imgbuild.runtime.detach import detached
 
+    invocation = _anchored(invocation)
+
     def supervise(report: Callable[[str], None]) -> None:
         from imgbuild.runtime.signals import SignalPipe
         from imgbuild.runtime.supervise import Streams
@@ -89,6 +91,8 @@ def execute(invocation: Invocation, name: str, options: ExecOptions) -> Outcome:
     if not options.detach:
         return _execute(invocation, name, options, Streams(), lambda: None)
     from imgbuild.runtime.detach import detached
+
+    invocation = _anchored(invocation)
 
     def supervise(report: Callable[[str], None]) -> None:
         outcome = _execute(invocation, name, options, Streams(None, None, None), lambda: report(name))
@@ -227,6 +231,11 @@ def _runtime(place: Workplace) -> ContainerRuntime:
 def _opened(invocation: Invocation, beside: str = "") -> Iterator[ContainerRuntime]:
     with workplace(_beside(invocation, beside) if beside else invocation, snapshots=False) as place:
         yield _runtime(place)
+
+
+def _anchored(invocation: Invocation) -> Invocation:
+    """For a process that will leave this directory: the store by its absolute path."""
+    return replace(invocation, root=os.path.abspath(invocation.store_root(os.geteuid())))
 
 
 def _beside(invocation: Invocation, name: str) -> Invocation:

@@ -1,7 +1,8 @@
 """A process that stays behind: the supervisor of a detached container, made from the command that asks for it.
 
 It is forked twice, before the command has threads, and leads a session of its own, so that neither the end of the command nor
-that of its terminal touches it. The command waits until it reports, and raises what it could not do.
+that of its terminal touches it. The command waits until it reports, and raises what it could not do. Nothing of the caller's stays
+with it: no file that it has open, which may be a lock or the end of a pipe that somebody reads, and not its directory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import suppress
 from typing import BinaryIO, NoReturn
 
 from imgbuild.errors import SandboxError
+from imgbuild.linux import syscalls
 
 Report = Callable[[str], None]
 
@@ -25,7 +27,8 @@ _NUMBER = struct.Struct("=Q")
 def detached(work: Callable[[Report], object]) -> str:
     """Run `work` in a process that stays behind; returns what it reports (once). An error that it raises before is raised here.
 
-    Until the report it has the caller's standard streams, afterwards none. If the caller is interrupted before, it is ended.
+    Until the report it has the caller's standard streams and directory, afterwards neither: paths that it uses then are absolute.
+    Other descriptors of the caller it never has. If the caller is interrupted before, it is ended.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -72,6 +75,7 @@ def _become_supervisor(work: Callable[[Report], object], write_end: int) -> NoRe
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
+        _close_all_but(write_end)
         pipe: BinaryIO = open(write_end, "wb", buffering=0)  # noqa: SIM115  (closed by the report)
         pipe.write(_NUMBER.pack(os.getpid()))
         code = _work(work, pipe)
@@ -79,9 +83,16 @@ def _become_supervisor(work: Callable[[Report], object], write_end: int) -> NoRe
         os._exit(code)
 
 
+def _close_all_but(descriptor: int) -> None:
+    if descriptor > 3:
+        syscalls.close_range(3, descriptor - 1)
+    syscalls.close_range(descriptor + 1)
+
+
 def _work(work: Callable[[Report], object], pipe: BinaryIO) -> int:
     def report(message: str) -> None:
         _drop_streams()
+        os.chdir("/")
         _send(pipe, pickle.dumps(message))
         pipe.close()
 

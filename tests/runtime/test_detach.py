@@ -80,3 +80,27 @@ detached(work)
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == b""  # at the end of the file nobody has it open any more
         assert process.wait() != 0
+
+
+def test_nothing_of_the_callers_stays(tmp_path: Path) -> None:
+    """A lock, the end of a pipe, a directory."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    script(f"""
+import fcntl
+os.chdir({str(tmp_path)!r})
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.set_inheritable(lock.fileno(), True)
+os.dup2(lock.fileno(), 100)
+def work(report):
+    assert os.getcwd() == {str(tmp_path)!r}
+    report("")
+    with open({str(pipe)!r}, "w") as file:
+        file.write(os.getcwd() + " " + " ".join(os.readlink(f"/proc/self/fd/{{name}}") for name in os.listdir("/proc/self/fd")[:-1]))
+detached(work)
+os.close(100)
+lock.close()
+fcntl.flock(open("lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+""")
+    assert pipe.read_text() == f"/ /dev/null /dev/null /dev/null {pipe}"

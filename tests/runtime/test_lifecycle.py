@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -82,6 +83,38 @@ def test_detached_does_not_hold_the_callers_streams(shop: Shop) -> None:
     supervisor = record(shop, "s")["supervisor"]
     assert os.getsid(supervisor) != os.getsid(0)
     assert {os.readlink(f"/proc/{supervisor}/fd/{number}") for number in range(3)} == {"/dev/null"}
+
+
+@pytest.mark.parametrize("what", ["run", "exec"])
+def test_detached_holds_nothing_of_the_callers(shop: Shop, tmp_path: Path, what: str) -> None:
+    """Not its locks, not the ends of its pipes, not its directory; and paths that were relative to that are still right."""
+    start = ("run", "-d", "--name", "x", *SLEEP)
+    if what == "exec":
+        shop(*start)
+        start = ("exec", "-d", "x", "sleep", "1000")
+    (tmp_path / "here").mkdir()
+    shop.environ["IMGBUILD_ROOT"] = os.path.relpath(shop.root, tmp_path / "here")
+    read_end, write_end = os.pipe()
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shop(*start, pass_fds=(lock.fileno(), write_end), cwd=tmp_path / "here")
+    os.close(write_end)
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with os.fdopen(read_end, "rb") as pipe:
+        assert pipe.read() == b""
+    holders = [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if directory_of(pid).startswith(str(tmp_path))]
+    assert holders == []
+    shop.environ["IMGBUILD_ROOT"] = str(shop.root)
+    shop("stop", "-t", "0", "x")
+    assert record(shop, "x")["state"] == "exited"
+
+
+def directory_of(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
 
 
 def test_detached_with_rm_and_a_short_life(shop: Shop) -> None:
