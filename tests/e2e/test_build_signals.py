@@ -7,7 +7,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,12 +103,20 @@ def test_kill_9_leaves_nothing_that_matters(bench: Bench, moment: bytes) -> None
     bench.write({"Buildfile": text})
     with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
         wait_for_line(process, moment)
-        others = [os.pidfd_open(pid) for pid in bench.processes() if pid != process.pid]
+        others = _opened(pid for pid in bench.processes() if pid != process.pid)
         ended(process, signal.SIGKILL)
     _wait_until_gone(others)
     bench.build(text)
     assert {"d/f", "file"} <= set(bench.files())
     bench.assert_whole()
+
+
+def _opened(pids: Iterable[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        with suppress(ProcessLookupError):  # gone since it was seen
+            found.append(os.pidfd_open(pid))
+    return found
 
 
 def _wait_until_gone(pidfds: list[int]) -> None:
