@@ -87,7 +87,7 @@ def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform:
     options = run_options(words, invocation.environ, os.getcwd())
     _check_terminal(options)
     request = RunRequest(image, options, pull, platform, cidfile)
-    on_event = _pull_progress(quiet)
+    on_event = _progress(quiet)
     if not options.detach:
         return _ended(run_container(invocation, request, on_event))
     container, outcome = run_detached(invocation, request, on_event)
@@ -250,11 +250,14 @@ def _ended(outcome: Outcome) -> int:
     return outcome.exit_code
 
 
-def _pull_progress(quiet: bool) -> Callable[[object], None]:
-    """One line on the standard error when a pull begins: a run should not write more than its container."""
+def _progress(quiet: bool) -> Callable[[object], None]:
+    """Notices, and one line when a pull begins, on the standard error: a run should not write more than its container."""
 
     def show(event: object) -> None:
-        if type(event).__name__ == "TransferStarted" and not quiet:
+        kind = type(event).__name__
+        if kind == "TransferStarted" and not quiet:
             click.echo(f"imgbuild: pulling {getattr(event, 'name', 'the image')}", err=True)
+        elif kind == "Notice":
+            click.echo(f"imgbuild: notice: {getattr(event, 'text', '')}", err=True)
 
     return show

@@ -172,6 +172,10 @@ def _create(place: Workplace, runtime: ContainerRuntime, request: RunRequest, on
         except OSError as error:
             runtime.abandon(container)
             raise UsageError(f"can't write the file {request.cidfile} for the container's id", detail=error.strerror) from None
+    if container.notice:
+        from imgbuild.solve.events import Notice
+
+        on_event(Notice(container.notice))
     return container
 
 

@@ -42,12 +42,13 @@ _HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")
 
 
 class Container:
-    """A container that this process made and will start: what it is made of, and its record."""
+    """A container that this process made and will start: what it is made of, its record, and what the user should know of it."""
 
-    def __init__(self, held: Held, image: RunImage, options: RunOptions) -> None:
+    def __init__(self, held: Held, image: RunImage, options: RunOptions, notice: str = "") -> None:
         self.held = held
         self.image = image
         self.options = options
+        self.notice = notice
 
     @property
     def id(self) -> str:
@@ -71,7 +72,10 @@ class ContainerRuntime:
         image's snapshots. ConflictError where the name is taken."""
         if options.name:
             check_name(options.name)
-        plan.command_line(image.config.config, options)
+        config = image.config.config
+        plan.check_config(config)
+        plan.command_line(config, options)
+        stop_signal, notice = plan.stop_signal(config, options)
 
         def record(identifier: str, name: str) -> ContainerRecord:
             return ContainerRecord(
@@ -82,16 +86,16 @@ class ContainerRuntime:
                 created=self._store.clock(),
                 supervisor=os.getpid(),
                 snapshots=image.snapshots,
-                labels=tuple(sorted((dict(image.config.config.labels) | dict(options.labels)).items())),
+                labels=tuple(sorted((dict(config.labels) | dict(options.labels)).items())),
                 hostname=options.hostname or identifier[:12],
                 network=options.network,
                 detached=options.detach,
                 auto_remove=options.auto_remove,
-                stop_signal=plan.stop_signal(image.config.config, options),
+                stop_signal=stop_signal,
                 stop_timeout=_DEFAULT_STOP_SECONDS if options.stop_timeout is None else options.stop_timeout,
             )
 
-        return Container(self.records.create(record, options.name), image, options)
+        return Container(self.records.create(record, options.name), image, options, notice)
 
     def start(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from imgbuild.errors import UsageError
+from imgbuild.errors import ImageError, UsageError
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.oci.config import RunConfig
 from imgbuild.runtime.options import ExecOptions, MountRequest, Pairs, RunOptions, parse_signal
@@ -22,6 +22,7 @@ SANDBOX_TREES = ("/proc", "/sys", "/dev")
 GENERATED_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 """What every container is given in place of the image's."""
 
+_STOP_SIGNAL = "SIGTERM"
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost\n"
     "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -53,12 +54,13 @@ def command_line(config: RunConfig, options: RunOptions) -> tuple[str, ...]:
 
 
 def merge_env(base: Iterable[str], *more: Iterable[str]) -> tuple[str, ...]:
-    """``NAME=value`` words, later ones replacing earlier ones in their place; a bare ``NAME`` takes the variable away."""
+    """``NAME=value`` words, later ones replacing earlier ones in their place; a bare ``NAME`` takes the variable away, as docker has
+    it also in an image's config. A value without a name is nobody's."""
     values: dict[str, str] = {}
     for words in (base, *more):
         for word in words:
             name, equals, value = word.partition("=")
-            if equals:
+            if equals and name:
                 values[name] = value
             else:
                 values.pop(name, None)
@@ -183,13 +185,35 @@ def container_spec(
     )
 
 
-def stop_signal(config: RunConfig, options: RunOptions) -> str:
-    """The signal that asks the container to end, by name."""
-    number = parse_signal(options.stop_signal or config.stop_signal or "SIGTERM")
+def stop_signal(config: RunConfig, options: RunOptions) -> tuple[str, str]:
+    """The signal that asks the container to end, by name; and what the user should know of it, if anything."""
+    word, notice = options.stop_signal or config.stop_signal or _STOP_SIGNAL, ""
     try:
-        return signal.Signals(number).name
+        number = parse_signal(word)
+    except UsageError:
+        if options.stop_signal:
+            raise
+        notice = f"the image's stop signal {word!r} is not known here: {_STOP_SIGNAL} is used; --stop-signal sets another"
+        number = parse_signal(_STOP_SIGNAL)
+    try:
+        return signal.Signals(number).name, notice
     except ValueError:
-        return str(number)
+        return str(number), notice
+
+
+def check_config(config: RunConfig) -> None:
+    """ImageError where the kernel could not be told what the image wants."""
+    words = {
+        "Env": config.env,
+        "Entrypoint": config.entrypoint or (),
+        "Cmd": config.cmd or (),
+        "WorkingDir": (config.working_dir,),
+        "Volumes": config.volumes,
+    }
+    for name, values in words.items():
+        for value in values:
+            if "\0" in value:
+                raise ImageError(f"the image's config has a NUL character in {name}: {value!r}")
 
 
 def hosts_file(host: str, network: Network, hostname: str, extra: Pairs) -> str:

@@ -265,3 +265,17 @@ def test_twenty_at_once(shop: Shop) -> None:
     for number, process in enumerate(running):
         out, _ = process.communicate(timeout=100)
         assert (process.returncode, out) == (number, b"from the image\n")
+
+
+def test_an_image_with_odd_words(shop: Shop) -> None:
+    shop.image("odd", stop_signal="SIGFOO", env=("PATH=/bin", "BARE", "=x", "A=1"))
+    done = shop.run("odd", "env")
+    assert "A=1\n" in done.stdout
+    assert "BARE" not in done.stdout
+    assert done.stderr.startswith("imgbuild: notice: the image's stop signal 'SIGFOO' is not known here")
+    assert shop("run", "-d", "--rm", "odd", "true").stderr == done.stderr
+    assert shop.run("--stop-signal", "INT", "odd", "true").stderr == ""
+    shop.image("nul", volumes=("/a\0b",))
+    done = shop.run("nul", check=False)
+    assert done.returncode == 125
+    assert done.stderr.startswith("imgbuild: error: the image's config has a NUL character in Volumes: '/a")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from imgbuild.errors import UsageError
+from imgbuild.errors import ImageError, UsageError
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.oci.config import RunConfig
 from imgbuild.runtime import spec
@@ -131,10 +131,37 @@ def test_the_whole_spec() -> None:
 
 
 def test_stop_signal() -> None:
-    assert spec.stop_signal(RunConfig(stop_signal="QUIT"), RunOptions()) == "SIGQUIT"
-    assert spec.stop_signal(RunConfig(stop_signal="QUIT"), RunOptions(stop_signal="10")) == "SIGUSR1"
-    assert spec.stop_signal(RunConfig(stop_signal="SIGRTMIN+3"), RunOptions()) == "37"
-    assert spec.stop_signal(RunConfig(), RunOptions()) == "SIGTERM"
+    assert spec.stop_signal(RunConfig(stop_signal="QUIT"), RunOptions()) == ("SIGQUIT", "")
+    assert spec.stop_signal(RunConfig(stop_signal="QUIT"), RunOptions(stop_signal="10")) == ("SIGUSR1", "")
+    assert spec.stop_signal(RunConfig(stop_signal="SIGRTMIN+3"), RunOptions()) == ("37", "")
+    assert spec.stop_signal(RunConfig(), RunOptions()) == ("SIGTERM", "")
+    name, notice = spec.stop_signal(RunConfig(stop_signal="SIGFOO"), RunOptions())
+    assert name == "SIGTERM"
+    assert "'SIGFOO'" in notice
+    assert spec.stop_signal(RunConfig(stop_signal="SIGFOO"), RunOptions(stop_signal="INT")) == ("SIGINT", "")
+    with pytest.raises(UsageError, match="unknown signal 'SIGBAR'"):
+        spec.stop_signal(RunConfig(stop_signal="SIGFOO"), RunOptions(stop_signal="SIGBAR"))
+
+
+def test_odd_words_of_an_images_environment() -> None:
+    env = ("PATH=/bin", "A=1", "A", "BARE", "", "=x", "=C:=x", "B=1=2", "C=")
+    process = spec.container_process(RunConfig(cmd=("x",), env=env), RunOptions(), Identity(), "h")
+    assert process.env == ("PATH=/bin", "B=1=2", "C=", "HOSTNAME=h", "HOME=/")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(env=("A\0=1",)),
+        RunConfig(cmd=("x", "\0")),
+        RunConfig(entrypoint=("\0",)),
+        RunConfig(working_dir="/\0"),
+        RunConfig(volumes=("/\0",)),
+    ],
+)
+def test_what_no_kernel_can_be_told(config: RunConfig) -> None:
+    with pytest.raises(ImageError, match="NUL"):
+        spec.check_config(config)
 
 
 def test_generated_files() -> None:
