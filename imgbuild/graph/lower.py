@@ -162,7 +162,7 @@ class _StageLowering:
                 self.config = replace(self.config, stop_signal=stop_signal(self.expand(item.signal), item.signal.span))
                 self.note(f"STOPSIGNAL {self.config.stop_signal}")
             case ast.Healthcheck():
-                self.config = replace(self.config, healthcheck=healthcheck(item, self.shell))
+                self.config = replace(self.config, healthcheck=healthcheck(item))
                 self.note(item.text)
             case ast.Onbuild():
                 self.config = replace(self.config, on_build=(*self.config.on_build, item.trigger_text))

@@ -45,17 +45,14 @@ def stop_signal(text: str, span: Span) -> str:
     return text
 
 
-def healthcheck(item: HealthcheckInstruction, shell: tuple[str, ...]) -> Healthcheck:
-    """The check that an image config holds; times in nanoseconds."""
+def healthcheck(item: HealthcheckInstruction) -> Healthcheck:
+    """The check that an image config holds; times in nanoseconds. Runtimes run CMD-SHELL by the image's own SHELL."""
     if item.command is None:
         return Healthcheck(test=("NONE",))
     if item.command.words is not None:
         test = ("CMD", *item.command.words)
-    elif shell == ("/bin/sh", "-c"):
-        test = ("CMD-SHELL", item.command.line or "")
     else:
-        # CMD-SHELL is run by the runtime's shell; another SHELL must be written out.
-        test = ("CMD", *shell, item.command.line or "")
+        test = ("CMD-SHELL", item.command.line or "")
     retries = item.flag("retries")
     return Healthcheck(
         test=test,
