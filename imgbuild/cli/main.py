@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 
 import click
 
 from imgbuild import __version__
+from imgbuild.cli import streams
 from imgbuild.errors import ImgbuildError
 
 _COMMANDS = {
@@ -91,11 +93,15 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    streams.fill()
+    streams.guard()
     # Imports make tens of thousands of objects that stay: to look for cycles among them again and again is a tenth of a short command.
     gc.set_threshold(100_000, 50, 50)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
-    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    streams.flush()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -105,30 +111,32 @@ def _run(arguments: list[str]) -> int:
         result = cli.main(args=arguments, prog_name="imgbuild", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         sys.stdout.flush()
+        sys.stderr.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(streams.OutputError):
+            error.show()
         code = 125 if container_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except _Terminated:
         code = 143
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 141
+    except streams.OutputUnread as error:
+        code = error.exit_code
     except ImgbuildError as error:
         from imgbuild.cli.failures import render
 
-        render(error, sys.stderr)
+        with suppress(streams.OutputError):
+            render(error, sys.stderr)
         code = 125 if container_command else error.exit_code
     except Exception as error:  # the last boundary: no traceback for users
         if debug:
             raise
         from imgbuild.cli.failures import render_unexpected
 
-        render_unexpected(error, sys.stderr)
+        with suppress(streams.OutputError):
+            render_unexpected(error, sys.stderr)
         code = 125 if container_command else 70
     return code
 

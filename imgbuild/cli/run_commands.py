@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgbuild.cli.streams import OutputError
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import ImgbuildError, NotFoundError, UnsupportedError, UsageError
 from imgbuild.runtime.outcome import Outcome
@@ -83,7 +85,6 @@ def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform:
     from imgbuild.engine.containers import RunRequest, run_detached
     from imgbuild.engine.containers import run as run_container
 
-    _fill_streams()
     options = run_options(words, invocation.environ, os.getcwd())
     _check_terminal(options)
     request = RunRequest(image, options, pull, platform, cidfile)
@@ -112,7 +113,6 @@ def exec_(invocation: Invocation, /, container: str, **words: Any) -> int:
     from imgbuild.cli.run_options import exec_options
     from imgbuild.engine.containers import execute
 
-    _fill_streams()
     options = exec_options(words, invocation.environ)
     _check_terminal(options)
     return _ended(execute(invocation, container, options))
@@ -215,14 +215,6 @@ def wait(invocation: Invocation, container: tuple[str, ...]) -> int:
     return _each(container, lambda name: wait_for(invocation, name))
 
 
-def _fill_streams() -> None:
-    """Standard streams that the caller closed become /dev/null, before a file of ours gets their numbers."""
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= 2:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-    os.close(descriptor)
-
-
 def _check_terminal(options: RunOptions | ExecOptions) -> None:
     if options.terminal and options.interactive and not options.detach and not os.isatty(0):
         raise UsageError("standard input is not a terminal", hint="leave out -t, or -i")
@@ -246,7 +238,8 @@ def _each(names: tuple[str, ...], act: Callable[[str], int | None]) -> int:
 
 def _ended(outcome: Outcome) -> int:
     if outcome.message:
-        click.echo(f"imgbuild: {outcome.message}", err=True)
+        with suppress(OutputError):  # the command's own code says more
+            click.echo(f"imgbuild: {outcome.message}", err=True)
     return outcome.exit_code
 
 
