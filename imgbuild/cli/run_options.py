@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ from imgbuild.runtime.options import ExecOptions, MountRequest, RunOptions
 from imgbuild.sandbox.spec import Limits
 
 _SMALLEST_MEMORY = 6 << 20
+_LARGEST_FILE = 1 << 20
+_OPEN_FILES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 _SECURITY = {"no-new-privileges": "nnp", "no-new-privileges=true": "nnp", "no-new-privileges:true": "nnp", "seccomp=unconfined": "open"}
 
 
@@ -71,11 +75,25 @@ def _env(words: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, ...
     found: list[str] = []
     for name in words["env_files"]:
         try:
-            with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                found += words_of.parse_env_file(file.read(), name, environ)
+            text = _read(name)
         except OSError as error:
             raise UsageError(f"can't read the environment file {name}: {error.strerror}") from None
+        found += words_of.parse_env_file(text.decode("utf-8", "surrogateescape"), name, environ)
     return (*found, *words_of.parse_env(words["env"], environ))
+
+
+def _read(name: str) -> bytes:
+    """A file that a person wrote, whole. A named pipe is refused, as its other end may never come; what the caller has open, as a
+    shell's <(...), is read like a file."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not name.startswith(_OPEN_FILES):
+            raise UsageError(f"the environment file {name} is a named pipe")
+        os.set_blocking(descriptor, True)
+        data = file.read(_LARGEST_FILE + 1)
+    if len(data) > _LARGEST_FILE:
+        raise UsageError(f"the environment file {name} is too large: more than {_LARGEST_FILE >> 20} MiB")
+    return data
 
 
 def _mounts(words: Mapping[str, Any], directory: str) -> tuple[MountRequest, ...]:

@@ -105,8 +105,8 @@ def _env_word(word: str, environment: Mapping[str, str]) -> str:
 def parse_env_file(text: str, name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
     """The lines of an ``--env-file``: as `parse_env`, with empty lines and ``#`` comments; nothing is quoted or expanded."""
     words: list[str] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        stripped = line.lstrip()
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        stripped = line.removesuffix("\r").lstrip()
         if not stripped or stripped.startswith("#"):
             continue
         variable = stripped.partition("=")[0]

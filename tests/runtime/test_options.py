@@ -37,6 +37,7 @@ def test_env_file() -> None:
     assert parse_env_file(text, "f", {"B": "b"}) == ("A=1 # kept", "B=b", 'C="quoted"', "D= spaced ", "MISSING")
     with pytest.raises(UsageError, match="f:2"):
         parse_env_file("A=1\nexport B=2\n", "f", {})
+    assert parse_env_file("A=1\r\nB=\x85\u2028\x0c2\r\n", "f", {}) == ("A=1", "B=\x85\u2028\x0c2")
 
 
 @pytest.mark.parametrize(

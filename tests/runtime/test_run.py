@@ -279,3 +279,24 @@ def test_an_image_with_odd_words(shop: Shop) -> None:
     done = shop.run("nul", check=False)
     assert done.returncode == 125
     assert done.stderr.startswith("imgbuild: error: the image's config has a NUL character in Volumes: '/a")
+
+
+def test_environment_files_that_are_none(shop: Shop, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (
+        (str(tmp_path / "pipe"), "is a named pipe"),
+        ("/dev/zero", "is too large"),
+        (str(tmp_path), "Is a directory"),
+        (str(tmp_path / "missing"), "No such file"),
+    ):
+        done = shop.run("--env-file", name, "box", "true", check=False)
+        assert done.returncode == 125
+        assert done.stderr.startswith("imgbuild: error: ")
+        assert name in done.stderr
+        assert why in done.stderr
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"GIVEN=by a shell\n")
+    os.close(write_end)
+    words = ("--env-file", f"/dev/fd/{read_end}", "--env-file", "/dev/null", "box", "env")
+    assert "GIVEN=by a shell\n" in shop.run(*words, pass_fds=(read_end,)).stdout
+    os.close(read_end)
