@@ -17,7 +17,7 @@ demo:
 # Two workers: most tests wait for a kernel, a disk or another process. One that hangs says where.
 test:
 	@tests/demo/setup.sh test
-	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup -o faulthandler_timeout=300 $(ARGS)
+	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup -o faulthandler_timeout=300 --durations=15 $(ARGS)
 
 bench:
 	@tests/demo/setup.sh demo
