@@ -17,6 +17,10 @@ from imgbuild.linux.node import Node
 WHITEOUT = b".wh."
 """What the name of a mark of a deleted file begins with (image-spec: layer.md, "Whiteouts")."""
 
+MAX_PATH = 16 << 10
+"""The longest path in a layer, in bytes. Programs make longer ones than the kernel takes at once, step by step; with no bound at all, a
+small hostile layer could ask for any amount of memory, since each directory on the way is remembered by its path."""
+
 
 class ParentView(Protocol):
     """The merged tree below a layer, read only: whiteouts and opaque directories are already applied, overlay's own xattrs hidden.

@@ -30,17 +30,17 @@ from pathlib import Path
 from typing import Literal
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import ParentView
+from imgbuild.layer import MAX_PATH, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
+from imgbuild.linux.descent import Descent
 from imgbuild.linux.node import Node
 
 ChangeKind = Literal["whiteout", "opaque", "file", "dir", "symlink", "hardlink", "char", "block", "fifo"]
 
 _SECOND = 1_000_000_000
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS: dict[int, ChangeKind] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -123,9 +123,9 @@ class _Waiting:
     """A directory that is written only if something below it is."""
 
     change: Change
-    fd: int
     late: bool
     """Whether writing it would change its mtime."""
+    written: bool = False
 
 
 _Frame = Generator["Change | _Frame", None, None]
@@ -133,7 +133,12 @@ _Frame = Generator["Change | _Frame", None, None]
 
 
 class _Walk:
-    """One pass over an upper. With `apply` mtimes are set on the way, and contents are read only where that depends on them."""
+    """One pass over an upper. With `apply` mtimes are set on the way, and contents are read only where that depends on them.
+
+    `_here` is the directory that the innermost frame is about: each frame leaves it where it was.
+    """
+
+    _here: Descent
 
     def __init__(
         self,
@@ -154,9 +159,9 @@ class _Walk:
 
     def run(self, upper: Path) -> Iterator[Change]:
         with explained(upper):
-            top = os.open(upper, _DIRECTORY)
+            self._here = Descent.open_path(upper)
             # Not recursion: a tree may be deeper than Python's stack.
-            stack = [self._root(top)]
+            stack = [self._root()]
             try:
                 while stack:
                     item = next(stack[-1], None)
@@ -167,31 +172,31 @@ class _Walk:
                     else:
                         stack.append(item)
             finally:
-                for frame in reversed(stack):
-                    frame.close()
-                os.close(top)
+                self._here.close()
 
-    def _root(self, fd: int) -> _Frame:
+    def _root(self) -> _Frame:
         node = self._parents.lstat("/")
-        change, late = self._directory_change(fd, b"", raw := read_xattrs(fd))
+        change, late = self._directory_change(b"", raw := read_xattrs(self._here.fd))
         owner = (0o755, 0, 0) if node is None else (stat.S_IMODE(node.mode), node.uid, node.gid)
         below = () if node is None else portable(self._parents.xattrs("/"))
         if (change.mode, change.uid, change.gid) == owner and change.xattrs == below:
-            self._waiting.append(_Waiting(change, fd, late))
+            self._waiting.append(waiting := _Waiting(change, late))
         else:
-            yield from self._written(change, fd, late)
+            waiting = _Waiting(change, late)
+            yield from self._written(waiting)
         if raw.get(self._prefix + "opaque"):
             self._left_out(b"")
-        yield self._children(fd, b"", below=node is not None, raw=raw, covering=raw.get(self._prefix + "opaque") == b"y")
+        yield self._children(b"", below=node is not None, raw=raw, covering=raw.get(self._prefix + "opaque") == b"y")
         if self._waiting and self._apply:
             when = node.mtime_ns if node is not None else 0
-            os.utime(fd, ns=(when, when))
+            os.utime(self._here.fd, ns=(when, when))
+        self._stamp(waiting)
 
-    def _children(self, fd: int, path: bytes, *, below: bool, raw: dict[str, bytes], covering: bool = False) -> _Frame:
+    def _children(self, path: bytes, *, below: bool, raw: dict[str, bytes], covering: bool = False) -> _Frame:
         """What is in a directory. `below`: the parents' directory shows through; `covering`: it does not, but is still to be hidden
         name by name."""
         marked = raw.get(self._prefix + "opaque") == b"x"
-        with os.scandir(fd) as found:
+        with os.scandir(fd := self._here.fd) as found:
             entries = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in found)
         whiteouts = {name for name, status in entries if self._is_whiteout(fd, name, status, marked)}
         hidden = set(whiteouts)
@@ -207,42 +212,41 @@ class _Walk:
         for name, status in entries:
             if name in whiteouts:
                 continue
+            if len(prefix) + len(name) > MAX_PATH:
+                raise LayerError(f"a path in {_absolute(path)[:80]}... has more than the {MAX_PATH} bytes that a layer may hold")
             node = self._parents.lstat(_absolute(prefix + name)) if below else None
             if stat.S_ISDIR(status.st_mode):
-                yield self._directory(fd, name, prefix + name, node, covering)
+                yield self._directory(name, prefix + name, node, covering)
             else:
-                yield from self._entry(fd, name, prefix + name, status, None if covering else node)
+                yield from self._entry(self._here.fd, name, prefix + name, status, None if covering else node)
 
-    def _directory(self, parent: int, name: bytes, path: bytes, node: Node | None, covered: bool) -> _Frame:
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        try:
-            raw = read_xattrs(fd)
-            if self._prefix + "redirect" in raw:
-                raise LayerError(f"the upperdir was mounted with redirect_dir: {os.fsdecode(path)!r}")
-            shown = node is not None and stat.S_ISDIR(node.mode)
-            marked = raw.get(self._prefix + "opaque") == b"y"
-            opaque = marked or covered
-            change, late = self._directory_change(fd, path, raw)
-            waiting = None
-            if shown and not opaque and node is not None and self._same(change, os.fstat(fd), node):
-                waiting = _Waiting(change, fd, late)
-                self._waiting.append(waiting)
-            else:
-                yield from self._written(change, fd, late)
-                if opaque and shown:
-                    yield Change(path, "opaque")
-                elif marked and self._apply:
-                    os.removexattr(fd, self._prefix + "opaque")
-                elif marked:
-                    self._left_out(path)
-            yield self._children(fd, path, below=shown and not opaque, raw=raw)
-            if waiting is not None and self._waiting and self._waiting[-1] is waiting:
-                self._waiting.pop()
+    def _directory(self, name: bytes, path: bytes, node: Node | None, covered: bool) -> _Frame:
+        self._here.down(name)
+        raw = read_xattrs(self._here.fd)
+        if self._prefix + "redirect" in raw:
+            raise LayerError(f"the upperdir was mounted with redirect_dir: {os.fsdecode(path)!r}")
+        shown = node is not None and stat.S_ISDIR(node.mode)
+        marked = raw.get(self._prefix + "opaque") == b"y"
+        opaque = marked or covered
+        waiting = _Waiting(*self._directory_change(path, raw))
+        if shown and not opaque and node is not None and self._same(waiting.change, os.fstat(self._here.fd), node):
+            self._waiting.append(waiting)
+        else:
+            yield from self._written(waiting)
+            if opaque and shown:
+                yield Change(path, "opaque")
+            elif marked and self._apply:
+                os.removexattr(self._here.fd, self._prefix + "opaque")
+            elif marked:
                 self._left_out(path)
-                if self._apply and node is not None and os.fstat(fd).st_mtime_ns != node.mtime_ns:
-                    _set_mtime(fd, change.mtime)
-        finally:
-            os.close(fd)
+        yield self._children(path, below=shown and not opaque, raw=raw)
+        if not waiting.written:
+            self._waiting.pop()
+            self._left_out(path)
+            if self._apply and node is not None and os.fstat(self._here.fd).st_mtime_ns != node.mtime_ns:
+                _set_mtime(self._here.fd, waiting.change.mtime)
+        self._stamp(waiting)
+        self._here.up()
 
     def _entry(self, parent: int, name: bytes, path: bytes, status: os.stat_result, node: Node | None) -> Iterator[Change]:
         # Where only mtimes are to be set, xattrs matter for what may be the parents' alone.
@@ -288,9 +292,9 @@ class _Walk:
             xattrs=portable(raw),
         )
 
-    def _directory_change(self, fd: int, path: bytes, raw: dict[str, bytes]) -> tuple[Change, bool]:
-        """A directory as a change, and whether its mtime is another than the change's."""
-        status = os.fstat(fd)
+    def _directory_change(self, path: bytes, raw: dict[str, bytes]) -> tuple[Change, bool]:
+        """The directory that the pass is at as a change, and whether its mtime is another than the change's."""
+        status = os.fstat(self._here.fd)
         mtime = self._clamped(status.st_mtime_ns)
         change = Change(path, "dir", stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, mtime=mtime, xattrs=portable(raw))
         return change, status.st_mtime_ns != mtime * _SECOND
@@ -350,15 +354,18 @@ class _Walk:
         """The directories above a change, before it."""
         waiting, self._waiting = self._waiting, []
         for directory in waiting:
-            if directory.late and self._apply:
-                _set_mtime(directory.fd, directory.change.mtime)
+            directory.written = True
             yield directory.change
 
-    def _written(self, change: Change, fd: int, late: bool) -> Iterator[Change]:
+    def _written(self, directory: _Waiting) -> Iterator[Change]:
         yield from self._flushed()
-        if late and self._apply:
-            _set_mtime(fd, change.mtime)
-        yield change
+        directory.written = True
+        yield directory.change
+
+    def _stamp(self, directory: _Waiting) -> None:
+        """Give the directory that the pass is at, and has been through, the mtime that was written of it."""
+        if directory.written and directory.late and self._apply:
+            _set_mtime(self._here.fd, directory.change.mtime)
 
 
 def _set_mtime(fd: int, seconds: int) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import WHITEOUT, ParentView
+from imgbuild.layer import MAX_PATH, WHITEOUT, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.headers import show
 from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
@@ -33,7 +33,8 @@ from imgbuild.linux.node import Node
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _MAX_NAME = 255
-_MAX_PATH = 4095
+_MAX_TARGET = 4095
+"""The longest target of a symlink, in bytes."""
 _MAX_LINKS = 40
 @dataclass(frozen=True, slots=True)
 class Unpacked:
@@ -114,7 +115,7 @@ class _Unpacker:
         elif entry.kind == "dir":
             self._tree.directory(path, metadata)
         elif entry.kind == "symlink":
-            if not 0 < len(entry.link) <= _MAX_PATH or b"\0" in entry.link:
+            if not 0 < len(entry.link) <= _MAX_TARGET or b"\0" in entry.link:
                 raise LayerError(f"{show(path)} is a symlink without a possible target")
             self._tree.symlink(path, entry.link, metadata)
         elif entry.kind == "hardlink":
@@ -127,7 +128,7 @@ class _Unpacker:
     def _whiteout(self, parts: list[bytes], name: bytes, entry: TarEntry) -> None:
         if name == _OPAQUE:
             path = self._directory(parts)
-            self._tree.directories[path].opaque = True
+            self._tree.cover(path)
             self._opaque_root = self._opaque_root or not path
         elif name.startswith(_AUFS):
             self.skipped += 1
@@ -201,7 +202,7 @@ class _Unpacker:
         self.stacked = True
         if self._lowers is None:
             return None
-        above = path
+        above = path if self._tree.covers else b""
         while above:
             above = above.rpartition(b"/")[0]
             if self._tree.directories[above].opaque:
@@ -304,8 +305,8 @@ def _parts(name: bytes) -> list[bytes]:
         raise LayerError(f"a name of the tar leads out of it: {show(name)}")
     if b"\0" in name:
         raise LayerError(f"a null byte in a name of the tar: {show(name)}")
-    if len(name) > _MAX_PATH or any(len(part) > _MAX_NAME for part in parts):
-        raise LayerError(f"a name of the tar is too long: {show(name)}", hint="Linux allows 255 bytes a name, and 4095 a path")
+    if len(name) > MAX_PATH or any(len(part) > _MAX_NAME for part in parts):
+        raise LayerError(f"a name of the tar is too long: {show(name)}", hint=f"a name has {_MAX_NAME} bytes at most, a path {MAX_PATH}")
     return parts
 
 

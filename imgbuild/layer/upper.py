@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgbuild.errors import LayerError
 from imgbuild.layer.diff import overlay_prefix
 from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.xattrs import Xattrs, is_kept
 from imgbuild.linux.paths import Root
+from imgbuild.linux.removal import remove_below
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 1_000_000_000
 _OPEN_DIRECTORIES = 128
+_MOST_NAMED = 512 << 20
 _REFUSED_IDS = (errno.EPERM, errno.EINVAL)
 _DEVICES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
@@ -70,6 +72,9 @@ class UpperTree:
         self.size = 0
         self.inodes = 0
         self.placeholders = 0
+        self.covers = False
+        """Whether any directory is opaque."""
+        self._named = 0
 
     def __enter__(self) -> UpperTree:
         return self
@@ -104,7 +109,11 @@ class UpperTree:
                 self.remove(path)
                 os.mkdir(name, 0o700, dir_fd=parent)
         self.directories[path] = Directory(metadata, opaque)
+        self.covers = self.covers or opaque
         self.inodes += 1
+        self._named += len(path)
+        if self._named > _MOST_NAMED:
+            raise LayerError(f"the directories of a layer have paths of more than {_MOST_NAMED >> 20} MiB in all")
 
     def file(self, path: bytes, metadata: Metadata, size: int, segments: Iterable[tuple[int, bytes]]) -> None:
         """Make a regular file of segments with their offsets; between them it has holes."""
@@ -186,12 +195,16 @@ class UpperTree:
         """Hide what the lowers have at a path, without touching what the tree itself has there."""
         known = self.directories.get(path)
         if known is not None:
-            known.opaque = True
+            self.cover(path)
         elif path not in self.whiteouts and self.lstat(path) is None:
             parent, name = self._parent(path)
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
             self.whiteouts.add(path)
             self.inodes += 1
+
+    def cover(self, path: bytes) -> None:
+        """Hide what the lowers have in a directory of the tree."""
+        self.directories[path].opaque = self.covers = True
 
     def remove(self, path: bytes) -> None:
         """Take away what is at a path, with all that is below it."""
@@ -210,7 +223,8 @@ class UpperTree:
         # The parent's descriptor stays: callers go on with it.
         for known in [other for other in self._open if other == path or other.startswith(below)]:
             os.close(self._open.pop(known))
-        shutil.rmtree(name, dir_fd=parent)
+        if (error := remove_below(parent, os.fsdecode(name)).error) is not None:
+            raise error
 
     def finish(self, *, root: bool = True) -> None:
         """Give the directories what they are to have, those deepest first; the root itself only where `root` says so."""

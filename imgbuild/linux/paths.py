@@ -20,6 +20,8 @@ from imgbuild.linux import syscalls
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _MAX_LINKS = 40
+_LONGEST = 4095
+"""The longest path that the kernel takes, in bytes. A longer one is gone along in parts."""
 
 AnyPath = str | bytes
 
@@ -66,7 +68,13 @@ class Root:
         encoded = _relative(path)
         if self._openat2:
             creates = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE
-            return syscalls.openat2(self.fd, encoded or b".", flags, _RESOLVE, mode if creates else 0)
+            if len(encoded) <= _LONGEST:
+                return syscalls.openat2(self.fd, encoded or b".", flags, _RESOLVE, mode if creates else 0)
+            try:
+                return self._open_far(encoded, flags, mode if creates else 0)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.EXDEV):
+                    raise
         return self._walk(encoded, flags, mode)
 
     @contextmanager
@@ -147,37 +155,50 @@ class Root:
             host, base = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % top)
         return b"/" + host[len(base) :].lstrip(b"/") if base != b"/" else host
 
+    def _open_far(self, path: bytes, flags: int, mode: int) -> int:
+        """A path of any length, in parts. ELOOP or EXDEV where it may lead through a symlink or upwards: that is for `_walk`."""
+        resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
+        here = os.dup(self.fd)
+        try:
+            while len(path) > _LONGEST and (cut := path.rfind(b"/", 0, _LONGEST)) > 0:
+                further = syscalls.openat2(here, path[:cut], _DIRECTORY, resolve, 0)
+                os.close(here)
+                here, path = further, path[cut + 1 :]
+            return syscalls.openat2(here, path, flags, resolve, mode)
+        finally:
+            os.close(here)
+
     def _walk(self, path: bytes, flags: int, mode: int) -> int:
-        """Resolution without openat2: a stack of directory descriptors, each opened O_NOFOLLOW below the one before."""
-        stack = [os.dup(self.fd)]
-        pending = _split(path)
+        """Resolution without openat2, and of paths of any length: each directory is opened O_NOFOLLOW below the one before."""
+        here = os.open(".", _DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        depth = 0
+        pending = _split(path)[::-1]
         follow_last = not flags & os.O_NOFOLLOW and (flags & (os.O_CREAT | os.O_EXCL)) != os.O_CREAT | os.O_EXCL
         links = 0
         try:
             while pending:
-                name = pending.pop(0)
+                name = pending.pop()
                 if name == b"..":
-                    if len(stack) > 1:
-                        os.close(stack.pop())
+                    if depth:
+                        here, depth = _stepped(here, ".."), depth - 1
                     continue
                 last = not pending
-                link = _read_link(stack[-1], name)
+                link = _read_link(here, name)
                 if link is not None and (not last or follow_last):
                     links += 1
                     if links > _MAX_LINKS or link == b"":
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
                     if link.startswith(b"/"):
-                        while len(stack) > 1:
-                            os.close(stack.pop())
-                    pending = _split(link) + pending
+                        os.dup2(self.fd, here, inheritable=False)
+                        depth = 0
+                    pending.extend(reversed(_split(link)))
                     continue
                 if last:
-                    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=stack[-1])
-                stack.append(os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1]))
-            return os.open(".", (flags & ~(os.O_CREAT | os.O_EXCL)) | os.O_CLOEXEC, dir_fd=stack[-1])
+                    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=here)
+                here, depth = _stepped(here, name), depth + 1
+            return os.open(".", (flags & ~(os.O_CREAT | os.O_EXCL)) | os.O_CLOEXEC, dir_fd=here)
         finally:
-            for fd in stack:
-                os.close(fd)
+            os.close(here)
 
 
 def _relative(path: AnyPath) -> bytes:
@@ -189,6 +210,13 @@ def _relative(path: AnyPath) -> bytes:
 
 def _split(path: bytes) -> list[bytes]:
     return [name for name in path.split(b"/") if name not in (b"", b".")]
+
+
+def _stepped(directory: int, name: bytes | str) -> int:
+    """A directory next to another, whose descriptor is closed where that was opened."""
+    fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    os.close(directory)
+    return fd
 
 
 def _read_link(directory: int, name: bytes) -> bytes | None:

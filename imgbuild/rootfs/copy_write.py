@@ -14,6 +14,7 @@ from imgbuild.context.local import CAPABILITY, changed, same_file
 from imgbuild.errors import StoreError
 from imgbuild.layer.diff import overlay_prefix
 from imgbuild.linux.node import Node
+from imgbuild.linux.removal import remove_below
 from imgbuild.rootfs.copy_plan import SECOND, Action, MakeDirectory, Metadata, PutData, PutFile, PutLink, PutSpecial, PutSymlink, Remove
 
 _BLOCK = 1 << 20
@@ -142,10 +143,8 @@ class LayerWriter:
         parent, name = self._place(path)
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            # here, since it brings the archive modules with it
-            import shutil
-
-            shutil.rmtree(name, dir_fd=parent)
+            if (error := remove_below(parent, name).error) is not None:
+                raise error
             self._forget()
         else:
             os.unlink(name, dir_fd=parent)
@@ -176,16 +175,22 @@ class LayerWriter:
 
     def _directory(self, path: str, keep: str = "/") -> int:
         """A descriptor of a directory of this layer; good until the next call, and that of `keep` with it."""
-        if path == "/":
-            return self._root
-        fd = self._open.pop(path, None)
-        if fd is None:
-            parent, _, name = path.rpartition("/")
-            fd = os.open(name, _DIRECTORY, dir_fd=self._directory(parent or "/", keep))
+        missing: list[str] = []
+        while path != "/" and path not in self._open:
+            path, _, name = path.rpartition("/")
+            path = path or "/"
+            missing.append(name)
+        fd = self._root if path == "/" else self._open.pop(path)
+        if path != "/":
+            self._open[path] = fd  # the one that was used last
+        while missing:
+            name = missing.pop()
+            path = f"{path}/{name}" if path != "/" else f"/{name}"
+            fd = os.open(name, _DIRECTORY, dir_fd=fd)
             if len(self._open) >= _KEPT_OPEN:
                 oldest = next(other for other in self._open if other != keep)
                 os.close(self._open.pop(oldest))
-        self._open[path] = fd
+            self._open[path] = fd
         return fd
 
     def _forget(self) -> None:

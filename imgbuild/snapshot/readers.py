@@ -18,6 +18,11 @@ from imgbuild.snapshot import DirectoryLower, Lower
 OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
 """Names of the xattrs that are overlay's own: never part of a file."""
 
+_NEAR = 1000
+"""Characters of a path that surely has fewer bytes than the kernel takes, 4095."""
+
+_PART = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 HOST_XATTRS = frozenset({"security.selinux", "security.ima", "security.evm"})
 """xattrs that this machine puts on every file: never part of a file either."""
 
@@ -64,6 +69,9 @@ class DirectoryReader:
 
     def lstat(self, path: str) -> Node | None:
         try:
+            if len(path) > _NEAR:
+                with self._reached(path) as (directory, name):
+                    return Node.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
             return Node.of(os.stat(path or ".", dir_fd=self._root, follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -76,7 +84,8 @@ class DirectoryReader:
                 return False
 
     def names(self, path: str) -> list[tuple[str, bool]]:
-        fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        with self._reached(path) as (directory, name):
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             with os.scandir(fd) as entries:
                 return [(entry.name, _maybe_device(entry) and is_whiteout(Node.of(entry.stat(follow_symlinks=False)))) for entry in entries]
@@ -84,10 +93,12 @@ class DirectoryReader:
             os.close(fd)
 
     def open(self, path: str) -> int:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+        with self._reached(path) as (directory, name):
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
 
     def readlink(self, path: str) -> str:
-        return os.readlink(path, dir_fd=self._root)
+        with self._reached(path) as (directory, name):
+            return os.readlink(name, dir_fd=directory)
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         with self._handle(path) as handle:
@@ -100,11 +111,28 @@ class DirectoryReader:
     @contextmanager
     def _handle(self, path: str) -> Iterator[str]:
         """A name by which the entry itself, be it a symlink or a device, can be given to a call that has no dir_fd."""
-        fd = os.open(path or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        with self._reached(path) as (directory, name):
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             yield f"/proc/self/fd/{fd}"
         finally:
             os.close(fd)
+
+    @contextmanager
+    def _reached(self, path: str) -> Iterator[tuple[int, str]]:
+        """A directory and a path below it that the kernel takes: a longer one is gone along in parts."""
+        fd = self._root
+        try:
+            while len(path) > _NEAR:
+                cut = path.rindex("/", 0, _NEAR)
+                further = os.open(path[:cut], _PART, dir_fd=fd)
+                if fd != self._root:
+                    os.close(fd)
+                fd, path = further, path[cut + 1 :]
+            yield fd, path or "."
+        finally:
+            if fd != self._root:
+                os.close(fd)
 
 
 def _maybe_device(entry: os.DirEntry[str]) -> bool:

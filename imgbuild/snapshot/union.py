@@ -152,15 +152,21 @@ class UnionView:
     def _find(self, path: str) -> _Found | None:
         if path in self._seen:
             return self._seen[path]
-        found: _Found | None
-        if path == "/":
-            found = self._merge("", tuple(range(len(self._readers)))) or _Found(EMPTY_ROOT, -1)
-        else:
-            parent = self._find(path.rpartition("/")[0] or "/")
-            found = self._merge(path[1:], parent.merged) if parent else None
-        if len(self._seen) >= _REMEMBERED:
-            self._seen.clear()
-        self._seen[path] = found
+        missing = [path]
+        while path != "/":
+            path = path.rpartition("/")[0] or "/"
+            if path in self._seen:
+                break
+            missing.append(path)
+        found = self._seen.get(path)
+        for path in reversed(missing):
+            if path == "/":
+                found = self._merge("", tuple(range(len(self._readers)))) or _Found(EMPTY_ROOT, -1)
+            else:
+                found = self._merge(path[1:], found.merged) if found else None
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[path] = found
         return found
 
     def _merge(self, path: str, candidates: tuple[int, ...]) -> _Found | None:

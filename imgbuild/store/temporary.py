@@ -136,7 +136,7 @@ class Scratch:
 
         for name in names:
             try:
-                count, finished = remove_tree(self.trash / name, self.trash, deadline=deadline)
+                count, finished = remove_tree(self.trash / name, deadline=deadline)
             except StoreError as error:
                 failure = failure or error
                 continue

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from imgbuild.linux.descent import Descent
 from imgbuild.store.failures import explained
 from imgbuild.values import dataclass
 
@@ -41,7 +42,7 @@ def survey(path: Path) -> Survey:
 
 def physical(path: Path, seen: set[tuple[int, int]]) -> int:
     """The bytes that the tree or file at `path` takes on the disk. Files with several links are counted where they are first
-    met, over all calls that share `seen`; what can't be reached (no permission, paths longer than the kernel takes) is not."""
+    met, over all calls that share `seen`; what can't be reached (no permission) is not."""
     total = 0
     with explained(path):
         for _, _, status in _walk(os.fsencode(path), lenient=True):
@@ -55,31 +56,44 @@ def physical(path: Path, seen: set[tuple[int, int]]) -> int:
 
 
 def _walk(top: bytes, *, lenient: bool = False) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
-    """(path below `top`, full path, lstat) of everything, in a fixed order. What vanishes meanwhile is passed over, and with
-    `lenient` what can't be reached too."""
+    """(path below `top`, a path that is good until the next, lstat) of everything, in a fixed order. What vanishes meanwhile is
+    passed over, and with `lenient` what can't be reached too."""
     passed_over = OSError if lenient else FileNotFoundError
     try:
         status = os.lstat(top)
     except passed_over:
         return
     yield b"", top, status
-    pending = [b""] if stat.S_ISDIR(status.st_mode) else []
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(os.path.join(top, directory)) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except passed_over:
-            continue
-        for entry in entries:
-            name = os.path.join(directory, entry.name)
+    if not stat.S_ISDIR(status.st_mode):
+        return
+    try:
+        here = Descent.open_path(top)
+    except passed_over:
+        return
+    with here:
+        # What is still to be read: how deep the directory above lies, the name in it, and the path.
+        pending = [(0, b"", b"")]
+        while pending:
+            depth, name, path = pending.pop()
             try:
-                status = entry.stat(follow_symlinks=False)
+                while here.depth > depth:
+                    here.up()
+                if name:
+                    here.down(name)
+                with os.scandir(here.fd) as listing:
+                    entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
             except passed_over:
                 continue
-            yield name, entry.path, status
-            if stat.S_ISDIR(status.st_mode):
-                pending.append(name)
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except passed_over:
+                    continue
+                found = os.fsencode(entry.name)
+                below = b"%b/%b" % (path, found) if path else found
+                yield below, b"/proc/self/fd/%d/%b" % (here.fd, found), status
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append((here.depth, found, below))
 
 
 def _line(name: bytes, full: bytes, status: os.stat_result) -> bytes:

@@ -121,7 +121,7 @@ def test_names_that_lead_out(layers: Layers, name: str) -> None:
         layers.put(member("d", "dir"), member(name))
 
 
-@pytest.mark.parametrize("name", [b"n" * 256, b"d/" * 2100 + b"f"])
+@pytest.mark.parametrize("name", [b"n" * 256, b"d/" * 8200 + b"f"])
 def test_names_too_long(layers: Layers, name: bytes) -> None:
     with pytest.raises(LayerError, match="too long"):
         layers.put(member(name))

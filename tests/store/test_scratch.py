@@ -130,14 +130,14 @@ def test_a_tree_with_everything_in_it(tmp_path: Path) -> None:
     os.link(tree / "one", tree / "two")
     (tree / b"\xff\n".decode("utf-8", "surrogateescape")).write_text("x")
     os.mkdir(tree / "closed", 0)
-    freed, complete = remove_tree(tree, tmp_path)
+    freed, complete = remove_tree(tree)
     assert complete
     assert not tree.exists()
     assert (outside / "kept").read_text() == "x"
     assert freed >= 8192
-    assert remove_tree(tree, tmp_path) == (0, True)
+    assert remove_tree(tree) == (0, True)
     os.symlink(outside, tree)
-    remove_tree(tree, tmp_path)
+    remove_tree(tree)
     assert (outside / "kept").exists()
 
 
@@ -153,7 +153,7 @@ def test_a_very_deep_tree(tmp_path: Path) -> None:
     finally:
         os.fchdir(before)
         os.close(before)
-    assert remove_tree(tree, tmp_path)[1]
+    assert remove_tree(tree)[1]
     assert os.listdir(tmp_path) == []
 
 
@@ -187,13 +187,13 @@ unshare(CLONE_NEWNS)
 mount(None, "/", None, MS_REC | MS_PRIVATE)
 mount(root / "outside", root / "tree" / "a b", None, MS_BIND)
 try:
-    remove_tree(root / "tree", root)
+    remove_tree(root / "tree")
 except StoreError as error:
     print(error.message)
 """
     assert f"{tmp_path}/tree/a b is a mount" in run_child(code, tmp_path)
     assert (tmp_path / "outside" / "kept").exists()
-    assert remove_tree(tmp_path / "tree", tmp_path)[1]
+    assert remove_tree(tmp_path / "tree")[1]
 
 
 def test_without_being_root() -> None:
