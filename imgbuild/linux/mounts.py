@@ -7,6 +7,7 @@ host, or ``/proc/self/fd/N``; targets are resolved inside the new root.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ class Mount:
     noexec: bool = False
 
 
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
 # What statvfs(2) says of a mount, as mount(2) wants it: flags that a user namespace may not take off.
 _KEPT_FLAGS = (
     (os.ST_RDONLY, syscalls.MS_RDONLY),
@@ -85,14 +88,15 @@ def attach(mount: Mount, root: Root, features: Features) -> None:
         else:
             _attach_old(mount.what, mount, root)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} (for {mount.target})", error.filename) from None
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        raise OSError(error.errno, f"{error.strerror} (for {mount.target})", name) from None
 
 
-def attach_root(what: Filesystem | Bind, features: Features) -> int:
+def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False) -> int:
     """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
     start below the mount, and no directory is needed."""
     if features.mount_setattr:
-        fd = open_mount(what)
+        fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV)
         try:
             _move_over_root(fd)
         except OSError:
@@ -100,7 +104,10 @@ def attach_root(what: Filesystem | Bind, features: Features) -> int:
             raise
         return fd
     _mount_old(what, "/", 0)
-    return _open_over_root()
+    fd = _open_over_root()
+    if nodev:
+        _remount(fd, syscalls.MS_NODEV)
+    return fd
 
 
 def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
@@ -122,12 +129,13 @@ def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
         os.close(context)
 
 
-def set_read_only(fd: int, features: Features) -> None:
-    """Make the mount whose root is `fd` read-only, as a mount (its file system stays writable elsewhere)."""
+def restrict(fd: int, features: Features, *, read_only: bool = False, nodev: bool = False) -> None:
+    """Take rights from the mount whose root is `fd`, as a mount (its file system stays as it is elsewhere)."""
+    flags = read_only * syscalls.MOUNT_ATTR_RDONLY | nodev * syscalls.MOUNT_ATTR_NODEV
     if features.mount_setattr:
-        syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY)
+        syscalls.mount_setattr(fd, flags)
     else:
-        _remount(fd, syscalls.MS_RDONLY)
+        _remount(fd, flags)
 
 
 def _attach_file(what: File, mount: Mount, root: Root, features: Features) -> None:
@@ -243,6 +251,10 @@ def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
         # Opened again, the target is what was just mounted there.
         with root.opened(mount.target, os.O_PATH) as target:
             _remount(target, flags)
+            below = _mounts_below(target) if isinstance(what, Bind) and what.recursive else ()
+        for point in below:
+            with root.opened(point, os.O_PATH) as part:
+                _remount(part, flags)
 
 
 def _attach_part_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
@@ -278,6 +290,24 @@ def _remount(fd: int, flags: int) -> None:
     has = os.fstatvfs(fd).f_flag
     kept = sum(wanted for seen, wanted in _KEPT_FLAGS if has & seen)
     syscalls.mount(None, f"/proc/self/fd/{fd}", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | kept | flags)
+
+
+def _mounts_below(fd: int) -> tuple[bytes, ...]:
+    """The mount points below a mount, from the new root, which lies over "/". A mount that another covers stays as it is: nobody in a
+    sandbox can open what is in it, or take off what covers it."""
+    info = _content(f"/proc/self/fdinfo/{fd}")
+    inside = {next(line.split()[1] for line in info.splitlines() if line.startswith(b"mnt_id:"))}
+    found = []
+    rows = [line.split()[:5] for line in _content("/proc/self/mountinfo").splitlines()]
+    while new := [row for row in rows if row[1] in inside and row[0] not in inside]:
+        inside |= {row[0] for row in new}
+        found += [_OCTAL.sub(lambda match: bytes((int(match[1], 8),)), row[4]) for row in new]
+    return tuple(found)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
     lines += [_mount(mount) for mount in plan.system_mounts]
     how = "bind" if plan.bind_devices else "node"
     lines += [f"device /dev/{name} {how} {major}:{minor}" for name, major, minor in DEVICES]
+    lines.append("all devices" if plan.all_devices else "no other devices")
     lines += [f"link /dev/{name} -> {target}" for name, target in DEVICE_LINKS]
     lines += [_mount(mount) for mount in (*plan.device_mounts, *plan.mounts)]
     lines += [f"sysctl {name}={value}" for name, value in plan.sysctl]

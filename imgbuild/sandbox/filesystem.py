@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
-from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, set_read_only
+from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, restrict
 from imgbuild.linux.paths import Root
 from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan
 
@@ -21,29 +21,35 @@ def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
     stage("making mounts private")
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     stage("mounting the root")
-    root = Root(attach_root(plan.root, features), openat2=features.openat2)
+    root = Root(attach_root(plan.root, features, nodev=not plan.all_devices), openat2=features.openat2)
     for mount in plan.system_mounts:
         stage(f"mounting {mount.target}")
         attach(mount, root, features)
     stage("filling /dev")
     _fill_dev(plan, root, features)
-    for mount in (*plan.device_mounts, *plan.mounts):
-        stage(f"mounting {mount.target}")
-        attach(mount, root, features)
+    with root.opened("/dev/null", os.O_PATH) as null:
+        for mount in (*plan.device_mounts, *plan.mounts):
+            stage(f"mounting {mount.target}")
+            attach(mount, root, features)
+        _seal(plan, root, features, null, stage)
+    return root
+
+
+def _seal(plan: Plan, root: Root, features: Features, null: int, stage: Callable[[str], None]) -> None:
+    """What is done when all is mounted: sysctl, masks, what is read-only."""
     for name, value in plan.sysctl:
         stage(f"setting sysctl {name}")
         with root.opened("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY) as fd:
             os.write(fd, value.encode())
     for path in plan.masked:
         stage(f"masking {path}")
-        _mask(path, root, features)
+        _mask(path, root, features, null)
     for path in plan.read_only:
         stage(f"making {path} read-only")
         _bind_read_only(path, root, features)
     if plan.read_only_root:
         stage("making the root read-only")
-        set_read_only(root.fd, features)
-    return root
+        restrict(root.fd, features, read_only=True)
 
 
 def enter(root: Root) -> None:
@@ -57,6 +63,8 @@ def enter(root: Root) -> None:
 
 
 def _fill_dev(plan: Plan, root: Root, features: Features) -> None:
+    """Nodes that are the sandbox's own, so that who changes their mode changes nothing of the host. Each is a mount of its own, from the
+    time before its directory lost all devices: it can be opened, and a node that is made beside it can't."""
     with root.opened("/dev", os.O_RDONLY | os.O_DIRECTORY) as dev:
         for name in DEVICE_DIRECTORIES:
             os.mkdir(name, 0o755, dir_fd=dev)
@@ -65,7 +73,12 @@ def _fill_dev(plan: Plan, root: Root, features: Features) -> None:
         for name, major, minor in DEVICES:
             if plan.bind_devices or not _make_node(dev, name, major, minor):
                 os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=dev))
-                attach(Mount(Bind(f"/dev/{name}"), f"/dev/{name}"), root, features)
+                # Writing to a device is no change of the file system that its node is in; a chmod is.
+                attach(Mount(Bind(f"/dev/{name}"), f"/dev/{name}", read_only=True), root, features)
+            elif not plan.all_devices:
+                attach(Mount(Bind(f"/proc/self/fd/{dev}/{name}"), f"/dev/{name}"), root, features)
+        if not plan.all_devices:
+            restrict(dev, features, nodev=True)
 
 
 def _make_node(dev: int, name: str, major: int, minor: int) -> bool:
@@ -77,16 +90,16 @@ def _make_node(dev: int, name: str, major: int, minor: int) -> bool:
     return True
 
 
-def _mask(path: str, root: Root, features: Features) -> None:
-    """Hide a path, if there is one: a file below /dev/null, a directory below an empty read-only tmpfs."""
+def _mask(path: str, root: Root, features: Features, null: int) -> None:
+    """Hide a path, if there is one: a file below the sandbox's /dev/null, a directory below an empty read-only tmpfs."""
     try:
         directory = stat.S_ISDIR(root.lstat(path).st_mode)
     except OSError as error:
         if error.errno in _ABSENT:
             return
         raise
-    what = Filesystem("tmpfs", source="tmpfs") if directory else Bind("/dev/null")
-    attach(Mount(what, path, read_only=directory), root, features)
+    what = Filesystem("tmpfs", source="tmpfs") if directory else Bind(f"/proc/self/fd/{null}")
+    attach(Mount(what, path, read_only=True, nodev=directory), root, features)
 
 
 def _bind_read_only(path: str, root: Root, features: Features) -> None:

@@ -31,15 +31,19 @@ READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sys
 
 _TTY_GROUP = "5"
 
+_HARMLESS = frozenset(f"/dev/{name}" for name, _, _ in DEVICES)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that is to be done for one sandbox, in this order. `seccomp` is a BPF program, empty for none; `capabilities` a
-    bit mask. `bind_devices`: devices come from the host, as a user namespace may not make them."""
+    bit mask. `bind_devices`: devices come from the host, as a user namespace may not make them; `all_devices`: nodes of any
+    device can be opened, wherever they are."""
 
     root: Filesystem | Bind
     system_mounts: tuple[Mount, ...]
     bind_devices: bool
+    all_devices: bool
     device_mounts: tuple[Mount, ...]
     mounts: tuple[Mount, ...]
     sysctl: tuple[tuple[str, str], ...]
@@ -73,8 +77,9 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         root=spec.root,
         system_mounts=_system_mounts(spec, features),
         bind_devices=features.rootless,
+        all_devices=spec.privileged,
         device_mounts=_device_mounts(tty_group),
-        mounts=spec.mounts,
+        mounts=spec.mounts if spec.privileged else tuple(map(_without_devices, spec.mounts)),
         sysctl=spec.sysctl,
         masked=() if spec.privileged else MASKED_PATHS,
         read_only=() if spec.privileged else READ_ONLY_PATHS,
@@ -99,6 +104,14 @@ def complete(process: Process) -> Process:
     if any(entry.startswith("HOME=") for entry in process.env):
         return process
     return replace(process, env=(*process.env, f"HOME={process.identity.home}"))
+
+
+def _without_devices(mount: Mount) -> Mount:
+    """A mount in which no device can be opened; but one of those that every sandbox has, put somewhere (to hide a file, say), stays one:
+    its mode and owner are the host's, and can't be changed."""
+    if isinstance(mount.what, Bind) and not mount.subpath and mount.what.source in _HARMLESS:
+        return replace(mount, read_only=True)
+    return replace(mount, nodev=True)
 
 
 def _system_mounts(spec: SandboxSpec, features: Features) -> tuple[Mount, ...]:

@@ -22,8 +22,8 @@ from imgbuild.errors import SandboxError
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import cgroup, child, wire
-from imgbuild.sandbox.cgroup import Figures, Group, Place
 from imgbuild.sandbox.command import SETUP_FAILED
+from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
 
@@ -90,6 +90,8 @@ class Spawner:
         self._features = features
         self._place = place
         self._owner = owner
+        # Groups are named after the owner, who may have several zygotes; to itself each may be process 1.
+        self._number = os.readlink("/proc/self")
         self._serial = 0
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -97,6 +99,8 @@ class Spawner:
         self._by_pidfd: dict[int, _Child] = {}
         self._by_status: dict[int, _Child] = {}
         self._leftover: list[Group] = []
+        self._devices: Group | None = None
+        self._devices_made = False
 
     def run(self) -> None:
         """Serve until the other end of the control socket is closed; then end all children."""
@@ -138,11 +142,13 @@ class Spawner:
 
     def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: socket.socket) -> None:
         group = self._group(plan.cgroup, plan.limits)
+        devices = None if plan.all_devices else self._group_of_devices()
         flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
         report, reporting = os.pipe()
         gate, opening = (-1, -1)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
-        if group is not None and descriptor is None:
+        later = [each for each in (group if descriptor is None else None, devices) if each is not None]
+        if later:
             gate, opening = os.pipe()
         started = time.monotonic()
         try:
@@ -162,8 +168,8 @@ class Spawner:
                     os.close(fd)
         born = _Child(pid, pidfd, report, status, group, started)
         self._watch(born)
-        if group is not None and opening >= 0:
-            _let_in(born, group, opening, plan.limits)
+        if later:
+            _let_in(born, later, opening, plan.limits)
 
     def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
         report, reporting = os.pipe()
@@ -217,7 +223,14 @@ class Spawner:
                 raise SandboxError("limits can't be set: control groups are not available here")
             return None
         self._serial += 1
-        return cgroup.create(self._place, self._owner, suffix or f"{os.getpid()}.{self._serial}", limits)
+        return cgroup.create(self._place, self._owner, suffix or f"{self._number}.{self._serial}", limits)
+
+    def _group_of_devices(self) -> Group | None:
+        """The group that all sandboxes of ours join, made for the first."""
+        if not self._devices_made and self._features.cgroup != "none":
+            self._devices = cgroup.create_devices(self._place, self._owner, self._number)
+        self._devices_made = True
+        return self._devices
 
     def _watch(self, born: _Child) -> None:
         os.set_blocking(born.report, False)
@@ -274,15 +287,16 @@ class Spawner:
             _kill(each)
         for each in tuple(self._by_pidfd.values()):
             self._reap(each)
-        for group in self._leftover:
+        for group in (*self._leftover, *((self._devices,) if self._devices is not None else ())):
             group.kill()
             group.remove()
 
 
-def _let_in(born: _Child, group: Group, opening: int, limits: Limits) -> None:
+def _let_in(born: _Child, groups: list[Group], opening: int, limits: Limits) -> None:
     """Put a child, which waits for it, into its groups: on v1 that can take a grace period of RCU, in which the child mounts."""
     try:
-        group.add(born.pid)
+        for group in groups:
+            group.add(born.pid)
     except ProcessLookupError:
         pass
     except OSError as error:

@@ -17,6 +17,7 @@ from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox import cgroup, seccomp, spawner, wire
+from imgbuild.sandbox.group import Place
 from imgbuild.sandbox.plan import Entry, Plan, complete, granted, make_plan
 from imgbuild.sandbox.spec import ExitStatus, Process, SandboxSpec
 
@@ -142,7 +143,7 @@ class Zygote:
         With `enters_others` its `enter` also works on sandboxes of other zygotes; it then has no PID namespace of its own, so that
         sandboxes of it survive a SIGKILL of it if they took back their parent-death signal.
         """
-        place = cgroup.here() if features.cgroup != "none" else cgroup.Place()
+        place = cgroup.here() if features.cgroup != "none" else Place()
         cgroup.step_aside(place)
         owner = cgroup.owner_of(os.getpid())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

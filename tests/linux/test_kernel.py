@@ -12,7 +12,7 @@ import pytest
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import SWITCHES, probe
-from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, open_mount, set_read_only
+from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, open_mount, restrict
 from imgbuild.linux.paths import Root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -112,7 +112,7 @@ class TestMounts:
                 attach(Mount(Bind(str(tmp_path)), "/d", read_only=True, nosuid=True, noexec=True), root, probe(disabled))
                 with root.opened("d") as fd:
                     flags = os.fstatvfs(fd).f_flag
-                set_read_only(root.fd, probe(disabled))
+                restrict(root.fd, probe(disabled), read_only=True)
                 try:
                     os.mkdir("e", dir_fd=root.fd)
                 except OSError as error:

@@ -9,7 +9,7 @@ import pytest
 
 from imgbuild.errors import SandboxError
 from imgbuild.sandbox import cgroup
-from imgbuild.sandbox.cgroup import Figures, Group, Place
+from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.spec import Limits
 
 

@@ -59,8 +59,9 @@ def test_unknown_capability() -> None:
 def test_describe() -> None:
     lines = describe(make_plan(SPEC, FEATURES, b"x" * 80))
     assert lines[:3] == ("namespaces mount pid uts ipc cgroup net", "limit pids 5", "root overlay (lowerdir+=/l,volatile)")
-    assert "mount /t bind /src part part ro" in lines
-    assert "mount /run/secret file of 6 bytes, mode 0400, owner 0:0" in lines
+    assert "mount /t bind /src part part ro,nodev" in lines
+    assert "no other devices" in lines
+    assert "mount /run/secret file of 6 bytes, mode 0400, owner 0:0 nodev" in lines
     assert "mask /proc/kcore" in lines
     assert "user 1:2,3" in lines
     assert "environment A HOME PATH" in lines
