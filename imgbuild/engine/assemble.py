@@ -65,8 +65,8 @@ def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: C
 def _uniform(
     store: Store, graph: BuildGraph, stage: Stage, layers: tuple[Layer, ...], compression: CompressionKind
 ) -> tuple[Layer, ...]:
-    """Layers whose blobs do not depend on what was cached: our own in the compression asked for, the base's as they are; all of
-    them with the media types of an OCI manifest."""
+    """Layers whose blobs do not depend on what was cached: those that were compressed here in the compression asked for, those of a
+    base that was pulled as they are; all of them with the media types of an OCI manifest."""
     origin = stage
     while origin.parent is not None:
         origin = graph.stages[origin.parent]
@@ -74,7 +74,8 @@ def _uniform(
     made = []
     for number, layer in enumerate(layers):
         blob = layer.blob
-        if number >= below and LAYER_COMPRESSION[blob.media_type] != compression:
+        ours = number >= below or compressed_here(store, layer)
+        if ours and LAYER_COMPRESSION[blob.media_type] != compression:
             from imgbuild.transfer.convert import converted_layer
             from imgbuild.transfer.events import ignore
             from imgbuild.transfer.parallel import Stop
@@ -86,6 +87,11 @@ def _uniform(
             blob = typed_layer(blob, "oci")
         made.append(replace(layer, blob=blob))
     return tuple(made)
+
+
+def compressed_here(store: Store, layer: Layer) -> bool:
+    """Whether the layer's blob was made by this store, of a build, an import or an archive of plain layers, and not pulled."""
+    return any(row.blob.digest == layer.blob.digest and row.compression for row in store.index.layers_of(layer.diff_id))
 
 
 def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) -> tuple[History, ...]:

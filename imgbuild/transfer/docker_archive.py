@@ -65,7 +65,7 @@ class DockerArchiveWriter:
             entry["RepoTags"].append(tag)
 
     def finish(self) -> None:
-        """Write the list of images, and the older one beside it."""
+        """Write the list of images."""
         data = canonical_json([{**entry, "RepoTags": entry["RepoTags"] or None} for entry in self._entries.values()])
         self._output.write(MANIFEST_FILE, len(data), [data])
 

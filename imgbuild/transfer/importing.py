@@ -25,6 +25,7 @@ from imgbuild.transfer.events import BlobFinished, OnEvent, TransferFinished, Tr
 from imgbuild.transfer.images import Image, read_image
 from imgbuild.transfer.layers import make_layer
 from imgbuild.transfer.parallel import Stop
+from imgbuild.transfer.sources import refuse_devices
 from imgbuild.transfer.tree import Tree
 from imgbuild.values import dataclass
 
@@ -61,6 +62,7 @@ def import_rootfs(
         if isinstance(location, Path):
             try:
                 with open(location, "rb", buffering=0) as file:
+                    refuse_devices(file, str(location))
                     layer, created = _layer(store, file, settings, stop)
             except IsADirectoryError:
                 raise UsageError(
@@ -69,6 +71,7 @@ def import_rootfs(
             except OSError as error:
                 raise UsageError(f"can't read {location}: {error.strerror}") from None
         else:
+            refuse_devices(location, "what is to be imported")
             layer, created = _layer(store, location, settings, stop)
         on_event(BlobFinished(layer.blob.digest, layer.blob.size, "converted"))
         descriptor = _image(store, layer, created, settings)

@@ -23,6 +23,7 @@ from imgbuild.values import dataclass
 
 _MAX_LINKS = 8
 _MAX_MEMBERS = 1_000_000
+_MAX_PADDING = 1 << 20
 _USTAR_LIMIT = 8 << 30
 
 
@@ -43,6 +44,7 @@ def open_source(store: Store, location: Path | BinaryIO) -> Iterator[ArchiveSour
     """The archive at a path, or in an open stream (which stays the caller's)."""
     with ExitStack() as stack:
         if not isinstance(location, Path):
+            refuse_devices(location, "what is to be loaded")
             yield _TarSource(stack.enter_context(_spooled(store, location)), "the archive")
             return
         try:
@@ -52,12 +54,23 @@ def open_source(store: Store, location: Path | BinaryIO) -> Iterator[ArchiveSour
             file = stack.enter_context(open(location, "rb", buffering=0))
         except OSError as error:
             raise UsageError(f"can't read {location}: {error.strerror}") from None
+        refuse_devices(file, str(location))
         seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         head = os.pread(file.fileno(), 6, 0) if seekable else b""
         if seekable and kind_of(head) == "none":
             yield _TarSource(file, str(location))
         else:
             yield _TarSource(stack.enter_context(_spooled(store, file)), str(location))
+
+
+def refuse_devices(stream: Stream, shown: str) -> None:
+    """UsageError for a character device: /dev/zero and its like have no end, and a terminal no archive."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode  # type: ignore[attr-defined]
+    except (AttributeError, OSError):
+        return  # a stream of this process
+    if stat.S_ISCHR(mode):
+        raise UsageError(f"{shown} is a device, not an archive", hint="give a file, or an archive by a pipe")
 
 
 def read_bounded(source: ArchiveSource, name: str, limit: int) -> bytes:
@@ -179,8 +192,7 @@ def _members(descriptor: int, name: str) -> dict[str, _Member]:
     found: dict[str, _Member] = {}
     try:
         for count, (entry, _) in enumerate(read_tar(headers)):
-            if count > _MAX_MEMBERS:
-                raise ImageError(f"{name} has more than {_MAX_MEMBERS} members, which no image needs")
+            _check_count(count, name)
             plain, offset = _is_plain(entry, headers.last), headers.at
             if plain and entry.kind == "file":
                 headers.pass_over(entry.size)
@@ -191,6 +203,11 @@ def _members(descriptor: int, name: str) -> dict[str, _Member]:
     except LayerError as error:
         raise ImageError(f"{name} is not an image archive: {error.message}", hint=error.hint, detail=error.detail) from None
     return found
+
+
+def _check_count(count: int, name: str) -> None:
+    if count > _MAX_MEMBERS:
+        raise ImageError(f"{name} has more than {_MAX_MEMBERS} members, which no image needs")
 
 
 def _is_plain(entry: TarEntry, header: bytes) -> bool:
@@ -226,15 +243,35 @@ def _normal(name: str) -> str | None:
     return "/".join(parts) or None
 
 
+class _Copied:
+    """A stream of which a file keeps what is read: as much of it as is a tar, so that no endless stream is kept."""
+
+    def __init__(self, stream: Stream, file: BinaryIO) -> None:
+        self._stream = stream
+        self._file = file
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._file.write(data)
+        return data
+
+    def drain(self) -> None:
+        """Read on a little after the tar's end: who writes a pipe should not meet a closed one in its padding."""
+        left = _MAX_PADDING
+        while left > 0 and (data := self._stream.read(min(left, CHUNK))):
+            left -= len(data)
+
+
 @contextmanager
 def _spooled(store: Store, stream: BinaryIO) -> Iterator[BinaryIO]:
     with store.temporary("archive") as directory:
         path = directory / "archive.tar"
         with explained(path), open(path, "w+b") as file:
-            content = decompressing(stream)
+            content = _Copied(decompressing(stream), file)
             try:
-                while data := content.read(CHUNK):
-                    file.write(data)
+                for count, _ in enumerate(read_tar(content)):
+                    _check_count(count, "the archive")
+                content.drain()
             except LayerError as error:
                 raise ImageError(f"the archive can't be read: {error.message}", hint=error.hint, detail=error.detail) from None
             file.flush()

@@ -166,4 +166,6 @@ def test_a_change_of_compression_keeps_the_layers(bench: Bench) -> None:
     diff_ids = bench.image()["rootfs"]["diff_ids"]
     bench.build(text, "--compression", "gzip")
     assert bench.image()["rootfs"]["diff_ids"] == diff_ids
+    # The base's, too, which was imported here: other programs refuse a mixture.
+    assert [layer["mediaType"].rpartition("+")[2] for layer in bench.manifest()["layers"]] == ["gzip", "gzip"]
     bench.assert_whole()

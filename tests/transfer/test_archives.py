@@ -117,6 +117,42 @@ def test_a_stream_there_and_back(new_store: Callable[[], Store]) -> None:
         assert [str(item.reference) for item in Archivist(other).load(stream, AMD64)] == [APP]
 
 
+class _Endless(io.BytesIO):
+    """Bytes that are followed by null bytes without end; more than a little of them is not to be asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.beyond = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None and size > 0
+        data = super().read(size)
+        if not data:
+            self.beyond += size
+            assert self.beyond < 8 << 20, "this is never to end"
+        return data or bytes(size)
+
+
+def test_of_an_endless_stream_the_tar_is_read(new_store: Callable[[], Store], tmp_path: Path) -> None:
+    store, other = new_store(), new_store()
+    put_image(store, make(), APP)
+    stream = io.BytesIO()
+    Archivist(store).save([ref(None, APP)], stream)
+    assert [str(item.reference) for item in Archivist(other).load(_Endless(stream.getvalue()), AMD64)] == [APP]
+    for data in (b"", b"no tar at all" * 1000):
+        with pytest.raises(ImageError):
+            Archivist(other).load(_Endless(data), AMD64)
+    assert os.listdir(other.root / "tmp") == []
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null"])
+def test_a_device_is_no_archive(store: Store, device: str) -> None:
+    with pytest.raises(UsageError, match="is a device"):
+        Archivist(store).load(Path(device), AMD64)
+    with open(device, "rb") as stream, pytest.raises(UsageError, match="is a device"):
+        Archivist(store).load(stream, AMD64)
+
+
 @pytest.mark.parametrize("directory", [True, False])
 def test_docker_there_and_back(new_store: Callable[[], Store], tmp_path: Path, directory: bool, seen: Seen) -> None:
     store, other = new_store(), new_store()

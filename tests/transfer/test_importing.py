@@ -295,3 +295,11 @@ def test_the_config_is_json_that_others_read(store: Store) -> None:
     image = imported(store, tar(*ROOT))
     config = json.loads(store.blobs.read(image.manifest.config.digest))
     assert config["rootfs"] == {"type": "layers", "diff_ids": [image.layers[0].diff_id]}
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_root_file_system(store: Store, device: str) -> None:
+    with pytest.raises(UsageError, match="is a device"):
+        import_rootfs(store, Path(device), None, Imported(AMD64, RunConfig()))
+    with open(device, "rb") as stream, pytest.raises(UsageError, match="is a device"):
+        import_rootfs(store, stream, None, Imported(AMD64, RunConfig()))
