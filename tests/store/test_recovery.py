@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+
+import pytest
 
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.reference import parse_reference
@@ -43,6 +46,41 @@ def test_what_a_power_cut_tore_is_not_believed(root: Path) -> None:
         assert store.index.snapshots() == ()
         assert os.listdir(root / "snapshots") == []
         assert check(store) == ()
+
+
+def _container(root: Path, name: str, record: object) -> Path:
+    path = root / "containers" / name / "container.json"
+    path.parent.mkdir()
+    path.write_text(record if isinstance(record, str) else json.dumps(record))
+    return path
+
+
+def test_what_containers_stand_on_stays(root: Path) -> None:
+    with Store.open(root) as store:
+        blob, layer = put_layer(store, {"a": b"1"})
+        for identity in ("used", "torn", "unused"):
+            put_snapshot(store, identity, layer, {"a": b"1", "d/b": b"2"})
+    _container(root, "one", {"snapshots": ["used", "torn", "gone"], "more": [1]})
+    _container(root, "two", {"snapshots": []})
+    os.truncate(root / "snapshots/torn/fs/d/b", 0)
+    _reboot(root)
+    with Store.open(root) as store:
+        assert sorted(os.listdir(root / "snapshots")) == ["torn", "used"]
+        # One that a power cut tore stays for its container, and is no image's any more.
+        assert [row.id for row in store.index.snapshots()] == ["used"]
+        assert store.blobs.has(blob.digest)
+
+
+@pytest.mark.parametrize("record", ["", '{"snapshots": ["us', "[]", "{}", '{"snapshots": 1}', '{"snapshots": "used"}', '{"snapshots": [[]]}', "[" * 100_000])
+def test_with_a_damaged_container_any_snapshot_may_be_in_use(root: Path, record: str) -> None:
+    with Store.open(root) as store:
+        _, layer = put_layer(store, {"a": b"1"})
+        put_snapshot(store, "used", layer, {"a": b"1"})
+    _container(root, "one", record)
+    _reboot(root)
+    with Store.open(root) as store:
+        assert os.listdir(root / "snapshots") == ["used"]
+        assert store.index.snapshots() == ()
 
 
 def test_it_is_done_once(root: Path) -> None:
