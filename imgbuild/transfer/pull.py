@@ -107,7 +107,8 @@ class Puller:
     def pull(self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING) -> Image:
         """Resolve, fetch, and let the name name it. The image is complete and on disk when this returns."""
         with self.store.lease(cancelled=self.cancelled):
-            self.on_event(TransferStarted("pull", reference.familiar(), reference.digest))
+            if self.client is not None:  # without a network nothing is pulled: it is here, or it is not
+                self.on_event(TransferStarted("pull", reference.familiar(), reference.digest))
             image = self.resolve(reference, platform, policy)
             self.fetch(image)
             self.name(reference, image)
