@@ -7,7 +7,6 @@ command that reads nothing else, with no transport allowed and none of the envir
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,8 @@ def commit_time(context: Path, environ: Mapping[str, str]) -> int | None:
     directory = context.resolve()
     if not any((parent / ".git").exists() for parent in (directory, *directory.parents)):
         return None
+    import subprocess
+
     # A partial clone would fetch a missing object, by a command that its config names: no protocol is allowed, and git 2.44 never tries.
     options = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never"]
     command = ["git", *options, "-C", str(directory), "cat-file", "commit", "HEAD"]

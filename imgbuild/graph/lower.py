@@ -81,7 +81,7 @@ class _StageLowering:
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
         self.env: dict[str, str] = dict(parent.env) if parent else {}
-        self.env |= dict(_pair(entry) for entry in self.config.env if "=" in entry)
+        self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
         self.cmd_is_set = False
         self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
 
@@ -313,6 +313,11 @@ def _epoch(
         elif image is not None:
             ages.append(parse_time(bases[image].created) or 0)
     return max(ages)
+
+
+def _is_pair(entry: str) -> bool:
+    """Whether an entry of a foreign image's environment can be one: with a name, and nothing that execve refuses."""
+    return "=" in entry and not entry.startswith("=") and "\0" not in entry
 
 
 def _pair(entry: str) -> tuple[str, str]:

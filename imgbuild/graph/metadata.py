@@ -49,10 +49,8 @@ def healthcheck(item: HealthcheckInstruction) -> Healthcheck:
     """The check that an image config holds; times in nanoseconds. Runtimes run CMD-SHELL by the image's own SHELL."""
     if item.command is None:
         return Healthcheck(test=("NONE",))
-    if item.command.words is not None:
-        test = ("CMD", *item.command.words)
-    else:
-        test = ("CMD-SHELL", item.command.line or "")
+    words = item.command.words
+    test = ("CMD-SHELL", item.command.line or "") if words is None else ("CMD", *words)
     retries = item.flag("retries")
     return Healthcheck(
         test=test,
