@@ -15,14 +15,13 @@ import signal
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
 from imgbuild.errors import SandboxError
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import cgroup, child, wire
-from imgbuild.sandbox.command import SETUP_FAILED
 from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
@@ -40,7 +39,6 @@ class _Child:
     group: Group | None
     started: float
     failure: wire.Failure | None = None
-    reported: bytearray = field(default_factory=bytearray)
 
 
 def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> NoReturn:
@@ -176,20 +174,17 @@ class Spawner:
         born, bearing = os.pipe()
         started = time.monotonic()
         try:
-            # Only who is born after a setns is in the PID namespace, and there may be no way back for who called it: so another
-            # process does, and its child is a sibling of it (CLONE_PARENT), and ours.
             midwife, pidfd = self._clone(0, None)
             if midwife == 0:
-                self._bear(entry, target, child.Wiring(stdio, reporting, status), bearing)
+                child.bear(entry, target, child.Wiring(stdio, reporting, status), bearing, self._features)
             os.close(pidfd)
             os.close(bearing)
             bearing = -1
-            words = os.read(born, 64)
+            told = os.read(born, child.BORN.size)
             os.waitpid(midwife, 0)
-            if not words.isdigit():
-                code = int(words[1:] or errno.ESRCH)
+            pid, code = child.BORN.unpack(told) if len(told) == child.BORN.size else (0, errno.ESRCH)
+            if code:
                 raise OSError(code, f"the sandbox can't be entered: {os.strerror(code)}")
-            pid = int(words)
             pidfd = syscalls.pidfd_open(pid)
         except OSError:
             os.close(report)
@@ -199,20 +194,6 @@ class Spawner:
                 if fd >= 0:
                     os.close(fd)
         self._watch(_Child(pid, pidfd, report, status, None, started))
-
-    def _bear(self, entry: Entry, target: int, wiring: child.Wiring, bearing: int) -> NoReturn:
-        try:
-            syscalls.setns(target, syscalls.CLONE_NEWPID)
-            clone = syscalls.clone3 if self._features.clone3 else syscalls.clone
-            pid, _ = clone(syscalls.CLONE_PARENT, pidfd=False, exit_signal=0)
-            if pid == 0:
-                os.close(bearing)
-                child.enter(entry, target, wiring)
-            os.write(bearing, b"%d" % pid)
-        except OSError as error:
-            os.write(bearing, b"-%d" % (error.errno or 0))
-        finally:
-            os._exit(0)
 
     def _clone(self, flags: int, cgroup_fd: int | None) -> tuple[int, int]:
         return syscalls.clone3(flags, cgroup=cgroup_fd) if self._features.clone3 else syscalls.clone(flags)
@@ -243,23 +224,27 @@ class Spawner:
         wire.send_packet(born.status, wire.Started(_pid_of(born.pidfd)), [born.pidfd])
 
     def _hear(self, speaker: _Child) -> None:
-        """Read a child's report: words of failure, or its end when execve closes it."""
+        """Read a child's report: words of failure, in one piece, or its end when execve closes it."""
         try:
-            while data := os.read(speaker.report, 65536):
-                speaker.reported += data
+            data = os.read(speaker.report, wire.FAILURE)
         except BlockingIOError:
             return
+        self._close_report(speaker)
+        if data:
+            speaker.failure = wire.unpack_failure(data)
+        elif speaker.failure is None:
+            wire.send_packet(speaker.status, wire.Running())
+
+    def _close_report(self, speaker: _Child) -> None:
         self._poll.unregister(speaker.report)
         del self._by_report[speaker.report]
         os.close(speaker.report)
-        if speaker.reported:
-            speaker.failure = wire.unpack(bytes(speaker.reported))
-        elif speaker.failure is None:
-            wire.send_packet(speaker.status, wire.Running())
 
     def _reap(self, dead: _Child) -> None:
         if dead.report in self._by_report:
             self._hear(dead)
+        if dead.report in self._by_report:
+            self._close_report(dead)
         _, wait_status, usage = os.wait4(dead.pid, 0)
         wall = time.monotonic() - dead.started
         self._poll.unregister(dead.pidfd)
@@ -285,7 +270,8 @@ class Spawner:
     def _end(self) -> None:
         for each in self._by_pidfd.values():
             _kill(each)
-        for each in tuple(self._by_pidfd.values()):
+        # The last one first: an init can't end before what entered its PID namespace from here, and came later, is reaped here.
+        for each in reversed(tuple(self._by_pidfd.values())):
             self._reap(each)
         for group in (*self._leftover, *((self._devices,) if self._devices is not None else ())):
             group.kill()
@@ -301,7 +287,7 @@ def _let_in(born: _Child, groups: list[Group], opening: int, limits: Limits) -> 
         pass
     except OSError as error:
         if limits:
-            born.failure = wire.Failure(SETUP_FAILED, f"entering its control group: {error.strerror} ({error.filename})")
+            born.failure = wire.Failure(wire.SETUP_FAILED, f"entering its control group: {error.strerror} ({error.filename})")
             _kill(born)
     try:
         with suppress(BrokenPipeError):
