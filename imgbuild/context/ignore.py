@@ -8,6 +8,7 @@ Not here: walking (filtered).
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
 from imgbuild.context.glob import BadPattern, check
@@ -78,6 +79,8 @@ class Ignore:
             candidates.insert(0, buildfile.with_name(buildfile.name + ".dockerignore"))
         for candidate in candidates:
             try:
+                if not stat.S_ISREG(candidate.stat().st_mode):
+                    raise ContextError(f"the ignore file {candidate} is not a file")
                 return cls.parse(candidate.read_text("utf-8", "surrogateescape"), candidate.name)
             except (FileNotFoundError, NotADirectoryError):
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def find_source(context: str, file: str | None) -> BuildSource:
         problem = "is not a directory" if directory.exists() else "does not exist"
         raise ContextError(f"the build context {context!r} {problem}", hint="give the directory that holds the files to copy")
     if file == "-":
-        return BuildSource(directory, sys.stdin.buffer.read(_MOST_BYTES + 1), "stdin", _ignore(directory, None))
+        return BuildSource(directory, sys.stdin.buffer.read(_MOST_BYTES + 1), "stdin", Ignore.load(directory))
     path = _buildfile(directory, file)
     try:
         with path.open("rb") as stream:
@@ -42,7 +41,7 @@ def find_source(context: str, file: str | None) -> BuildSource:
         raise BuildfileError(f"can't read {path}: {error.strerror}") from None
     if len(text) > _MOST_BYTES:
         raise BuildfileError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no Buildfile")
-    return BuildSource(directory, text, str(path), _ignore(directory, path))
+    return BuildSource(directory, text, str(path), Ignore.load(directory, path))
 
 
 def _buildfile(directory: Path, file: str | None) -> Path:
@@ -56,20 +55,3 @@ def _buildfile(directory: Path, file: str | None) -> Path:
         if (directory / name).is_file():
             return directory / name
     raise BuildfileError(f"there is no Buildfile in {directory}", hint=f"its name is one of {', '.join(NAMES)}, or is given with -f")
-
-
-def _ignore(directory: Path, buildfile: Path | None) -> Ignore:
-    """``<Buildfile>.dockerignore`` beside the Buildfile, else ``.dockerignore`` in the context."""
-    candidates = [directory / ".dockerignore"]
-    if buildfile is not None:
-        candidates.insert(0, buildfile.with_name(f"{buildfile.name}.dockerignore"))
-    for path in candidates:
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise ContextError(f"{path} is not a file")
-            return Ignore.parse(path.read_text("utf-8", "surrogateescape"), path.name)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ContextError(f"can't read {path}: {error.strerror}") from None
-    return Ignore()

@@ -149,12 +149,6 @@ class Root:
             pending = _split(target) + pending
         return self.open(b"/".join(done), _DIRECTORY)
 
-    def real_path(self, path: AnyPath) -> bytes:
-        """The absolute path, inside the root, without symlinks, that an existing path leads to."""
-        with self.opened(path, os.O_PATH) as fd, self.opened(b"", _DIRECTORY) as top:
-            host, base = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % top)
-        return b"/" + host[len(base) :].lstrip(b"/") if base != b"/" else host
-
     def _open_far(self, path: bytes, flags: int, mode: int) -> int:
         """A path of any length, in parts. ELOOP or EXDEV where it may lead through a symlink or upwards: that is for `_walk`."""
         resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS

@@ -69,7 +69,7 @@ CLOSE_RANGE_CLOEXEC = 4
 SIGCHLD = 17
 
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD, _FSCONFIG_CMD_CREATE = 0, 1, 5, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _SECCOMP_SET_MODE_FILTER = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -308,12 +308,6 @@ def fsconfig_set(context: int, key: str, value: Name | None = None) -> None:
     command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
     if _syscall("fsconfig", ctypes.c_long(context), ctypes.c_long(command), _string(key), _string(value), ctypes.c_long(0)) < 0:
         raise _context_failure(context, f"fsconfig {key}", value)
-
-
-def fsconfig_set_fd(context: int, key: str, fd: int) -> None:
-    """Give a context one option whose value is a descriptor."""
-    if _syscall("fsconfig", ctypes.c_long(context), ctypes.c_long(_FSCONFIG_SET_FD), _string(key), _string(None), ctypes.c_long(fd)) < 0:
-        raise _context_failure(context, f"fsconfig {key}")
 
 
 def fsconfig_create(context: int) -> None:

@@ -85,23 +85,6 @@ class Repository:
         """A manifest or an index, by GET."""
         return self._first(lambda remote, attempts: self._get_manifest(remote, tag_or_digest, attempts))
 
-    def head_manifest(self, tag_or_digest: str) -> Digest | None:
-        """The digest that a tag names at the registry itself now; None where there is no such manifest."""
-        remote = self._own
-        reply = remote.exchange.request(
-            f"asking for {self._shown(tag_or_digest)}",
-            "HEAD",
-            remote.path("manifests", tag_or_digest),
-            ok=(200, 404),
-            scopes=remote.scopes("pull"),
-            headers={"Accept": _ACCEPTED},
-        )
-        reply.finish()
-        if reply.status == 404:
-            return None
-        said = reply.header("Docker-Content-Digest")
-        return parse_digest(said) if said else self._get_manifest(remote, tag_or_digest, None).descriptor.digest
-
     def fetch_blob(self, blob: Descriptor, keep: Callable[[Iterator[bytes]], T]) -> T:
         """Give the blob's bytes to `keep`, which must verify their digest (CorruptError) and returns the result.
 
@@ -195,14 +178,6 @@ class Repository:
             self._enter_referrer(data, Descriptor(media_type, digest, len(data)))
         return digest
 
-    def delete_manifest(self, tag_or_digest: str) -> bool:
-        """Delete a manifest (by its digest) or a tag; whether there was one."""
-        return self._delete(f"deleting {self._shown(tag_or_digest)}", "manifests", tag_or_digest)
-
-    def delete_blob(self, digest: Digest) -> bool:
-        """Delete a blob from the repository; whether there was one."""
-        return self._delete(f"deleting the blob {digest}", "blobs", digest)
-
     # How
 
     def _first(self, ask: Callable[[Remote, int | None], T]) -> T:
@@ -271,13 +246,6 @@ class Repository:
             if error.status == 404:
                 return None
             raise
-
-    def _delete(self, what: str, kind: str, name: str) -> bool:
-        remote = self._own
-        scopes = remote.scopes("pull", "push", "delete")
-        reply = remote.exchange.request(what, "DELETE", remote.path(kind, name), ok=(200, 202, 204, 404), scopes=scopes)
-        reply.finish()
-        return reply.status != 404
 
     def _shown(self, tag_or_digest: str) -> str:
         return f"{self.registry}/{self.name}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"

@@ -143,10 +143,6 @@ class Index:
         """Remember a snapshot whose directory has its place already, or (again, with the diffID) one whose layer is known now."""
         self._write("INSERT OR REPLACE INTO snapshots VALUES(?,?,?,?,?)", (row.id, row.diff_id, row.size, row.inodes, row.tree))
 
-    def remove_snapshot(self, identity: str) -> None:
-        """Forget a snapshot, before its directory goes."""
-        self._write("DELETE FROM snapshots WHERE id=?", (identity,))
-
     # Memos
 
     def content_digest(self, owner: str, path: str) -> str | None:
@@ -189,11 +185,6 @@ class Index:
         with self.connections.writing() as connection:
             values = [(row.digest, row.registry, row.repository) for row in rows]
             connection.executemany("INSERT OR IGNORE INTO sources VALUES(?,?,?)", values)
-
-    def remove_source(self, row: SourceRow) -> None:
-        """Forget that a repository has a blob: it turned out not to."""
-        values = (row.digest, row.registry, row.repository)
-        self._write("DELETE FROM sources WHERE digest=? AND registry=? AND repository=?", values)
 
     # Builds
 

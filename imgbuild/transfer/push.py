@@ -41,10 +41,6 @@ class Pushed:
     descriptor: Descriptor
     blobs: tuple[PushedBlob, ...]
 
-    def bytes_sent(self) -> int:
-        """The bytes of the blobs that had to be sent."""
-        return sum(blob.size for blob in self.blobs if blob.how == "sent")
-
 
 @dataclass(frozen=True, slots=True)
 class Pusher:

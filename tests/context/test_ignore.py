@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -100,6 +101,12 @@ def test_the_buildfiles_own_ignore_file_wins(tmp_path: Path) -> None:
     (tmp_path / "docker" / "app.Buildfile.dockerignore").write_text("b")
     ignore = Ignore.load(tmp_path, buildfile)
     assert ignore.ignores("b") and not ignore.ignores("a")
+
+
+def test_an_ignore_file_that_is_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".dockerignore")
+    with pytest.raises(ContextError, match="is not a file"):
+        Ignore.load(tmp_path)
 
 
 def test_stars_do_not_cost_what_they_could() -> None:

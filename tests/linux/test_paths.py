@@ -101,12 +101,6 @@ class TestBothWays:
                     root.makedirs(bad)
         assert sorted(os.listdir(tree.parent)) == ["outside", "root"]
 
-    def test_real_path(self, tree: Path, openat2: bool) -> None:
-        with Root.open_path(tree, openat2=openat2) as root:
-            assert root.real_path("chain/file") == b"/a/b/file"
-            assert root.real_path("../up") == b"/outside"
-            assert root.real_path("/") == b"/"
-
     def test_cache_is_bounded(self, tree: Path, openat2: bool) -> None:
         with Root(os.open(tree, os.O_PATH), openat2=openat2, cache=2) as root:
             before = len(os.listdir("/proc/self/fd"))

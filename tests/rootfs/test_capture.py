@@ -68,7 +68,7 @@ def test_the_snapshot_and_the_layer_are_one(store: Store, base: Lowers, tmp_path
     assert (row.blob, row.uncompressed_size, row.compression) == (captured.layer.blob, captured.uncompressed_size, parameters(compression))
     with UnionView((*base, lower)) as view:
         ours = seen_in(view)
-    store.index.remove_snapshot("step")
+    store.index.forget(snapshots=["step"])
     with UnionView((*base, *materialize(store, [captured.layer]))) as view:
         assert seen_in(view) == ours
     assert "/gone" not in ours

@@ -143,7 +143,7 @@ def test_a_directory_without_its_record_is_made_again(store: Store) -> None:
     layer = put_layer(store, tar_of(file("a", b"right")))
     (lower,) = materialize(store, [layer])
     assert isinstance(lower, DirectoryLower)
-    store.index.remove_snapshot(layer.diff_id.partition(":")[2])
+    store.index.forget(snapshots=[layer.diff_id.partition(":")[2]])
     (lower.path / "a").write_bytes(b"wrong")
     materialize(store, [layer])
     assert (lower.path / "a").read_bytes() == b"right"

@@ -156,7 +156,7 @@ def _step_s_things_gone(store: Store) -> None:
     for layer in store.index.layers_of(store.index.steps()[0].diff_id or _never()):
         store.blobs.remove(layer.blob.digest)
         store.index.forget(layers=[layer.blob.digest])
-    store.index.remove_snapshot("snap")
+    store.index.forget(snapshots=["snap"])
     store.discard(store.root / "snapshots" / "snap")
 
 
@@ -236,7 +236,7 @@ def test_unreadable_names_are_set_aside(filled: Store) -> None:
 def test_leftovers_are_notes(filled: Store) -> None:
     filled.blobs.put(b"nobody's")
     put_snapshot(filled, "orphan", None, {"a": b"1"})
-    filled.index.remove_snapshot("orphan")
+    filled.index.forget(snapshots=["orphan"])
     (filled.root / "blobs" / "sha256" / "notes.txt").write_text("x")
     index = json.loads((filled.root / "index.json").read_text())
     index["manifests"].append({"mediaType": "foreign"})

@@ -98,7 +98,7 @@ def test_snapshots(store: Store) -> None:
     assert store.index.snapshots() == (plain, known)
     store.index.record_snapshot(SnapshotRow("a", _diff_id(2), 10, 2))
     assert store.index.snapshot_for(_diff_id(2)) is not None
-    store.index.remove_snapshot("a")
+    store.index.forget(snapshots=["a"])
     assert store.index.snapshot("a") is None
 
 
@@ -110,8 +110,6 @@ def test_memos_sources_and_builds(store: Store) -> None:
     store.index.record_source(there)
     store.index.record_sources([here, there])
     assert store.index.sources(_digest(1)) == (here, there)
-    store.index.remove_source(here)
-    assert store.index.sources(_digest(1)) == (there,)
     for number in range(3):
         store.index.record_build(BuildRow(f"b{number}", number, number + 0.5, "{}"))
     assert [row.id for row in store.index.builds(2)] == ["b2", "b1"]

@@ -71,7 +71,9 @@ def test_what_containers_stand_on_stays(root: Path) -> None:
         assert store.blobs.has(blob.digest)
 
 
-@pytest.mark.parametrize("record", ["", '{"snapshots": ["us', "[]", "{}", '{"snapshots": 1}', '{"snapshots": "used"}', '{"snapshots": [[]]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "record", ["", '{"snapshots": ["us', "[]", "{}", '{"snapshots": 1}', '{"snapshots": "used"}', '{"snapshots": [[]]}', "[" * 100_000]
+)
 def test_with_a_damaged_container_any_snapshot_may_be_in_use(root: Path, record: str) -> None:
     with Store.open(root) as store:
         _, layer = put_layer(store, {"a": b"1"})
