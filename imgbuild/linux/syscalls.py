@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -55,6 +56,7 @@ RESOLVE_BENEATH = 8
 RESOLVE_IN_ROOT = 16
 
 PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
@@ -255,6 +257,15 @@ def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) ->
                 os.set_inheritable(int(name), False) if cloexec else os.close(int(name))
             except OSError:  # the descriptor of the listing itself
                 continue
+
+
+def close_others(first: int, keep: Iterable[int]) -> None:
+    """Close all descriptors from `first` on but those to be kept."""
+    for fd in sorted(fd for fd in set(keep) if fd >= first):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first)
 
 
 # --- files

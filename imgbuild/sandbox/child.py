@@ -2,13 +2,19 @@
 
 It runs in the namespaces it was cloned into, with the zygote's memory, and never returns. What fails is told to the zygote over a
 close-on-exec pipe, as (exit code, words); an end of file there means that the command is running.
+
+Until then it is more than what it is to become: it has the zygote's memory, rights, and descriptors. So where processes of the
+sandbox could see it, it is already in all of the namespaces, and not dumpable, which keeps them from its memory, its descriptors
+and its /proc/PID/exe, whatever their user is (CVE-2016-9962); execve makes it dumpable again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
+import struct
 from typing import NoReturn
 
 from imgbuild.linux import syscalls
@@ -20,6 +26,8 @@ from imgbuild.sandbox.spec import Process
 from imgbuild.values import dataclass
 
 _STDIO = 3
+BORN = struct.Struct("=ii")
+"""What `bear` tells: the process id of who was born, or 0 and the errno."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,10 @@ class Wiring:
     report: int
     status: socket.socket
     gate: int = -1
+
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        return (*self.stdio, self.report, self.status.fileno(), *((self.gate,) if self.gate >= 0 else ()))
 
 
 class _Progress:
@@ -47,6 +59,7 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
     """Become a new sandbox's first process."""
     progress = _Progress()
     try:
+        syscalls.close_others(_STDIO, wiring.descriptors())
         os.setsid()
         os.umask(0)
         root = filesystem.build(plan, features, progress)
@@ -57,7 +70,7 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
             loopback_up()
         progress("entering its control group")
         if wiring.gate >= 0 and not os.read(wiring.gate, 1):
-            os._exit(command.SETUP_FAILED)
+            os._exit(wire.SETUP_FAILED)
         # Only now, as the group that we are in becomes the root of what the namespace shows.
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         progress("changing the root")
@@ -67,23 +80,44 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
         _report(wiring.report, error, progress.stage)
 
 
-def enter(entry: Entry, target: int, wiring: Wiring) -> NoReturn:
-    """Become another process of the sandbox whose first process `target` is a pidfd of; already in its PID namespace."""
+def bear(entry: Entry, target: int, wiring: Wiring, bearing: int, features: Features) -> NoReturn:
+    """Have a process born in the sandbox whose first process `target` is a pidfd of, and tell `bearing` about it (`BORN`).
+
+    Only who is born after a setns is in the PID namespace, and there may be no way back for who called it. So a process for just that
+    goes into all of the namespaces at once, itself still out of sight; its child is a sibling of it (CLONE_PARENT).
+    """
+    try:
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        syscalls.close_others(_STDIO, (*wiring.descriptors(), target, bearing))
+        for directory in entry.cgroups:
+            cgroup.join(directory)
+        syscalls.setns(target, entry.namespaces | syscalls.CLONE_NEWPID)
+        os.close(target)
+        os.chdir("/")
+        clone = syscalls.clone3 if features.clone3 else syscalls.clone
+        pid, _ = clone(syscalls.CLONE_PARENT, pidfd=False, exit_signal=0)
+        if pid == 0:
+            os.close(bearing)
+            enter(entry, wiring)
+        os.write(bearing, BORN.pack(pid, 0))
+    except BaseException as error:
+        os.write(bearing, BORN.pack(0, (error.errno if isinstance(error, OSError) else None) or errno.EINVAL))
+    finally:
+        os._exit(0)
+
+
+def enter(entry: Entry, wiring: Wiring) -> NoReturn:
+    """Become another process of the sandbox whose namespaces and groups this one was born in."""
     progress = _Progress()
     try:
         os.setsid()
-        progress("entering its control group")
-        for directory in entry.cgroups:
-            cgroup.join(directory)
-        progress("entering its namespaces")
-        syscalls.setns(target, entry.namespaces)
-        os.chdir("/")
         _start(entry.process, entry.capabilities, entry.seccomp, wiring, progress, console=False)
     except BaseException as error:
         _report(wiring.report, error, progress.stage)
 
 
 def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, progress: _Progress, *, console: bool) -> NoReturn:
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     stdio = wiring.stdio
     if process.terminal:
         progress("opening a terminal")
@@ -139,14 +173,15 @@ def _give_pipes(uid: int) -> None:
 
 
 def _report(report: int, error: BaseException, stage: str) -> NoReturn:
-    code = command.SETUP_FAILED
+    code = wire.SETUP_FAILED
     if isinstance(error, command.CommandError):
         code, words = error.code, str(error)
     elif isinstance(error, OSError):
-        words = f"{stage}: {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        words = f"{stage}: {error.strerror}" + (f" ({name})" if name else "")
     else:
         words = f"{stage}: {type(error).__name__}: {error}"
     try:
-        os.write(report, wire.pack(wire.Failure(code, words)))
+        os.write(report, wire.pack_failure(code, words))
     finally:
         os._exit(code)

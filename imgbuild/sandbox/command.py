@@ -10,8 +10,7 @@ import struct
 
 from imgbuild.linux import syscalls
 from imgbuild.sandbox.spec import DEFAULT_PATH, Process
-
-NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED = 127, 126, 125
+from imgbuild.sandbox.wire import NOT_EXECUTABLE, NOT_FOUND
 
 _MACHINES = {3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
 

@@ -1,7 +1,8 @@
 """Messages between a build, its zygote and the sandboxes: frozen dataclasses as marshal, descriptors beside them.
 
 A stream carries requests (a length, then as many bytes; descriptors ride on the length). A packet socket for each sandbox
-carries what becomes of it, one message a packet. Both ends are the same program in the same version.
+carries what becomes of it, one message a packet. Both ends are the same program in the same version. A child on its way into
+its sandbox reports failure to its zygote in a format of its own, which can be read from anybody (`unpack_failure`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
 
+NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED = 127, 126, 125
+"""Exit codes of a command that never ran, as shells and container engines have them."""
+
 _LENGTH = struct.Struct("=I")
+_CODE = struct.Struct("=i")
+FAILURE = 4096
+"""The most bytes that a failure has: what a pipe takes in one piece (PIPE_BUF)."""
+_WORDS = FAILURE - _CODE.size
 _PACKET = 64 * 1024
 _MAX_FDS = 8
 
@@ -65,7 +73,7 @@ class Failure:
 
 _TYPES: tuple[type, ...] = (
     Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited,
-    Refused, Failure,
+    Refused,
 )  # fmt: skip
 
 
@@ -77,6 +85,20 @@ def pack(value: object) -> bytes:
 def unpack(data: bytes) -> Any:
     """A message from its bytes. Only for bytes of our own processes."""
     return _raised(marshal.loads(data))
+
+
+def pack_failure(code: int, words: str) -> bytes:
+    """A failure as bytes: its code and its words, so short that a pipe takes them in one piece."""
+    return _CODE.pack(code) + words.encode("utf-8", "backslashreplace")[:_WORDS]
+
+
+def unpack_failure(data: bytes) -> Failure:
+    """A failure from its bytes, whatever they are: they come from where another's program is about to run."""
+    if len(data) <= _CODE.size:
+        return Failure(SETUP_FAILED, "it failed without words")
+    (code,) = _CODE.unpack_from(data)
+    known = code in (NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED)
+    return Failure(code if known else SETUP_FAILED, data[_CODE.size : FAILURE].decode("utf-8", "replace"))
 
 
 def send_request(sock: socket.socket, value: object, fds: Sequence[int]) -> None:

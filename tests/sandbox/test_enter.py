@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from typing import Any
 
 import pytest
 
 from imgbuild.errors import SandboxError
+from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features, probe
 from imgbuild.linux.mounts import Filesystem
+from imgbuild.sandbox import child, wire
 from imgbuild.sandbox.spec import Identity, Limits, Process
 from imgbuild.sandbox.zygote import Sandbox, Zygote
 from sandbox.conftest import ROOT, spawn
@@ -78,3 +82,65 @@ def test_no_such_sandbox(root: Filesystem) -> None:
         sandbox.wait()
         with pytest.raises(SandboxError, match="there is no process"):
             zygote.enter(sandbox.pid, _sh("true"), 0, 1, 2)
+
+
+NAMESPACES = ("mnt", "pid", "uts", "ipc", "cgroup", "net")
+
+
+def _state() -> dict[str, Any]:
+    links = {name: os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
+    return {"links": links, "dumpable": syscalls.prctl(syscalls.PR_GET_DUMPABLE), "fds": len(os.listdir("/proc/self/fd")) - 1}
+
+
+def test_who_enters_is_born_inside(features: Features, root: Filesystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process of the sandbox could see of it, as soon as it could, and just before it is the command."""
+    enter, execute = child.enter, child.command.execute
+
+    def spied(*arguments: Any) -> None:
+        os.write(arguments[-1].stdio[1], json.dumps(_state()).encode() + b"\n")
+        enter(*arguments)
+
+    def late(process: Process) -> None:
+        if process.argv != ("sleep", "1000"):
+            os.write(1, json.dumps(_state()).encode() + b"\n")
+        execute(process)
+
+    monkeypatch.setattr(child, "enter", spied)
+    monkeypatch.setattr(child.command, "execute", late)
+    with Zygote.start(features) as zygote:
+        others = [spawn(zygote, root, "sleep", "1000", network="none") for _ in range(3)]
+        for each in others:
+            assert each.wait_running() is None
+        expected = {name: os.readlink(f"/proc/{others[0].pid}/ns/{name}") for name in NAMESPACES}
+        code, out = _enter(zygote, others[0], _sh("grep -c . /proc/self/comm"))
+        assert code == 0
+        born, ready, _ = out.splitlines()
+        # The standard three, the report and the status; the zygote's own standard three are no one's secret.
+        assert json.loads(born) == {"links": expected, "dumpable": 0, "fds": 8}
+        assert json.loads(ready) == {"links": expected, "dumpable": 0, "fds": 4}
+
+
+def test_the_command_is_dumpable_again(plain_zygote: Zygote, root: Filesystem) -> None:
+    sandbox = spawn(plain_zygote, root, "sleep", "1000")
+    assert sandbox.wait_running() is None
+    assert _enter(plain_zygote, sandbox, _sh("readlink /proc/1/exe")) == (0, "/bin/busybox\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\x7f\0\0\0", b"\xff" * 9000, b"\0\0\0\0x", b"\x7e\0\0\0\xff\n"])
+def test_a_report_may_be_anything(data: bytes) -> None:
+    failure = wire.unpack_failure(data)
+    assert failure.code in (125, 126, 127)
+    assert 0 < len(failure.message) <= wire.FAILURE
+
+
+def test_a_report_fits_a_pipe() -> None:
+    assert wire.unpack_failure(wire.pack_failure(126, "why not")) == wire.Failure(126, "why not")
+    data = wire.pack_failure(127, "\udcff\u20ac" * 5000)
+    assert len(data) == wire.FAILURE
+    assert wire.unpack_failure(data).message.startswith("\\udcff\u20ac")
+
+
+def test_a_name_that_is_no_text_is_in_the_words(plain_zygote: Zygote, root: Filesystem) -> None:
+    status = spawn(plain_zygote, root, "/bin/\udcff" * 2000).wait()
+    assert status.code in (126, 127)
+    assert "udcff" in status.setup_error
