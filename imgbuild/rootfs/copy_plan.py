@@ -186,13 +186,14 @@ class Destination:
 
     def make_directories(self, path: str, owner: Owner | None = None) -> None:
         """Directories down to a real path: 0755 and this copy's owner where they are missing, untouched where they are there."""
-        kind = self.kind(path)
-        if kind == stat.S_IFDIR:
-            return
-        if kind is not None:
+        missing: list[str] = []
+        while (kind := self.kind(path)) is None:
+            missing.append(path)
+            path = _parent(path)
+        if kind != stat.S_IFDIR:
             raise BuildfileError(f"can't make the directory {path!r}: something else is there in the image")
-        self.make_directories(_parent(path), owner)
-        self._make(path, Metadata(0o755, owner or self._owner, self._epoch), settled=False)
+        for path in reversed(missing):
+            self._make(path, Metadata(0o755, owner or self._owner, self._epoch), settled=False)
 
     def put_directory(self, path: str, metadata: Metadata, *, settled: bool, replace: bool = False) -> None:
         """A directory of a source at a real path: made, or given the source's metadata where one is there. With `replace` it also
@@ -265,14 +266,16 @@ class Destination:
 
     def _enter(self, path: str) -> None:
         """Have a directory that exists in the new lower, with the parents' metadata where it is theirs."""
-        if path in self._new:
-            return
-        self._enter(_parent(path))
-        node = self._below(path)
-        if node is None or not stat.S_ISDIR(node.mode):
-            raise BuildfileError(f"can't write below {path!r}: it is not a directory in the image")
-        self._new[path] = _Directory(self._kept(path, node), shows=True)
-        self.actions.append(MakeDirectory(path))
+        above: list[str] = []
+        while path not in self._new:
+            above.append(path)
+            path = _parent(path)
+        for path in reversed(above):
+            node = self._below(path)
+            if node is None or not stat.S_ISDIR(node.mode):
+                raise BuildfileError(f"can't write below {path!r}: it is not a directory in the image")
+            self._new[path] = _Directory(self._kept(path, node), shows=True)
+            self.actions.append(MakeDirectory(path))
 
     def _touch(self, path: str) -> None:
         """Writing into a directory changes its mtime, as it would for a process: "now" is the epoch."""

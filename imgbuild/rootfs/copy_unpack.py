@@ -23,6 +23,8 @@ from imgbuild.rootfs.copy_plan import SECOND, Destination, Extract, Metadata, Pu
 from imgbuild.rootfs.copy_write import LayerWriter
 from imgbuild.rootfs.users import Owner
 
+_PATH_MAX = 4095
+
 
 def is_archive(tree: Tree, path: str) -> bool:
     """Whether a regular file is a tar, or one in gzip, bzip2, xz or zstd, with at least one entry."""
@@ -93,6 +95,8 @@ class _Unpacking:
     def _resolved(self, name: bytes) -> str | None:
         """The real path of an archive's name; None for the destination itself."""
         text = os.fsdecode(name)
+        if len(name) > _PATH_MAX:
+            raise LayerError(f"{text[:60]!r}... is a path of more than {_PATH_MAX} bytes, which Linux has not")
         depth = 0
         for part in text.split("/"):
             depth += -1 if part == ".." else 0 if part in ("", ".") else 1

@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from imgbuild.errors import BuildfileError, ContextError
+from imgbuild.store.removal import remove_tree
 
 from .copying import EPOCH, OLD, World
 
@@ -199,3 +200,18 @@ def test_an_archive_and_a_file_in_one_add(tmp_path: Path) -> None:
     world.copy("a", "g", "/x/", unpack=True)
     assert world.names() == "x/ x/g=g x/l->/other x/l2->sub"
     assert stat.S_ISLNK(os.lstat(world.upper / "x/l").st_mode)
+
+
+def test_deep_and_too_deep_names(tmp_path: Path) -> None:
+    deep = "d/" * 1200
+    try:
+        world = added(tmp_path / "deep", f"{deep}f=1 d=2")
+        assert world.names() == "x/ x/d=2"
+        world = added(tmp_path / "kept", f"{deep}f=1")
+        with open(tmp_path / "kept/upper1/x" / deep / "f") as file:
+            assert file.read() == "1"
+        with pytest.raises(ContextError, match="more than 4095 bytes"):
+            added(tmp_path / "long", f"{'d/' * 2100}f=1")
+    finally:
+        for name in ("deep", "kept", "long"):
+            remove_tree(tmp_path / name)
