@@ -27,7 +27,7 @@ from imgbuild.store.temporary import Scratch, make_reserve, write_durably
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "locks", "tmp", "trash")
 _FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "reserve")
-_TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.02, 0.05, 1.0
+_TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 
 
 class Store:
