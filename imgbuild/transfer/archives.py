@@ -83,8 +83,8 @@ class Archivist:
         """As `save`, for images by their descriptors. Call under a lease."""
         stop = Stop(self.cancelled)
         shown = str(location) if isinstance(location, Path) else "the output"
-        if format == "docker" and conversion != Conversion():
-            raise UsageError("docker's archive holds its layers uncompressed", hint="leave out --compression and --format")
+        if format == "docker" and conversion not in (Conversion(), Conversion("none")):
+            raise UsageError("docker's archive holds its layers uncompressed", hint="leave out --compression")
         self.on_event(TransferStarted("save", shown))
         with open_output(location, directory=directory) as output:
             writer = (

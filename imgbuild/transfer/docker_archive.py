@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from imgbuild.errors import CorruptError, ImageError
+from imgbuild.errors import CorruptError, ImageError, NotFoundError
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import CHUNK
@@ -123,7 +123,7 @@ class DockerArchiveReader:
         if selector is not None:
             entries = [entry for entry in entries if _has_name(entry, selector)]
             if not entries:
-                raise ImageError(f"the archive has no image {selector!r}")
+                raise NotFoundError(f"the archive has no image {selector!r}")
         return tuple((_names(entry), self._image(entry)) for entry in entries)
 
     def _entries(self) -> list[dict[str, Any]]:

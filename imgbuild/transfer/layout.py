@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from imgbuild.errors import CorruptError, ImageError
+from imgbuild.errors import CorruptError, ImageError, NotFoundError
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.oci.image import (
     INDEX_TYPES,
@@ -193,7 +193,7 @@ def _select(entries: tuple[Descriptor, ...], selector: str | None, platform: Pla
     found = exact or [entry for entry in entries if wanted is not None and image_name(entry) == wanted]
     if not found:
         names = sorted(filter(None, (entry.annotation(REF_NAME) for entry in entries)))
-        raise ImageError(
+        raise NotFoundError(
             f"the archive has no image {selector!r}", hint=f"it has: {', '.join(names)}" if names else "its images have no names"
         )
     # One name may stand for several platforms without a nested index.

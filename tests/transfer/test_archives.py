@@ -186,7 +186,7 @@ def test_a_selected_image(store: Store, tmp_path: Path) -> None:
     for selector in ("v2", APP, two.descriptor.digest):
         (loaded,) = archivist.load(path, AMD64, selector=selector)
         assert (loaded.descriptor, str(loaded.reference)) == (two.descriptor, APP)
-    with pytest.raises(ImageError, match="three") as caught:
+    with pytest.raises(NotFoundError, match="three") as caught:
         archivist.load(path, AMD64, selector="three")
     assert "one, v2" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="2 images"):
