@@ -77,8 +77,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 # Calls since 424 have one number on all architectures (except alpha); older ones are looked up by machine.
 _OLD_NUMBERS = {
-    "x86_64": {"clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317, "gettid": 186},
-    "aarch64": {"clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277, "gettid": 178},
+    "x86_64": {"rt_sigaction": 13, "clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317, "gettid": 186},
+    "aarch64": {"rt_sigaction": 134, "clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277, "gettid": 178},
 }
 _NUMBERS = {
     **_OLD_NUMBERS.get(os.uname().machine, {}),
@@ -189,6 +189,14 @@ def setns(fd: int, flags: int) -> None:
     """Move this process into namespaces: of a pidfd by flags (Linux 5.8), or the one of a descriptor of /proc/PID/ns/*."""
     if _libc.setns(fd, flags) < 0:
         raise _failure("setns")
+
+
+def default_signal(signum: int) -> None:
+    """Give a signal its default action; also those that libc keeps for itself (32 and 33) and will not let anybody touch."""
+    # struct sigaction of the kernel: handler, flags, restorer, mask; all of them zero.
+    action = ctypes.create_string_buffer(32)
+    if _syscall("rt_sigaction", ctypes.c_long(signum), ctypes.cast(action, ctypes.c_void_p), ctypes.c_void_p(None), ctypes.c_long(8)) < 0:
+        raise _failure("rt_sigaction", str(signum))
 
 
 def pidfd_open(pid: int) -> int:

@@ -41,6 +41,10 @@ class _Child:
     failure: wire.Failure | None = None
 
 
+_LIBC_SIGNALS = (32, 33)
+"""What glibc keeps for its threads, and what may come to us ignored from a parent that was started by posix_spawn."""
+
+
 def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> NoReturn:
     """Be the zygote: called in a freshly forked process, never returns."""
     code = 1
@@ -62,6 +66,9 @@ def _settle(sock: socket.socket) -> socket.socket:
     for number in range(1, signal.NSIG):
         with suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
+    for number in _LIBC_SIGNALS:
+        with suppress(OSError):
+            syscalls.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     fd = os.dup(sock.fileno()) if sock.fileno() < _SOCKET else sock.detach()
     null = os.open("/dev/null", os.O_RDWR)

@@ -61,8 +61,9 @@ def test_what_a_dead_process_left_is_swept_and_what_a_live_one_has_is_not(store:
     assert [path.exists() for path in paths] == [False, False, True, True]
     children[1].send_signal(signal.SIGKILL)
     children[1].communicate()
-    with Store.open(root):
+    with Store.open(root) as opened:
         assert os.listdir(root / "tmp") == []
+        opened.scratch.empty()
     assert os.listdir(root / "trash") == []
 
 
