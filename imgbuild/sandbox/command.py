@@ -9,7 +9,7 @@ import stat
 import struct
 
 from imgbuild.linux import syscalls
-from imgbuild.sandbox.spec import DEFAULT_PATH, Process
+from imgbuild.sandbox.spec import DEFAULT_PATH, DEFAULT_RLIMITS, Process
 from imgbuild.sandbox.wire import NOT_EXECUTABLE, NOT_FOUND
 
 _MACHINES = {3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
@@ -24,10 +24,35 @@ class CommandError(Exception):
 
 
 def set_limits(process: Process) -> None:
-    """Set resource limits: names as in getrlimit(2), with or without RLIMIT_."""
-    for name, soft, hard in process.rlimits:
-        number = getattr(resource, "RLIMIT_" + name.upper().removeprefix("RLIMIT_"))
+    """Set resource limits: names as in getrlimit(2), with or without RLIMIT_. Those that nobody asked for have defaults."""
+    asked = {_limit(name): (soft, hard) for name, soft, hard in process.rlimits}
+    for name, soft, hard in DEFAULT_RLIMITS:
+        number = _limit(name)
+        if number not in asked:
+            _limit_by_default(number, soft, hard)
+    for number, limits in asked.items():
+        resource.setrlimit(number, limits)
+
+
+def _limit(name: str) -> int:
+    number: int = getattr(resource, "RLIMIT_" + name.upper().removeprefix("RLIMIT_"))
+    return number
+
+
+def _limit_by_default(number: int, soft: int, hard: int) -> None:
+    """As near to it as our own hard limit lets us come."""
+    has = resource.getrlimit(number)
+    if has == (soft, hard):
+        return
+    try:
         resource.setrlimit(number, (soft, hard))
+    except (ValueError, OSError):
+        highest = _lower(hard, has[1])
+        resource.setrlimit(number, (_lower(soft, highest), highest))
+
+
+def _lower(one: int, other: int) -> int:
+    return max(one, other) if resource.RLIM_INFINITY in (one, other) else min(one, other)
 
 
 def enter_directory(path: str) -> None:

@@ -7,7 +7,7 @@ import shlex
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox.plan import DEVICE_LINKS, DEVICES, Plan
-from imgbuild.sandbox.spec import Limits, Process
+from imgbuild.sandbox.spec import DEFAULT_RLIMITS, Limits, Process
 
 
 def describe(plan: Plan) -> tuple[str, ...]:
@@ -35,6 +35,7 @@ def _process(process: Process, capabilities: int, seccomp: bytes) -> list[str]:
     groups = "".join(f",{group}" for group in identity.groups)
     lines = ["terminal /dev/console"] if process.terminal else []
     lines += [f"rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
+    lines.append("rlimit of others by default: " + " ".join(f"{name} {soft}:{hard}" for name, soft, hard in DEFAULT_RLIMITS))
     lines.append(f"directory {process.cwd}")
     if process.no_new_privileges:
         lines.append("no_new_privs")

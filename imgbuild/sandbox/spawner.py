@@ -59,7 +59,8 @@ def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> 
 
 
 def _settle(sock: socket.socket) -> socket.socket:
-    """Keep nothing of the build but the socket: no descriptors (locks!), directory, terminal, signals, umask."""
+    """Keep nothing of the build but the socket: no descriptors (locks!), directory, terminal, signals, umask, and, where we may change
+    them, no niceness and no score for the OOM killer."""
     os.setsid()
     os.chdir("/")
     os.umask(0)
@@ -81,6 +82,10 @@ def _settle(sock: socket.socket) -> socket.socket:
     syscalls.close_range(_SOCKET + 1)
     with open("/proc/self/comm", "wb", buffering=0) as name:
         name.write(b"imgbuild-zygote")
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+        score.write(b"0")
     # Children share our memory until they write to it: no collection, and no collection's marks.
     gc.disable()
     gc.freeze()

@@ -16,6 +16,18 @@ DEFAULT_CAPABILITIES = frozenset({
 })  # fmt: skip
 """The set that docker gives a container, without the ``CAP_`` prefix."""
 
+UNLIMITED = -1
+"""RLIM_INFINITY."""
+
+DEFAULT_RLIMITS = (
+    ("NOFILE", 1024, 1 << 20), ("STACK", 8 << 20, UNLIMITED), ("CORE", 0, UNLIMITED), ("MEMLOCK", 8 << 20, 8 << 20),
+    *((name, UNLIMITED, UNLIMITED) for name in ("NPROC", "CPU", "FSIZE", "DATA", "AS", "RSS")),
+    ("MSGQUEUE", 819200, 819200), ("NICE", 0, 0), ("RTPRIO", 0, 0), ("RTTIME", UNLIMITED, UNLIMITED),
+)  # fmt: skip
+"""What every process starts with, (name, soft, hard), so that it does not depend on who runs imgbuild: the kernel's own values but for
+NPROC, which it takes from the size of the machine, and more descriptors for who asks. No core files: they would be in layers.
+SIGPENDING stays as it is; of a hard limit that we may not raise to this, what we have."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
