@@ -17,6 +17,7 @@ import socket
 import struct
 from typing import NoReturn
 
+from imgbuild.errors import SandboxError
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up
@@ -176,6 +177,8 @@ def _report(report: int, error: BaseException, stage: str) -> NoReturn:
     code = wire.SETUP_FAILED
     if isinstance(error, command.CommandError):
         code, words = error.code, str(error)
+    elif isinstance(error, SandboxError):
+        words = error.message
     elif isinstance(error, OSError):
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         words = f"{stage}: {error.strerror}" + (f" ({name})" if name else "")

@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, restrict
 from imgbuild.linux.paths import Root
-from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan
+from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan, check_target
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
@@ -28,8 +29,12 @@ def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
     stage("filling /dev")
     _fill_dev(plan, root, features)
     with root.opened("/dev/null", os.O_PATH) as null:
-        for mount in (*plan.device_mounts, *plan.mounts):
+        for mount in plan.device_mounts:
             stage(f"mounting {mount.target}")
+            attach(mount, root, features)
+        for mount in plan.mounts:
+            stage(f"mounting {mount.target}")
+            _check_place(mount, root)
             attach(mount, root, features)
         _seal(plan, root, features, null, stage)
     return root
@@ -88,6 +93,13 @@ def _make_node(dev: int, name: str, major: int, minor: int) -> bool:
     except PermissionError:
         return False
     return True
+
+
+def _check_place(mount: Mount, root: Root) -> None:
+    """What the plan checked, once more where symlinks of the root lead. A target that is missing is made, which it can't be in /proc."""
+    with suppress(FileNotFoundError), root.opened(mount.target, os.O_PATH) as fd:
+        # The root lies over "/": a path of the kernel's is one from there.
+        check_target(mount.target, os.readlink(f"/proc/self/fd/{fd}"))
 
 
 def _mask(path: str, root: Root, features: Features, null: int) -> None:

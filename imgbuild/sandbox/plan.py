@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from imgbuild.errors import SandboxError
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.sandbox import capabilities as caps
@@ -30,6 +31,8 @@ MASKED_PATHS = (
 READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _TTY_GROUP = "5"
+
+_OWN = ("/proc", "/sys")
 
 _HARMLESS = frozenset(f"/dev/{name}" for name, _, _ in DEVICES)
 
@@ -72,7 +75,9 @@ class Entry:
 
 def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: bool = True) -> Plan:
     """What `spec` means here. `seccomp` is the program, to be used if the spec wants one; `tty_group`: the group of
-    terminals (5) exists in our user namespace."""
+    terminals (5) exists in our user namespace. SandboxError for a mount where the sandbox's own are."""
+    for mount in spec.mounts:
+        check_target(mount.target, "/" + "/".join(_parts(mount.target)))
     return Plan(
         root=spec.root,
         system_mounts=_system_mounts(spec, features),
@@ -92,6 +97,25 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         limits=spec.limits,
         cgroup=spec.cgroup_name,
     )
+
+
+def check_target(target: str, place: str) -> None:
+    """Refuse a mount that would hide what the sandbox's own mounts protect, or all of /dev; `place` is where its target leads."""
+    if place in ("/", "/dev") or place in _OWN or place.startswith(tuple(f"{own}/" for own in _OWN)):
+        leads = "" if place == target.rstrip("/") or place == target else f" (it leads to {place})"
+        hint = "/, /proc, /sys, what is below these two, and /dev are the sandbox's own"
+        raise SandboxError(f"nothing can be mounted at {target}{leads}", hint=hint)
+
+
+def _parts(path: str) -> list[str]:
+    """The names of a path without symlinks."""
+    done: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            done = done[:-1]
+        elif name not in ("", "."):
+            done.append(name)
+    return done
 
 
 def granted(process: Process, privileged: bool = False) -> frozenset[str]:

@@ -19,7 +19,7 @@ from imgbuild.sandbox.zygote import Sandbox, Zygote
 APPLETS = (
     "sh", "true", "false", "cat", "echo", "id", "ls", "pwd", "env", "hostname", "kill", "sleep", "mount", "umount",
     "unshare", "touch", "mkdir", "chown", "stat", "tty", "stty", "ip", "head", "tail", "readlink", "grep", "dd", "ps",
-    "find", "test", "mknod", "chroot", "date", "wc", "sort",
+    "find", "test", "mknod", "chroot", "date", "wc", "sort", "cut", "rm",
 )  # fmt: skip
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

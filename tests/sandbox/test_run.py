@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
 import pytest
 
+from imgbuild.errors import SandboxError
+from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
-from imgbuild.sandbox.spec import DEFAULT_CAPABILITIES, Identity
+from imgbuild.sandbox.command import set_limits
+from imgbuild.sandbox.spec import DEFAULT_CAPABILITIES, DEFAULT_RLIMITS, Identity, Process
 from imgbuild.sandbox.zygote import Zygote
-from sandbox.conftest import ROOT, USER, Run, spawn, spec_of
+from sandbox.conftest import ROOT, USER, Run, finish, spawn, spec_of
 
 pytestmark = ROOT
 
@@ -253,6 +257,87 @@ def test_sysctl(run: Run) -> None:
 def test_resource_limits(run: Run) -> None:
     assert run("sh", "-c", "ulimit -n", rlimits=(("NOFILE", 100, 100),)).out == "100\n"
     assert run("true", rlimits=(("NOFILE", 200, 100),)).status.code == 125
+
+
+NAMES = {
+    "NOFILE": "Max open files", "STACK": "Max stack size", "CORE": "Max core file size", "NPROC": "Max processes",
+    "MEMLOCK": "Max locked memory", "MSGQUEUE": "Max msgqueue size", "AS": "Max address space",
+}  # fmt: skip
+
+
+def test_what_a_process_has_does_not_depend_on_the_host(features: Features, root: Filesystem) -> None:
+    # Soft limits only: where root lacks CAP_SYS_RESOURCE there is no way back for hard ones.
+    changed = (("NOFILE", 777), ("STACK", 4 << 20), ("NPROC", 5000), ("AS", 1 << 40))
+    numbers = [getattr(resource, f"RLIMIT_{name}") for name, _ in changed]
+    before = [resource.getrlimit(number) for number in numbers]
+    ours = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in NAMES}
+    score = Path("/proc/self/oom_score_adj").read_text()
+    try:
+        for number, (_, soft), (_, hard) in zip(numbers, changed, before, strict=True):
+            resource.setrlimit(number, (soft, hard))
+        os.setpriority(os.PRIO_PROCESS, 0, 7)
+        Path("/proc/self/oom_score_adj").write_text("100")
+        zygote = Zygote.start(features)
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        Path("/proc/self/oom_score_adj").write_text(score)
+        for number, limits in zip(numbers, before, strict=True):
+            resource.setrlimit(number, limits)
+    with zygote:
+        script = "cat /proc/self/limits; echo; cat /proc/self/oom_score_adj; cut -d ' ' -f 19 /proc/self/stat"
+        table, rest = finish(zygote, spec_of(root, ("sh", "-c", script))).out.split("\n\n")
+        asked = finish(zygote, spec_of(root, ("sh", "-c", "ulimit -n; ulimit -Hn"), rlimits=(("rlimit_nofile", 50, 60),)))
+    found = {line[:26].strip(): line[26:].split()[:2] for line in table.splitlines()}
+    defaults = {name: (soft, hard) for name, soft, hard in DEFAULT_RLIMITS}
+    for name, column in NAMES.items():
+        soft, hard = defaults[name]
+        # What may not be raised stays what it is.
+        bounded = [min(limit, ours[name], key=lambda value: value % 2**64) for limit in (soft, hard)]
+        assert found[column] in [["unlimited" if limit == -1 else str(limit) for limit in limits] for limits in ((soft, hard), bounded)]
+    assert rest.split() == ["0", "0"]
+    assert asked.lines == ["50", "60"]
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(4096, (1024, 4096)), (512, (512, 512))])
+def test_limits_that_may_not_be_raised(hard: int, expected: tuple[int, int]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NPROC, (400, 500))
+            os.setresuid(12345, 12345, 12345)
+            set_limits(Process((), ()))
+            found = (resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_NPROC))
+            code = 0 if found == (expected, (500, 500)) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+TARGETS = ("/proc", "/proc/", "/proc/self/attr", "/sys", "//sys/./fs", "/mnt/../proc/1", "/dev", "/dev/.", "/", "/..")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_sandboxs_own_mounts_are_not_covered(zygote: Zygote, root: Filesystem, target: str) -> None:
+    with pytest.raises(SandboxError) as caught:
+        spawn(zygote, root, "true", mounts=(Mount(Filesystem("tmpfs"), target),))
+    assert f"nothing can be mounted at {target}" in caught.value.message
+
+
+@pytest.mark.parametrize(("link", "target"), [("/proc", "/link/tty"), ("/proc/sys", "/link"), ("/sys/fs", "/link"), ("/dev", "/link")])
+def test_nor_are_they_behind_a_symlink(run: Run, tmp_path: Path, link: str, target: str) -> None:
+    (tmp_path / "upper/link").symlink_to(link)
+    status = run("true", mounts=(Mount(Filesystem("tmpfs"), target),)).status
+    assert status.code == 125
+    assert f"nothing can be mounted at {target} (it leads to {target.replace('/link', link)})" in status.setup_error
+
+
+def test_below_dev_there_can_be_mounts(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "upper/processes").touch()
+    mounts = (Mount(Filesystem("tmpfs", (("size", "1m"),)), "/dev/shm"), Mount(File(b"text"), "/dev/file"), Mount(File(b""), "/processes"))
+    result = run("sh", "-c", "cat /dev/file; grep -c ' /dev/shm .*size=1024k' /proc/self/mounts", mounts=mounts)
+    assert result.out == "text1\n"
 
 
 def test_nothing_is_written_to_the_root(run: Run, tmp_path: Path) -> None:
