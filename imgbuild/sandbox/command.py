@@ -1,9 +1,16 @@
-"""The last steps before a command: limits, identity, rights, and execve, with words for what can go wrong there."""
+"""The last steps before a command: limits, identity, rights, and execve, with words for what can go wrong there.
+
+Until execve /proc/self/exe is the host's Python (CVE-2019-5736). Others in the sandbox can't follow that link (`child`); what
+is executed must not be reached through it, or its first code, a loader of the image, could open Python's file. That it might
+still write to it, if the check is raced by a process of the same sandbox, is left to the kernel: a file that is being executed is
+not opened for writing (ETXTBSY, but for Linux 6.11 and 6.12), and the zygote executes it for as long as there is a sandbox.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import stat
 import struct
@@ -106,13 +113,33 @@ def execute(process: Process) -> None:
 
 
 _MISSING = ": no such file"
+_MAX_SCRIPTS = 6  # the kernel follows five, and gives up
+_BLANKS = re.compile(rb"[ \t\n\0]")
 
 
 def _try(path: str, argv: tuple[str, ...], environment: dict[str, str]) -> CommandError:
+    if _is_magic(os.fsencode(path)):
+        return CommandError(NOT_EXECUTABLE, f"{path}: leads through a magic link of /proc")
     try:
         os.execve(path, argv, environment)
     except OSError as error:
         return _explained(path, error)
+
+
+def _is_magic(path: bytes) -> bool:
+    """Whether a program, or one that its #! names, is reached through a magic link, as /proc/self/exe is one."""
+    for _ in range(_MAX_SCRIPTS):
+        try:
+            os.close(syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_MAGICLINKS))
+        except OSError as error:
+            # A circle of symlinks is none, and leads nowhere.
+            return error.errno == errno.ELOOP and os.path.exists(path)
+        head = _head(path)
+        words = _BLANKS.split(head[2:].lstrip(b" \t"), maxsplit=1) if head.startswith(b"#!") else [b""]
+        if not words[0]:
+            return False
+        path = words[0]
+    return False
 
 
 def _explained(path: str, error: OSError) -> CommandError:
@@ -154,7 +181,7 @@ def _format_of(path: str) -> str:
     return "is neither a program nor a script that starts with #!"
 
 
-def _head(path: str) -> bytes:
+def _head(path: str | bytes) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

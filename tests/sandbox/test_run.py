@@ -71,6 +71,20 @@ def test_cannot_be_executed(run: Run, argv: tuple[str, ...], code: int, words: s
     assert words in status.setup_error
 
 
+@pytest.mark.parametrize("way", ["itself", "symlink", "script", "script of a script", "root"])
+def test_nothing_of_the_host_is_executed(plain: Run, tmp_path: Path, way: str) -> None:
+    (tmp_path / "upper/link").symlink_to("/proc/self/exe")
+    (tmp_path / "upper/circle").symlink_to("circle")
+    scripts = (("script", "#! \t/proc/1/exe -x"), ("second", "#!/link"), ("third", "#!/second\t3"), ("rooted", "#!/proc/self/root/bin/sh"))
+    for name, first in scripts:
+        (tmp_path / "upper" / name).write_text(f"{first}\n")
+        (tmp_path / "upper" / name).chmod(0o755)
+    program = {"itself": "/proc/self/exe", "symlink": "/link", "script": "/script", "script of a script": "/third", "root": "/rooted"}[way]
+    status = plain(program).status
+    assert (status.code, status.setup_error) == (126, f"{program}: leads through a magic link of /proc")
+    assert "magic" not in plain("/circle").status.setup_error
+
+
 def test_setup_fails(run: Run) -> None:
     status = run("true", mounts=(Mount(Bind("/nowhere/at/all"), "/mnt"),)).status
     assert status.code == 125
