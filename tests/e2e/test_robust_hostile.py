@@ -132,7 +132,8 @@ def test_tars(shared: Bench, canary: Path, tmp_path: Path, attack: str) -> None:
         shared.run("unpack", "evil-base", tmp_path / "unpacked-base")
     shared.write({"evil.tar": evil})
     added = shared.build("FROM busybox\nADD evil.tar /in/side/\nRUN true\n", code=None)
-    assert added.code in (0, 12), added.err
+    # 18: a file named as the mark of a deleted one can't be in a layer.
+    assert added.code in (0, 12, 18), added.err
     for done in (loaded, imported, added):
         assert done.err.count("imgbuild: error: ") == (1 if done.code else 0), done.err
     assert differences(before, tree(canary)) == []
