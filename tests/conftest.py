@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +36,18 @@ ALLOWED_SKIPS = (
 """Reasons, as regular expressions that match their beginning."""
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Signals
+
+
+def pytest_configure() -> None:
+    """Let signals do what they do for whoever types a command: what a background job or nohup ignores, its children ignore too."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Skips
