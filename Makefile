@@ -14,10 +14,10 @@ demo:
 	@tests/demo/setup.sh demo
 	@PYTHONPATH=tests .demo/venv/bin/python -m demo
 
-# Two workers: most tests wait for a kernel, a disk or another process. One that hangs says where.
+# Two workers: most tests wait for a kernel, a disk or another process. One that hangs fails.
 test:
 	@tests/demo/setup.sh test
-	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup -o faulthandler_timeout=300 --durations=15 $(ARGS)
+	@.venv/bin/python -m pytest -n $${WORKERS:-2} --dist loadgroup --durations=15 $(ARGS)
 
 bench:
 	@tests/demo/setup.sh demo

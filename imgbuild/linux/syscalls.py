@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -77,8 +77,14 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 # Calls since 424 have one number on all architectures (except alpha); older ones are looked up by machine.
 _OLD_NUMBERS = {
-    "x86_64": {"rt_sigaction": 13, "clone": 56, "capget": 125, "capset": 126, "pivot_root": 155, "seccomp": 317, "gettid": 186},
-    "aarch64": {"rt_sigaction": 134, "clone": 220, "capget": 90, "capset": 91, "pivot_root": 41, "seccomp": 277, "gettid": 178},
+    "x86_64": {
+        "rt_sigaction": 13, "clone": 56, "setgroups": 116, "setresuid": 117, "setresgid": 119, "capget": 125, "capset": 126,
+        "pivot_root": 155, "gettid": 186, "seccomp": 317,
+    },
+    "aarch64": {
+        "pivot_root": 41, "capget": 90, "capset": 91, "rt_sigaction": 134, "setresuid": 147, "setresgid": 149, "setgroups": 159,
+        "gettid": 178, "clone": 220, "seccomp": 277,
+    },
 }
 _NUMBERS = {
     **_OLD_NUMBERS.get(os.uname().machine, {}),
@@ -131,6 +137,13 @@ def _syscall(call: str, *arguments: ctypes.c_void_p | ctypes.c_long | ctypes.c_c
         ctypes.set_errno(errno.ENOSYS)
         return -1
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    return result
+
+
+def _call(call: str, *arguments: ctypes.c_void_p | ctypes.c_long | ctypes.c_char_p, path: Name | None = None) -> int:
+    result = _syscall(call, *arguments)
+    if result < 0:
+        raise _failure(call, path)
     return result
 
 
@@ -195,22 +208,18 @@ def default_signal(signum: int) -> None:
     """Give a signal its default action; also those that libc keeps for itself (32 and 33) and will not let anybody touch."""
     # struct sigaction of the kernel: handler, flags, restorer, mask; all of them zero.
     action = ctypes.create_string_buffer(32)
-    if _syscall("rt_sigaction", ctypes.c_long(signum), ctypes.cast(action, ctypes.c_void_p), ctypes.c_void_p(None), ctypes.c_long(8)) < 0:
-        raise _failure("rt_sigaction", str(signum))
+    pointer = ctypes.cast(action, ctypes.c_void_p)
+    _call("rt_sigaction", ctypes.c_long(signum), pointer, ctypes.c_void_p(None), ctypes.c_long(8), path=str(signum))
 
 
 def pidfd_open(pid: int) -> int:
     """A descriptor of a process."""
-    fd = _syscall("pidfd_open", ctypes.c_long(pid), ctypes.c_long(0))
-    if fd < 0:
-        raise _failure("pidfd_open", str(pid))
-    return fd
+    return _call("pidfd_open", ctypes.c_long(pid), ctypes.c_long(0), path=str(pid))
 
 
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
     """Signal the process of a pidfd; ProcessLookupError when it is gone."""
-    if _syscall("pidfd_send_signal", ctypes.c_long(pidfd), ctypes.c_long(signum), ctypes.c_long(0), ctypes.c_long(0)) < 0:
-        raise _failure("pidfd_send_signal")
+    _call("pidfd_send_signal", ctypes.c_long(pidfd), ctypes.c_long(signum), ctypes.c_long(0), ctypes.c_long(0))
 
 
 def sethostname(name: str) -> None:
@@ -233,16 +242,25 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (effective, permitted, inheritable)
     data = (ctypes.c_uint32 * 6)(*(value & 0xFFFFFFFF for value in sets), *(value >> 32 for value in sets))
-    if _syscall("capset", _address(header), _address(data)) < 0:
-        raise _failure("capset")
+    _call("capset", _address(header), _address(data))
+
+
+def set_groups(groups: Sequence[int]) -> None:
+    """setgroups(2) for this thread. libc's waits for all threads that it knows of, and after a clone it knows those of the parent."""
+    array = (ctypes.c_uint32 * len(groups))(*groups)
+    _call("setgroups", ctypes.c_long(len(groups)), _address(array))
+
+
+def set_ids(call: str, number: int) -> None:
+    """``setresuid`` or ``setresgid``, all three ids alike, for this thread, as `set_groups`."""
+    _call(call, *[ctypes.c_long(number)] * 3, path=str(number))
 
 
 def capget() -> tuple[int, int, int]:
     """This process's effective, permitted and inheritable capabilities, as bit masks."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     data = (ctypes.c_uint32 * 6)()
-    if _syscall("capget", _address(header), _address(data)) < 0:
-        raise _failure("capget")
+    _call("capget", _address(header), _address(data))
     return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
 
 
@@ -250,8 +268,7 @@ def seccomp_filter(program: bytes) -> None:
     """Install a BPF program (struct sock_filter[]) as this thread's filter; needs no_new_privs or CAP_SYS_ADMIN."""
     buffer = ctypes.create_string_buffer(program, len(program))
     header = _SockFprog(len(program) // 8, ctypes.addressof(buffer))
-    if _syscall("seccomp", ctypes.c_long(_SECCOMP_SET_MODE_FILTER), ctypes.c_long(0), _address(header)) < 0:
-        raise _failure("seccomp")
+    _call("seccomp", ctypes.c_long(_SECCOMP_SET_MODE_FILTER), ctypes.c_long(0), _address(header))
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) -> None:
@@ -310,16 +327,12 @@ def umount2(target: Name, flags: int = 0) -> None:
 
 def pivot_root(new_root: Name, put_old: Name) -> None:
     """pivot_root(2)."""
-    if _syscall("pivot_root", _string(new_root), _string(put_old)) < 0:
-        raise _failure("pivot_root", new_root)
+    _call("pivot_root", _string(new_root), _string(put_old), path=new_root)
 
 
 def fsopen(fstype: str) -> int:
     """A context for a new file system of a type."""
-    fd = _syscall("fsopen", _string(fstype), ctypes.c_long(_FSOPEN_CLOEXEC))
-    if fd < 0:
-        raise _failure("fsopen", fstype)
-    return fd
+    return _call("fsopen", _string(fstype), ctypes.c_long(_FSOPEN_CLOEXEC), path=fstype)
 
 
 def fsconfig_set(context: int, key: str, value: Name | None = None) -> None:
@@ -346,17 +359,13 @@ def fsmount(context: int, attributes: int = 0) -> int:
 
 def open_tree(directory: int, path: Name, flags: int = OPEN_TREE_CLONE) -> int:
     """A detached copy of the mount at a path (all below it with AT_RECURSIVE)."""
-    fd = _syscall("open_tree", ctypes.c_long(directory), _string(path), ctypes.c_long(flags | os.O_CLOEXEC))
-    if fd < 0:
-        raise _failure("open_tree", path)
-    return fd
+    return _call("open_tree", ctypes.c_long(directory), _string(path), ctypes.c_long(flags | os.O_CLOEXEC), path=path)
 
 
 def move_mount(mount_fd: int, target: int) -> None:
     """Attach a detached mount to the file or directory of a descriptor."""
     flags = ctypes.c_long(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
-    if _syscall("move_mount", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(target), _string(b""), flags) < 0:
-        raise _failure("move_mount")
+    _call("move_mount", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(target), _string(b""), flags)
 
 
 def mount_setattr(mount_fd: int, set_: int = 0, clear: int = 0, *, recursive: bool = False, propagation: int = 0, userns: int = 0) -> None:
@@ -364,8 +373,7 @@ def mount_setattr(mount_fd: int, set_: int = 0, clear: int = 0, *, recursive: bo
     attributes = _MountAttr(set_, clear, propagation, userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.c_long(ctypes.sizeof(attributes))
-    if _syscall("mount_setattr", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(flags), _address(attributes), size) < 0:
-        raise _failure("mount_setattr")
+    _call("mount_setattr", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(flags), _address(attributes), size)
 
 
 def available(call: str) -> bool:

@@ -87,8 +87,8 @@ def become(process: Process, capabilities: int, seccomp: bytes) -> None:
     identity = process.identity
     # With its own group among them, as runc's callers do it (CVE-2023-25173): else a set-gid program could shed the group.
     _set_groups((identity.gid, *(group for group in identity.groups if group != identity.gid)), needed=bool(identity.groups))
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
+    syscalls.set_ids("setresgid", identity.gid)
+    syscalls.set_ids("setresuid", identity.uid)
     # Another user than 0 would lose them at execve anyhow; nothing is inheritable, so that the ambient set is empty too.
     effective = keep if identity.uid == 0 else 0
     syscalls.capset(effective, effective, 0)
@@ -211,7 +211,7 @@ def _drop_bounding(keep: int) -> None:
 
 def _set_groups(groups: tuple[int, ...], *, needed: bool) -> None:
     try:
-        os.setgroups(groups)
+        syscalls.set_groups(groups)
     except PermissionError:
         # In a user namespace with one id setgroups is denied; then there is nothing to drop but what the user has outside.
         if needed or _setgroups_allowed():
