@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from demo import mirror, rootfs
 from demo.cli import DEADLINE, Imgbuild
@@ -42,12 +43,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
-    """Let signals do what they do for whoever types a command: what a background job or nohup ignores, its children ignore too."""
+    """The same tests, whoever starts them. Signals do what they do for who types a command: what a job in the background or nohup
+    ignores, its children ignore too. CI says the same of a commit each time; developers look further with each run."""
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+    if os.environ.get("CI"):
+        hypothesis.settings.load_profile("ci")
 
 
 # Skips

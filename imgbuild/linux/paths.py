@@ -132,6 +132,8 @@ class Root:
         links = 0
         while pending:
             name = pending.pop(0)
+            if name == b".":
+                continue
             if name == b"..":
                 # What is done has no symlinks in it, so that its parent is its prefix.
                 done = done[:-1]
@@ -172,6 +174,8 @@ class Root:
         try:
             while pending:
                 name = pending.pop()
+                if name == b".":
+                    continue
                 if name == b"..":
                     if depth:
                         here, depth = _stepped(here, ".."), depth - 1
@@ -203,7 +207,9 @@ def _relative(path: AnyPath) -> bytes:
 
 
 def _split(path: bytes) -> list[bytes]:
-    return [name for name in path.split(b"/") if name not in (b"", b".")]
+    """The components. A last "." stays, also for a last slash: what is before it has to be a directory (path_resolution(7))."""
+    names = path.split(b"/")
+    return [name for name in names if name not in (b"", b".")] + ([b"."] if names[-1] in (b"", b".") else [])
 
 
 def _stepped(directory: int, name: bytes | str) -> int:
