@@ -74,13 +74,24 @@ def busybox_rootfs(directory: Path) -> Path:
     return tar
 
 
+def unmount_below(directory: Path) -> None:
+    """Unmount what peers leave in their stores, the last mounted first: one may be mounted on another."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        places = [line.split()[1] for line in file]
+    for place in reversed([place for place in places if place.startswith(f"{directory}/")]):
+        subprocess.run(["umount", "--lazy", place], check=False)
+
+
 @contextlib.contextmanager
 def workspace(chosen: str | None) -> Iterator[tuple[Path, str]]:
     """A directory for stores and contexts, and what it is on."""
-    with tempfile.TemporaryDirectory(prefix="imgbuild-bench-", dir=chosen) as name:
+    with tempfile.TemporaryDirectory(prefix="imgbuild-bench-", dir=chosen, ignore_cleanup_errors=True) as name:
         directory = Path(name)
         if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None or chosen:
-            yield directory, "a temporary directory"
+            try:
+                yield directory, "a temporary directory"
+            finally:
+                unmount_below(directory)
             return
         image, mounted = directory / "disk", directory / "mnt"
         with image.open("wb") as file:
@@ -91,6 +102,7 @@ def workspace(chosen: str | None) -> Iterator[tuple[Path, str]]:
         try:
             yield mounted, "XFS on a loop device"
         finally:
+            unmount_below(mounted)
             subprocess.run(["umount", str(mounted)], check=True)
 
 
@@ -122,17 +134,19 @@ def buildah_jobs(directory: Path, tar: Path, files: Path, context: Path) -> list
     if shutil.which("buildah") is None or shutil.which("podman") is None:
         return []
     places = ["--root", str(directory / "containers"), "--runroot", str(directory / "run"), "--storage-driver", "overlay"]
-    podman = ["podman", *places, "--cgroup-manager", "cgroupfs"]
+    # crun does not take a hybrid of cgroup v1 and v2; runc takes all three.
+    runtime = ["--runtime", path] if (path := shutil.which("runc")) else []
+    podman = ["podman", *places, *runtime, "--cgroup-manager", "cgroupfs"]
     subprocess.run([*podman, "import", "-q", str(tar), "docker.io/library/busybox:latest"], check=True, stdout=subprocess.DEVNULL)
 
     def build(name: str, *more: str) -> list[str]:
-        return ["buildah", *places, "bud", "-q", "--layers", "--network", "host", *more, "-f", str(files / name), str(context)]
+        return ["buildah", *places, "bud", "-q", *runtime, "--layers", "--network", "host", *more, "-f", str(files / name), str(context)]
 
     return [
         Job("one RUN, cold", "buildah", build("one", "--no-cache")),
         Job(f"{STEPS} RUN, cold", "buildah", build("many", "--no-cache")),
         Job(f"{STEPS} RUN, cached", "buildah", build("many")),
-        Job("run --rm true", "podman", [*podman, "run", "--rm", "--network", "host", "busybox", "true"]),
+        Job("run --rm true", "podman", [*podman, "run", "--rm", "--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096", "--network", "host", "busybox", "true"]),
     ]
 
 
