@@ -136,6 +136,8 @@ def buildah_jobs(directory: Path, tar: Path, files: Path, context: Path) -> list
     places = ["--root", str(directory / "containers"), "--runroot", str(directory / "run"), "--storage-driver", "overlay"]
     # crun does not take a hybrid of cgroup v1 and v2; runc takes all three.
     runtime = ["--runtime", path] if (path := shutil.which("runc")) else []
+    # Its own defaults may be more than this machine allows.
+    limits = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]
     podman = ["podman", *places, *runtime, "--cgroup-manager", "cgroupfs"]
     subprocess.run([*podman, "import", "-q", str(tar), "docker.io/library/busybox:latest"], check=True, stdout=subprocess.DEVNULL)
 
@@ -146,7 +148,7 @@ def buildah_jobs(directory: Path, tar: Path, files: Path, context: Path) -> list
         Job("one RUN, cold", "buildah", build("one", "--no-cache")),
         Job(f"{STEPS} RUN, cold", "buildah", build("many", "--no-cache")),
         Job(f"{STEPS} RUN, cached", "buildah", build("many")),
-        Job("run --rm true", "podman", [*podman, "run", "--rm", "--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096", "--network", "host", "busybox", "true"]),
+        Job("run --rm true", "podman", [*podman, "run", "--rm", *limits, "--network", "host", "busybox", "true"]),
     ]
 
 
