@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SYSTEM_ROOT = "/var/lib/imgbuild"
 SYSTEM_CONFIG = "/etc/imgbuild/imgbuild.yaml"
 
+_MARK = "sandboxes"
+"""A temporary directory of the store that tells, by being left there, that a process died that may have left control groups."""
+
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
@@ -107,6 +110,7 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
             if not started:
                 from imgbuild.sandbox.zygote import Zygote
 
+                stack.enter_context(store.temporary(_MARK))
                 started.append(stack.enter_context(Zygote.start(features)))
             return started[0]
 
@@ -119,4 +123,8 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
         else:
             settings = Settings()
         store = stack.enter_context(Store.open(root))
+        if any(name.startswith(_MARK) for name in store.left_by_the_dead):
+            from imgbuild.sandbox import cgroup
+
+            cgroup.sweep(cgroup.here())
         yield Workplace(invocation, uid, features, store, settings, start_zygote, notice)

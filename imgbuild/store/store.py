@@ -42,17 +42,19 @@ class Store:
         self.blobs = Blobs(root / "blobs", self.scratch.temporary)
         self.index = Index(root / "index.db", clock=clock)
         self.tags = Tags(root / "index.json", self.blobs, self.locks, self.scratch.temporary)
+        self.left_by_the_dead: tuple[str, ...] = ()
         self._lease = Lease(root / "lock")
         self._opened = time.monotonic()
 
     @classmethod
     def open(cls, root: Path, *, clock: Callable[[], float] = time.time) -> Store:
-        """Open the store at `root`, making it where there is none. Takes what dead processes left for trash, and after a reboot
-        doubts what may not have reached the disk. StoreError where the place can't be used or holds something else."""
+        """Open the store at `root`, making it where there is none. Takes what dead processes left for trash (its names are in
+        `left_by_the_dead`, as they may have left something beside the store, too), and after a reboot doubts what may not have
+        reached the disk. StoreError where the place can't be used or holds something else."""
         store = cls(Path(os.path.abspath(root)), clock=clock)
         _lay_out(store.root)
         with suppress(StoreError):  # on a read-only file system reading still works
-            store.scratch.sweep()
+            store.left_by_the_dead = store.scratch.sweep()
         if was_booted_since(store.root):
             with store.exclusive(timeout=None):
                 recover(store.root, store.blobs, store.index, store.scratch)

@@ -116,13 +116,16 @@ class Scratch:
                 if path.is_symlink() or path.exists():
                     raise
 
-    def sweep(self) -> None:
-        """Take what dead owners left in ``tmp`` for trash. Bounded work: renames of at most a few hundred entries."""
+    def sweep(self) -> tuple[str, ...]:
+        """Take what dead owners left in ``tmp`` for trash; returns their names. Bounded work: at most a few hundred entries."""
         with explained(self.temporary):
             names = os.listdir(self.temporary)
+        swept = []
         for name in names[:_SWEEP_AT_ONCE]:
             with suppress(OSError):
-                self._sweep_one(self.temporary / name)
+                if self._sweep_one(self.temporary / name):
+                    swept.append(name)
+        return tuple(swept)
 
     def empty(self, *, deadline: float | None = None) -> int:
         """Delete what is in the trash, until `deadline` (time.monotonic): the bytes given back. Goes on where one tree
@@ -160,7 +163,7 @@ class Scratch:
                 return path, descriptor
             os.close(descriptor)
 
-    def _sweep_one(self, path: Path) -> None:
+    def _sweep_one(self, path: Path) -> bool:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -168,8 +171,10 @@ class Scratch:
                 path.unlink()
             raise
         try:
-            if try_flock(descriptor, fcntl.LOCK_EX):
-                os.rename(path, self._trashed())
+            if not try_flock(descriptor, fcntl.LOCK_EX):
+                return False
+            os.rename(path, self._trashed())
+            return True
         finally:
             os.close(descriptor)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import subprocess
@@ -17,8 +16,9 @@ from .harness import PATIENCE, Bench
 DYING = Path(__file__).with_name("dying.py")
 
 
-def die(bench: Bench, moment: int, whom: str, *arguments: str | Path) -> int:
-    """Run a command that is killed at its change number `moment`, with its group or alone; its exit code, when all of it is over."""
+def die(bench: Bench, moment: int, whom: str, *arguments: str | Path) -> tuple[int, int]:
+    """Run a command that is killed at its change number `moment`, with its group or alone; when all of it is over, its exit code
+    and what its process id was."""
     command = [sys.executable, str(DYING), str(moment), whom, str(bench.place / "changes"), "--root", str(bench.root)]
     with subprocess.Popen(
         [*command, *map(str, arguments)],
@@ -36,12 +36,13 @@ def die(bench: Bench, moment: int, whom: str, *arguments: str | Path) -> int:
     assert "Traceback" not in said
     # A supervisor or a step's process may be the one that dies; then the command says so, and ends with an error of its own.
     assert code in (0, -signal.SIGKILL) or said.startswith("imgbuild: error: "), said
-    return code
+    return code, process.pid
 
 
 def changes(bench: Bench, *arguments: str | Path) -> int:
     """How many changes a command makes that is left alone."""
-    assert die(bench, 0, "alone", *arguments) == 0
+    code, _ = die(bench, 0, "alone", *arguments)
+    assert code == 0
     return int((bench.place / "changes").read_text())
 
 
@@ -63,14 +64,22 @@ def wait_for_the_end_of(found: Callable[[], list[int]]) -> None:
                 os.close(descriptor)
 
 
-def dead_groups() -> set[str]:
-    """Control groups whose owner is gone. (One whose owner lives belongs to a test that runs beside this one.)"""
-    found = set()
-    for path in Path("/sys/fs/cgroup").rglob("imgbuild-*"):
-        owner = re.match(r"imgbuild-(\d+)-", path.name)
-        if owner is None or not Path("/proc", owner[1]).exists():
-            found.add(str(path))
-    return found
+def groups() -> set[str]:
+    """All control groups of imgbuild. os.walk, as it does not mind that what it finds is gone."""
+    found = os.walk("/sys/fs/cgroup")
+    return {f"{place}/{name}" for place, names, _ in found for name in names if name.startswith("imgbuild-")}
+
+
+def assert_no_groups(pid: int) -> None:
+    """There is no control group of this process, which is dead. (Others belong to tests that run beside this one.)"""
+    assert [path for path in groups() if Path(path).name.startswith(f"imgbuild-{pid}-")] == []
+
+
+def assert_no_new_groups(before: set[str]) -> None:
+    """Each control group that was not there before has an owner that lives, at the latest when tests beside this one cleaned up."""
+    deadline = time.monotonic() + PATIENCE
+    while left := [path for path in groups() - before if not Path("/proc", Path(path).name.split("-")[1]).exists()]:
+        assert time.monotonic() < deadline, left
 
 
 def assert_nothing_left(bench: Bench) -> None:

@@ -7,12 +7,13 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from registry_mock.client import Mock
 
-from .aftermath import assert_nothing_left, changes, dead_groups, die, wait_for_the_end_of
+from .aftermath import assert_no_groups, assert_no_new_groups, assert_nothing_left, changes, die, groups, wait_for_the_end_of
 from .harness import PATIENCE, Bench, base_tar, copied, wait_for_line
 
 SEED = 20
@@ -65,17 +66,12 @@ def _built(bench: Bench) -> str:
     return str(bench.inspect()["Digest"])
 
 
-@pytest.fixture
-def groups() -> set[str]:
-    """The control groups of the dead that were there before."""
-    return dead_groups()
-
-
-def _assert_as_undisturbed(bench: Bench, digest: str, groups: set[str]) -> None:
+def _assert_as_undisturbed(bench: Bench, digest: str, *dead: int) -> None:
     wait_for_the_end_of(bench.processes)
     assert _built(bench) == digest
     assert_nothing_left(bench)
-    assert dead_groups() <= groups
+    for pid in dead:
+        assert_no_groups(pid)
 
 
 # Twelve moments are changes that the build makes, eight are lines that its steps print: then it is in the midst of a command.
@@ -83,16 +79,16 @@ def _assert_as_undisturbed(bench: Bench, digest: str, groups: set[str]) -> None:
 
 @pytest.mark.parametrize("number", range(12))
 def test_a_build_that_dies_at_a_change(
-    template: Bench, tmp_path: Path, text: str, digest: str, moments: int, groups: set[str], number: int
+    template: Bench, tmp_path: Path, text: str, digest: str, moments: int, number: int
 ) -> None:
     moment = random.Random(SEED + number).randint(1, moments)
     bench = _bench(template, tmp_path, text)
-    die(bench, moment, ("group", "alone")[number % 2], "build", "--progress=plain", "-t", "x", ".")
-    _assert_as_undisturbed(bench, digest, groups)
+    _, dead = die(bench, moment, ("group", "alone")[number % 2], "build", "--progress=plain", "-t", "x", ".")
+    _assert_as_undisturbed(bench, digest, dead)
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_a_build_that_dies_in_a_step(template: Bench, tmp_path: Path, text: str, digest: str, groups: set[str], number: int) -> None:
+def test_a_build_that_dies_in_a_step(template: Bench, tmp_path: Path, text: str, digest: str, number: int) -> None:
     line = random.Random(SEED - number).randint(1, LINES)
     bench = _bench(template, tmp_path, text)
     with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
@@ -103,17 +99,34 @@ def test_a_build_that_dies_in_a_step(template: Bench, tmp_path: Path, text: str,
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, -signal.SIGKILL)
-    _assert_as_undisturbed(bench, digest, groups)
+    _assert_as_undisturbed(bench, digest, process.pid)
 
 
-def test_a_build_that_dies_again_and_again(template: Bench, tmp_path: Path, text: str, digest: str, moments: int, groups: set[str]) -> None:
+def test_any_command_removes_the_groups_of_the_dead(template: Bench, tmp_path: Path, text: str) -> None:
+    """Also one that starts nothing itself, as a build in which all is cached."""
+    bench = _bench(template, tmp_path, text)
+    with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
+        wait_for_line(process, b"| line 1\n")
+        all_of_it = bench.processes()  # what starts its sandboxes among them, which else would clean up
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in all_of_it:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        process.communicate(timeout=PATIENCE)
+    wait_for_the_end_of(bench.processes)
+    bench.run("images")
+    assert_no_groups(process.pid)
+
+
+def test_a_build_that_dies_again_and_again(template: Bench, tmp_path: Path, text: str, digest: str, moments: int) -> None:
     """On one store, with what the dead before it left: and so later each time."""
     bench = _bench(template, tmp_path, text)
+    dead = []
     for moment in range(1, moments, max(1, moments // 6)):
-        die(bench, moment, "alone", "build", "--no-cache", "-t", "x", ".")
+        dead.append(die(bench, moment, "alone", "build", "--no-cache", "-t", "x", ".")[1])
         wait_for_the_end_of(bench.processes)
         bench.run("fsck")
-    _assert_as_undisturbed(bench, digest, groups)
+    _assert_as_undisturbed(bench, digest, *dead)
 
 
 # The other commands that write
@@ -196,8 +209,9 @@ def test_prune_and_rmi_that_die(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("whom", ["group", "alone"])
-def test_detached_runs_that_die(bench: Bench, groups: set[str], whom: str) -> None:
+def test_detached_runs_that_die(bench: Bench, whom: str) -> None:
     """At whatever moment: there is a container that can be removed, or there is none."""
+    before = groups()
     for moment in (1, 2, 3, 9, 16, 23, 28):
         die(bench, moment, whom, "run", "-d", "--name", "c", "busybox", "sleep", str(PATIENCE * 10))
         known = bench.run("ps", "-aq").out.split()
@@ -207,7 +221,7 @@ def test_detached_runs_that_die(bench: Bench, groups: set[str], whom: str) -> No
             bench.run("rm", "-f", "c")
         assert bench.run("run", "--rm", "--name", "c", "busybox", "echo", "here").out == "here\n"
         assert_nothing_left(bench)
-    assert dead_groups() <= groups
+    assert_no_new_groups(before)
 
 
 def test_a_run_that_dies_leaves_a_container_that_ended(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +40,7 @@ def _in_a_build(body: Callable[[int], None]) -> tuple[int, int]:
 
 def _groups_of(owner: str) -> list[Path]:
     place = cgroup.here()
-    tops = {*place.controllers.values(), place.unified} - {""}
+    tops = {*place.controllers.values(), place.devices, place.unified} - {""}
     return [path for top in tops for path in Path(top).glob(f"{cgroup.PREFIX}{owner}-*")]
 
 
@@ -102,8 +103,17 @@ def test_killed_zygote_is_an_error_for_all(root: Filesystem) -> None:
     with pytest.raises(SandboxError, match="zygote"):
         spawn(zygote, root, "true")
     zygote.close()
-    for path in _groups_of(cgroup.owner_of(os.getpid())):
-        os.rmdir(path)
+    _remove(lambda: _groups_of(cgroup.owner_of(os.getpid())))
+
+
+def _remove(groups: Callable[[], list[Path]]) -> None:
+    """Remove groups, which are busy until the last of their processes is out."""
+    deadline = time.monotonic() + 60
+    while left := groups():
+        assert time.monotonic() < deadline, left
+        for path in left:
+            with suppress(OSError):
+                os.rmdir(path)
 
 
 def test_dropped_sandbox_is_killed(plain_zygote: Zygote, root: Filesystem) -> None:
