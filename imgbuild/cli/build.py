@@ -57,7 +57,8 @@ class _Build(click.Command):
 def build(invocation: Invocation, /, **options: Any) -> int:
     """Build an image from a Buildfile and the files of CONTEXT."""
     from imgbuild.cli.progress import make_renderer
-    from imgbuild.engine.build import BuildRequest, build_image
+    from imgbuild.engine.build import build_image
+    from imgbuild.engine.request import BuildRequest
 
     mode = "quiet" if options.pop("quiet") else options.pop("progress")
     options.pop("progress", None)

@@ -68,7 +68,7 @@ def import_rootfs(
     invocation: Invocation, rootfs: str, name: str, changes: tuple[str, ...], message: str, epoch: str | None, platform: str | None
 ) -> Descriptor:
     """Make a base image of a root file system's tar."""
-    from imgbuild.engine.build import explicit_epoch
+    from imgbuild.engine.request import explicit_epoch
     from imgbuild.transfer import importing
 
     chosen = reference(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,19 +12,18 @@ from typing import TYPE_CHECKING
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse, parse_trigger
-from imgbuild.engine.outputs import Output, parse_outputs, write_outputs
-from imgbuild.engine.source import BuildSource, find_source
+from imgbuild.engine.outputs import write_outputs
+from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
-from imgbuild.engine.worktree import commit_time
-from imgbuild.errors import ImageError, ImgbuildError, UnsupportedError, UsageError
+from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base, BuildGraph
 from imgbuild.graph.outline import base_references
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
-from imgbuild.oci.platform import Platform, normalize, parse_platform
-from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.oci.platform import Platform
+from imgbuild.oci.reference import Reference
 from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass
 
@@ -37,28 +35,6 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[object], None]
 DEFAULT_PARALLEL = 8
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What ``imgbuild build`` was asked for, as its options say it."""
-
-    context: str = "."
-    file: str | None = None
-    tags: tuple[str, ...] = ()
-    build_args: tuple[str, ...] = ()
-    target: str = ""
-    no_cache: bool = False
-    pull: str = "missing"
-    outputs: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    platform: str | None = None
-    source_date_epoch: str | None = None
-    compression: str | None = None
-    parallel: int | None = None
-    iidfile: str | None = None
-    metadata_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +53,10 @@ class BuildResult:
         return self.descriptor.digest
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A request, checked before anything is started."""
-
-    source: BuildSource
-    names: tuple[Reference, ...]
-    outputs: tuple[Output, ...]
-    options: LowerOptions
-    secrets: Mapping[str, bytes]
-    created: int | None
-
-
 def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
     started = time.time()
-    plan = _plan(invocation, request)
+    plan = make_plan(invocation, request)
     buildfile = parse(plan.source.text, plan.source.name)
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
         if place.notice:
@@ -119,43 +83,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
     return result
 
 
-def _plan(invocation: Invocation, request: BuildRequest) -> _Plan:
-    source = find_source(request.context, request.file)
-    machine = this_platform()
-    if request.platform:
-        try:
-            wanted = parse_platform(request.platform, machine)
-        except ImageError as error:
-            raise UsageError(error.message, hint=error.hint) from None
-        if not machine.accepts(wanted):
-            raise UnsupportedError(f"--platform {request.platform}: only this machine's platform, {machine}, can be built for yet")
-    build_args = _build_args(request.build_args, invocation.environ)
-    epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
-    labels = tuple(_pair(text, "--label") for text in request.labels)
-    options = LowerOptions(
-        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
-    )
-    names = tuple(dict.fromkeys(_name(text) for text in request.tags))
-    created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
-    return _Plan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
-
-
-def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:
-    """The time that an option or $SOURCE_DATE_EPOCH sets, in seconds since 1970; None where neither does."""
-    text = option or environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 11):
-        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970")
-    return int(text)
-
-
-def this_platform() -> Platform:
-    """The platform of this machine."""
-    return normalize("linux", os.uname().machine)
-
-
-def _graph(place: Workplace, request: BuildRequest, plan: _Plan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
+def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
     """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
     options = plan.options
     if place.settings.limits is not None:
@@ -219,7 +147,7 @@ def _compression(place: Workplace, request: BuildRequest) -> Compression:
 def _solve(
     place: Workplace,
     request: BuildRequest,
-    plan: _Plan,
+    plan: BuildPlan,
     graph: BuildGraph,
     build_id: str,
     compression: Compression,
@@ -277,61 +205,6 @@ def _write(path: str, text: str) -> None:
         Path(path).write_text(text)
     except OSError as error:
         raise UsageError(f"can't write {path}: {error.strerror}") from None
-
-
-def _name(text: str) -> Reference:
-    try:
-        reference = parse_reference(text)
-    except ImageError as error:
-        raise UsageError(f"--tag {text}: {error.message}", hint=error.hint) from None
-    if reference.digest is not None:
-        raise UsageError(f"--tag {text}: a name for an image can't have a digest")
-    return reference
-
-
-def _build_args(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise UsageError(f"--build-arg {text!r} has no name")
-        if equals:
-            found[name] = value
-        elif name in environ:
-            found[name] = environ[name]
-    return found
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not name:
-        raise UsageError(f"{option} {text!r} has no name")
-    return name, value
-
-
-def _secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
-    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now."""
-    found: dict[str, bytes] = {}
-    for text in texts:
-        fields = dict(part.partition("=")[::2] for part in text.split(","))
-        known = {"id", "src", "source", "env", "type"}
-        identity = fields.get("id", "")
-        if not identity or set(fields) - known:
-            raise UsageError(f"--secret {text!r} is not understood", hint="write id=ID,src=FILE or id=ID,env=NAME")
-        variable = fields.get("env") or (identity if "src" not in fields and "source" not in fields and identity in environ else "")
-        if fields.get("type") == "env" and not variable:
-            variable = fields.get("src") or fields.get("source") or identity
-        if variable:
-            if variable not in environ:
-                raise UsageError(f"--secret {text!r}: the environment has no {variable}")
-            found[identity] = environ[variable].encode("utf-8", "surrogateescape")
-            continue
-        path = fields.get("src") or fields.get("source") or identity
-        try:
-            found[identity] = Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise UsageError(f"--secret {text!r}: can't read {path}: {error.strerror}") from None
-    return found
 
 
 def _read(path: str) -> bytes:

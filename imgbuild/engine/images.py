@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from imgbuild.engine.build import this_platform
 from imgbuild.engine.lookup import find_image
+from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ConflictError, CorruptError, UsageError

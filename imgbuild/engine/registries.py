@@ -137,7 +137,7 @@ def reference(text: str) -> Reference:
 
 def platform_of(text: str | None) -> Platform:
     """A platform from the command line; this machine's where there is none."""
-    from imgbuild.engine.build import this_platform
+    from imgbuild.engine.machine import this_platform
 
     if not text:
         return this_platform()

@@ -209,10 +209,9 @@ def test_a_build_in_which_all_is_cached_imports_little(bench: Bench) -> None:
     bench.build(f"{stage}FROM busybox\nCOPY --from=a /x /y\nWORKDIR /w\nRUN --mount=target=/c true\n")
     program = f"""
 import sys
-sys.argv = {bench.command("build", "--progress=plain", "-t", "x", ".")[2:]!r}
 from imgbuild.cli.main import main
 try:
-    main()
+    main({bench.command("build", "--progress=plain", "-t", "x", ".")[3:]!r})
 finally:
     loaded = sorted(sys.modules)
     print([name for name in loaded if name.partition('.')[0] in {FORBIDDEN!r} or name in {PERFORMING!r}])

@@ -1,0 +1,137 @@
+"""What ``imgbuild build`` was asked for: its options as they were given, and checked, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from imgbuild.engine.machine import this_platform
+from imgbuild.engine.outputs import Output, parse_outputs
+from imgbuild.engine.source import BuildSource, find_source
+from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.worktree import commit_time
+from imgbuild.errors import ImageError, UnsupportedError, UsageError
+from imgbuild.graph.arguments import LowerOptions
+from imgbuild.oci.platform import parse_platform
+from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What ``imgbuild build`` was asked for, as its options say it."""
+
+    context: str = "."
+    file: str | None = None
+    tags: tuple[str, ...] = ()
+    build_args: tuple[str, ...] = ()
+    target: str = ""
+    no_cache: bool = False
+    pull: str = "missing"
+    outputs: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    platform: str | None = None
+    source_date_epoch: str | None = None
+    compression: str | None = None
+    parallel: int | None = None
+    iidfile: str | None = None
+    metadata_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """A request, checked before anything is started."""
+
+    source: BuildSource
+    names: tuple[Reference, ...]
+    outputs: tuple[Output, ...]
+    options: LowerOptions
+    secrets: Mapping[str, bytes]
+    created: int | None
+
+
+def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
+    source = find_source(request.context, request.file)
+    machine = this_platform()
+    if request.platform:
+        try:
+            wanted = parse_platform(request.platform, machine)
+        except ImageError as error:
+            raise UsageError(error.message, hint=error.hint) from None
+        if not machine.accepts(wanted):
+            raise UnsupportedError(f"--platform {request.platform}: only this machine's platform, {machine}, can be built for yet")
+    build_args = _build_args(request.build_args, invocation.environ)
+    epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
+    labels = tuple(_pair(text, "--label") for text in request.labels)
+    options = LowerOptions(
+        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
+    )
+    names = tuple(dict.fromkeys(_name(text) for text in request.tags))
+    created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
+    return BuildPlan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
+
+
+def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:
+    """The time that an option or $SOURCE_DATE_EPOCH sets, in seconds since 1970; None where neither does."""
+    text = option or environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970")
+    return int(text)
+
+
+def _name(text: str) -> Reference:
+    try:
+        reference = parse_reference(text)
+    except ImageError as error:
+        raise UsageError(f"--tag {text}: {error.message}", hint=error.hint) from None
+    if reference.digest is not None:
+        raise UsageError(f"--tag {text}: a name for an image can't have a digest")
+    return reference
+
+
+def _build_args(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text!r} has no name")
+        if equals:
+            found[name] = value
+        elif name in environ:
+            found[name] = environ[name]
+    return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"{option} {text!r} has no name")
+    return name, value
+
+
+def _secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
+    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now."""
+    found: dict[str, bytes] = {}
+    for text in texts:
+        fields = dict(part.partition("=")[::2] for part in text.split(","))
+        known = {"id", "src", "source", "env", "type"}
+        identity = fields.get("id", "")
+        if not identity or set(fields) - known:
+            raise UsageError(f"--secret {text!r} is not understood", hint="write id=ID,src=FILE or id=ID,env=NAME")
+        variable = fields.get("env") or (identity if "src" not in fields and "source" not in fields and identity in environ else "")
+        if fields.get("type") == "env" and not variable:
+            variable = fields.get("src") or fields.get("source") or identity
+        if variable:
+            if variable not in environ:
+                raise UsageError(f"--secret {text!r}: the environment has no {variable}")
+            found[identity] = environ[variable].encode("utf-8", "surrogateescape")
+            continue
+        path = fields.get("src") or fields.get("source") or identity
+        try:
+            found[identity] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise UsageError(f"--secret {text!r}: can't read {path}: {error.strerror}") from None
+    return found
