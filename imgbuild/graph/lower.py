@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from imgbuild.buildfile import instructions as ast
-from imgbuild.buildfile.expand import expand, expand_heredoc, expand_words
+from imgbuild.buildfile.expand import expand, expand_words
 from imgbuild.errors import BuildfileError, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.copy import lower_copy
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
-from imgbuild.graph.ops import Base, BuildGraph, CopyOp, FileText, HistoryLine, RunOp, Stage, Step, WorkdirOp
+from imgbuild.graph.ops import Base, BuildGraph, CopyOp, HistoryLine, RunOp, Stage, Step, WorkdirOp
 from imgbuild.graph.outline import Outline, StageOutline, make_outline
 from imgbuild.graph.run import lower_run
 from imgbuild.oci.config import RunConfig
@@ -27,7 +28,6 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
-_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
 
 
 def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> BuildGraph:
@@ -137,7 +137,7 @@ class _StageLowering:
             case ast.Run():
                 lower_run(self, item)
             case ast.Copy():
-                self._copy(item)
+                lower_copy(self, item)
             case ast.Workdir():
                 self._workdir(item)
             case ast.Env():
@@ -236,57 +236,6 @@ class _StageLowering:
         path = posixpath.normpath(posixpath.join("/", self.config.working_dir, self.expand(item.path))).replace("//", "/", 1)
         self.config = replace(self.config, working_dir=path)
         self.add_step(WorkdirOp(path, self.config.user, self.epoch), item, f"WORKDIR {path}")
-
-    def _copy(self, item: ast.Copy) -> None:
-        add = isinstance(item, ast.Add)
-        name = "ADD" if add else "COPY"
-        for flag in item.flags:
-            if flag.name not in ("from", "chown", "chmod") and (flag.value or "true").lower() != "false":
-                raise UnsupportedError(f"{name} --{flag.name} is not performed yet", at=flag.span)
-        sources = tuple(self.expand(word) for word in item.sources)
-        for source, word in zip(sources, item.sources, strict=True):
-            if not source:
-                raise BuildfileError(f"a source of {name} is empty once its variables are replaced", at=word.span)
-            if add and source.startswith(_REMOTE):
-                raise UnsupportedError(
-                    f"ADD of a remote source is not performed yet: {source}",
-                    at=word.span,
-                    hint="fetch it in a RUN step, or copy a local file",
-                )
-        documents = tuple(
-            FileText(doc.name, expand_heredoc(doc.content, self.env, self.buildfile.escape, doc.span) if doc.expand else doc.content)
-            for doc in item.heredocs
-        )
-        destination = self._destination(item.destination, name)
-        if len(sources) + len(documents) > 1 and not destination.endswith("/"):
-            raise BuildfileError(
-                f"with more than one source, the destination of {name} must be a directory and end in '/'", at=item.destination.span
-            )
-        origin = item.flag("from")
-        op = CopyOp(
-            sources=sources,
-            destination=destination,
-            epoch=self.epoch,
-            stage=self.source_stage(origin.value) if origin is not None and origin.value else None,
-            documents=documents,
-            chown=self._flag(item, "chown"),
-            chmod=self._flag(item, "chmod"),
-            unpack=add,
-        )
-        words = (*(f"--{flag.name}={flag.value}" for flag in item.flags), *sources, *(f"<<{doc.name}" for doc in documents))
-        self.add_step(op, item, f"{name} {' '.join((*words, destination))}")
-
-    def _flag(self, item: ast.Copy, name: str) -> str:
-        flag = item.flag(name)
-        return "" if flag is None else expand(flag.value or "", self.env, self.buildfile.escape, flag.span)
-
-    def _destination(self, word: ast.Word, name: str) -> str:
-        written = self.expand(word)
-        if not written:
-            raise BuildfileError(f"the destination of {name} is empty once its variables are replaced", at=word.span)
-        path = posixpath.normpath(posixpath.join("/", self.config.working_dir, written)).replace("//", "/", 1)
-        directory = written.endswith(("/", "/.")) or written in (".", "..")
-        return path + "/" if directory and path != "/" else path
 
 
 def _epoch(

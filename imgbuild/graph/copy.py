@@ -1,0 +1,93 @@
+"""COPY and ADD, lowered: words and flags with their variables replaced, as a `CopyOp`.
+
+Semantics are BuildKit's (dispatchCopy). Not here: what a source word means (context), where it goes (rootfs).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Protocol
+
+from imgbuild.buildfile import instructions as ast
+from imgbuild.buildfile.expand import expand, expand_heredoc
+from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.graph.ops import CopyOp, FileText
+
+if TYPE_CHECKING:
+    from imgbuild.oci.config import RunConfig
+
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+
+
+class StageState(Protocol):
+    """What COPY and ADD need to know of the stage that they stand in."""
+
+    buildfile: ast.Buildfile
+    config: RunConfig
+    env: dict[str, str]
+    epoch: int
+
+    def expand(self, word: ast.Word) -> str: ...
+
+    def source_stage(self, name: str) -> int: ...
+
+    def add_step(self, op: CopyOp, instruction: ast.Instruction, created_by: str) -> None: ...
+
+
+def lower_copy(stage: StageState, item: ast.Copy) -> None:
+    """Append the step of a COPY or ADD to its stage."""
+    add = isinstance(item, ast.Add)
+    name = "ADD" if add else "COPY"
+    for flag in item.flags:
+        if flag.name not in ("from", "chown", "chmod") and (flag.value or "true").lower() != "false":
+            raise UnsupportedError(f"{name} --{flag.name} is not performed yet", at=flag.span)
+    sources = tuple(stage.expand(word) for word in item.sources)
+    for source, word in zip(sources, item.sources, strict=True):
+        if not source:
+            raise BuildfileError(f"a source of {name} is empty once its variables are replaced", at=word.span)
+        if add and source.startswith(_REMOTE):
+            raise UnsupportedError(
+                f"ADD of a remote source is not performed yet: {source}",
+                at=word.span,
+                hint="fetch it in a RUN step, or copy a local file",
+            )
+    documents = tuple(_document(stage, heredoc) for heredoc in item.heredocs)
+    destination = _destination(stage, item.destination, name)
+    if len(sources) + len(documents) > 1 and not destination.endswith("/"):
+        raise BuildfileError(
+            f"with more than one source, the destination of {name} must be a directory and end in '/'", at=item.destination.span
+        )
+    origin = item.flag("from")
+    op = CopyOp(
+        sources=sources,
+        destination=destination,
+        epoch=stage.epoch,
+        stage=stage.source_stage(origin.value) if origin is not None and origin.value else None,
+        documents=documents,
+        chown=_flag(stage, item, "chown"),
+        chmod=_flag(stage, item, "chmod"),
+        unpack=add,
+    )
+    words = (*(f"--{flag.name}={flag.value}" for flag in item.flags), *sources, *(f"<<{doc.name}" for doc in documents))
+    stage.add_step(op, item, f"{name} {' '.join((*words, destination))}")
+
+
+def _document(stage: StageState, heredoc: ast.Heredoc) -> FileText:
+    if not heredoc.expand:
+        return FileText(heredoc.name, heredoc.content)
+    return FileText(heredoc.name, expand_heredoc(heredoc.content, stage.env, stage.buildfile.escape, heredoc.span))
+
+
+def _flag(stage: StageState, item: ast.Copy, name: str) -> str:
+    """The value of a flag in which variables are replaced; "" where it does not stand."""
+    flag = item.flag(name)
+    return "" if flag is None else expand(flag.value or "", stage.env, stage.buildfile.escape, flag.span)
+
+
+def _destination(stage: StageState, word: ast.Word, name: str) -> str:
+    written = stage.expand(word)
+    if not written:
+        raise BuildfileError(f"the destination of {name} is empty once its variables are replaced", at=word.span)
+    path = posixpath.normpath(posixpath.join("/", stage.config.working_dir, written)).replace("//", "/", 1)
+    directory = written.endswith(("/", "/.")) or written in (".", "..")
+    return path + "/" if directory and path != "/" else path
