@@ -30,6 +30,7 @@ from imgbuild.values import dataclass
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.solver import Solution
+    from imgbuild.solve.workers import Crew
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
 
@@ -55,31 +56,50 @@ class BuildResult:
 
 def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
-    started = time.time()
     plan = make_plan(invocation, request)
-    buildfile = parse(plan.source.text, plan.source.name)
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
         if place.notice:
             on_event(Notice(place.notice))
-        graph = _graph(place, request, plan, buildfile, on_event)
-        build_id = secrets.token_hex(8)
-        compression = _compression(place, request)
-        solution = _solve(place, request, plan, graph, build_id, compression, on_event)
-        from imgbuild.engine.assemble import assemble
+        result = build_planned(place, request, plan, on_event, build_id=secrets.token_hex(8))
+    write_files(request, result)
+    return result
 
-        assembled = assemble(place.store, graph, solution, compression.kind, plan.created)
-        store = place.store
-        if plan.names:
-            for name in plan.names:
-                store.tags.set(name, assembled.descriptor)
-        else:
-            store.tags.add_untagged(assembled.descriptor)
-        write_outputs(place, plan.outputs, plan.names, assembled, solution, on_event)
-        result = BuildResult(
-            assembled.config_digest, assembled.descriptor, plan.names, solution.cached, solution.performed, time.time() - started
-        )
-        _record(place, build_id, started, result)
-    _write_files(request, result)
+
+def build_planned(
+    place: Workplace,
+    request: BuildRequest,
+    plan: BuildPlan,
+    on_event: OnEvent,
+    *,
+    build_id: str,
+    crew: Crew | None = None,
+    keep: bool = True,
+) -> BuildResult:
+    """As `build_image`, of a request that was checked, in a workplace whose store is leased, and without the files beside it.
+
+    Builds with one `build_id` know each other's fresh steps. `crew`: what builds beside this one share with it, whose zygote has been
+    started. Where `keep` is false, the image is only to be read by them: it gets no name and no output.
+    """
+    started = time.time()
+    graph = _graph(place, request, plan, parse(plan.source.text, plan.source.name), on_event)
+    compression = _compression(place, request)
+    solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew)
+    from imgbuild.engine.assemble import assemble
+
+    assembled = assemble(place.store, graph, solution, compression.kind, plan.created)
+    names = plan.names if keep else ()
+    if crew is not None:
+        crew.check()
+    for name in names:
+        place.store.tags.set(name, assembled.descriptor)
+    if keep:
+        if not names:
+            place.store.tags.add_untagged(assembled.descriptor)
+        write_outputs(place, plan.outputs, names, assembled, solution, on_event)
+    result = BuildResult(
+        assembled.config_digest, assembled.descriptor, names, solution.cached, solution.performed, time.time() - started
+    )
+    _record(place, build_id, started, result)
     return result
 
 
@@ -152,6 +172,7 @@ def _solve(
     build_id: str,
     compression: Compression,
     on_event: OnEvent,
+    crew: Crew | None,
 ) -> Solution:
     from imgbuild.context.local import LocalContext
     from imgbuild.solve.etc import HostNetwork
@@ -170,7 +191,8 @@ def _solve(
             secrets=plan.secrets,
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
-        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=place.settings.build_timeout).solve()
+        seconds = place.settings.build_timeout
+        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=seconds, crew=crew).solve()
 
 
 def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:
@@ -185,22 +207,29 @@ def _record(place: Workplace, build_id: str, started: float, result: BuildResult
     place.store.index.record_build(BuildRow(build_id, started, time.time(), json.dumps(facts)))
 
 
-def _write_files(request: BuildRequest, result: BuildResult) -> None:
+def write_files(request: BuildRequest, result: BuildResult) -> None:
+    """The files that say what was built."""
     if request.iidfile:
-        _write(request.iidfile, result.image_id)
+        write_text(request.iidfile, result.image_id)
     if request.metadata_file:
-        descriptor = {"mediaType": result.descriptor.media_type, "digest": result.digest, "size": result.descriptor.size}
-        facts = {
-            "containerimage.config.digest": result.image_id,
-            "containerimage.digest": result.digest,
-            "containerimage.descriptor": descriptor,
-        }
-        if result.names:
-            facts["image.name"] = ",".join(str(name) for name in result.names)
-        _write(request.metadata_file, json.dumps(facts, indent=2) + "\n")
+        write_text(request.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
 
 
-def _write(path: str, text: str) -> None:
+def metadata(result: BuildResult) -> dict[str, object]:
+    """What was built, in docker buildx's words."""
+    descriptor = {"mediaType": result.descriptor.media_type, "digest": result.digest, "size": result.descriptor.size}
+    facts: dict[str, object] = {
+        "containerimage.config.digest": result.image_id,
+        "containerimage.digest": result.digest,
+        "containerimage.descriptor": descriptor,
+    }
+    if result.names:
+        facts["image.name"] = ",".join(str(name) for name in result.names)
+    return facts
+
+
+def write_text(path: str, text: str) -> None:
+    """UsageError where the file that an option names can't be written."""
     try:
         Path(path).write_text(text)
     except OSError as error:

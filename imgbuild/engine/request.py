@@ -23,6 +23,8 @@ class BuildRequest:
 
     context: str = "."
     file: str | None = None
+    text: bytes | None = None
+    """The Buildfile itself; `file` is then the name it is known by."""
     tags: tuple[str, ...] = ()
     build_args: tuple[str, ...] = ()
     target: str = ""
@@ -52,7 +54,7 @@ class BuildPlan:
 
 
 def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
-    source = find_source(request.context, request.file)
+    source = find_source(request.context, request.file, request.text)
     machine = this_platform()
     if request.platform:
         try:

@@ -23,14 +23,17 @@ class BuildSource:
     ignore: Ignore
 
 
-def find_source(context: str, file: str | None) -> BuildSource:
-    """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context."""
+def find_source(context: str, file: str | None, text: bytes | None = None) -> BuildSource:
+    """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context.
+    `text` is the Buildfile where it is in no file of its own: `file` is then its name."""
     if context.startswith(("http://", "https://", "git://", "git@", "ssh://")) or context == "-":
         raise ContextError(f"the build context {context!r} is not a directory", hint="only directories are supported as yet")
     directory = Path(context)
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
         raise ContextError(f"the build context {context!r} {problem}", hint="give the directory that holds the files to copy")
+    if text is not None:
+        return BuildSource(directory, text, file or "Buildfile", Ignore.load(directory))
     if file == "-":
         return BuildSource(directory, sys.stdin.buffer.read(_MOST_BYTES + 1), "stdin", Ignore.load(directory))
     path = _buildfile(directory, file)

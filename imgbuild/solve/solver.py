@@ -28,7 +28,7 @@ from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Promise, RootState, StepLayer
-from imgbuild.solve.workers import Workers, beside
+from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
 from imgbuild.values import dataclass
@@ -84,13 +84,22 @@ class Solver:
     """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit."""
 
     def __init__(
-        self, rooms: Rooms, graph: BuildGraph, on_event: OnEvent, *, build: str, width: int, seconds: float | None = None
+        self,
+        rooms: Rooms,
+        graph: BuildGraph,
+        on_event: OnEvent,
+        *,
+        build: str,
+        width: int,
+        seconds: float | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._rooms = rooms
         self._graph = graph
         self._on_event = on_event
         self._build = build
-        self._workers = Workers(width, seconds)
+        self._workers = Workers(width, seconds, crew)
+        self._crew = crew
         self._captures = threading.Semaphore(2)
         self._hurried = threading.Event()
         self._states: dict[_Node, RootState] = {}
@@ -111,7 +120,8 @@ class Solver:
             for memo in self._memos:
                 remember(self._rooms, memo)
         except BaseException as error:
-            self._abandon(hurried=not isinstance(error, Exception))
+            hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
+            self._abandon(hurried=hurried)
             raise
         return Solution(stages[self._graph.target], stages, self._tally.cached, self._tally.performed)
 
@@ -207,7 +217,7 @@ class Solver:
             raise Interrupted("the step was stopped")
 
     def _check_hurried(self) -> None:
-        if self._hurried.is_set():
+        if self._hurried.is_set() or (self._crew is not None and self._crew.hurried.is_set()):
             raise Interrupted("the capture was stopped")
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:

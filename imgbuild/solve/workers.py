@@ -8,11 +8,36 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from imgbuild.errors import StepFailed
+from imgbuild.store.locks import Interrupted
 
 _POLL_SECONDS = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Crew:
+    """What builds side by side share: how many of their tasks run at once, and that all of them stop.
+
+    `hurried` is for an end that somebody waits for: what could be finished for later builds is given up too.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.slots = threading.Semaphore(max(1, width))
+        self.stopped = threading.Event()
+        self.hurried = threading.Event()
+
+    def stop(self, *, hurried: bool) -> None:
+        """Let nothing more start, and tell what runs."""
+        if hurried:
+            self.hurried.set()
+        self.stopped.set()
+
+    def check(self) -> None:
+        """Interrupted where all were told to stop."""
+        if self.stopped.is_set():
+            raise Interrupted("the build was stopped")
 
 
 class Workers:
@@ -20,12 +45,14 @@ class Workers:
     all of them within `seconds`, if there is such a limit.
 
     `run` returns when all are done, or raises the first failure after the others have come to an end. Tasks should look at
-    `stopped` and give up when it is set; those not yet started are not started.
+    `stopped` and give up when it is set; those not yet started are not started. Workers of one crew stop together, the others with
+    Interrupted.
     """
 
-    def __init__(self, width: int, seconds: float | None = None) -> None:
+    def __init__(self, width: int, seconds: float | None = None, crew: Crew | None = None) -> None:
         self._seconds = seconds
-        self.stopped = threading.Event()
+        self.stopped = crew.stopped if crew is not None else threading.Event()
+        self._slots: AbstractContextManager[object] = crew.slots if crew is not None else nullcontext()
         self._width = max(1, width)
         self._changed = threading.Condition()
         self._ready: deque[Hashable] = deque()
@@ -56,7 +83,9 @@ class Workers:
                     self._running += 1
                 failure: BaseException | None = None
                 try:
-                    tasks[task]()
+                    with self._slots:
+                        if not self.stopped.is_set():
+                            tasks[task]()
                 except BaseException as error:  # handed to the caller of run
                     failure = error
                 with self._changed:
@@ -78,6 +107,8 @@ class Workers:
         self._wait(lambda: left == 0)
         if self._failure is not None:
             raise self._failure
+        if self.stopped.is_set():
+            raise Interrupted("the build was stopped")
 
     def stop(self) -> None:
         """Let nothing more start, and tell what runs."""
