@@ -13,10 +13,12 @@ from imgbuild.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text that errors can point into: its name as the user knows it, and its lines without their ends."""
+    """A text that errors can point into: its name as the user knows it, its lines without their ends, and the line that
+    included it, if one did."""
 
     name: str
     lines: tuple[str, ...] = field(repr=False)
+    included: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

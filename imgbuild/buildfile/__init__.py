@@ -1,6 +1,7 @@
 """The Buildfile language: text in, values out. Pure.
 
-`lexer` finds directives, logical lines and heredocs; `parser` makes `instructions` of them, one by one in `statements`;
+`lexer` finds directives, logical lines and heredocs; `includes` puts those of other files among them, which a reader that
+it is given has read; `frontend` knows which languages this one is; `parser` makes `instructions` of them, one by one in `statements`;
 `expand` replaces variables; `mounts` types the options of ``RUN --mount``; `quantities` reads durations and sizes; `print`
 is the way back to text. What is parsed here may still be refused by `graph.lower`, at its line.
 

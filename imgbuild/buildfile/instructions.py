@@ -58,13 +58,15 @@ class Flag:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
     """What all instructions share. `flags` are in file order, names known and allowed, values unexpanded. `comments` are
-    the lines above it without their ``#``; `blank_inside` says that an empty line stands within a continuation."""
+    the lines above it without their ``#``; `blank_inside` says that an empty line stands within a continuation; `escape` is
+    the escape character of the file that it was read from."""
 
     span: Span
     text: str
     flags: tuple[Flag, ...] = ()
     comments: tuple[str, ...] = ()
     blank_inside: bool = False
+    escape: str = "\\"
 
     def flag(self, name: str) -> Flag | None:
         """The last flag of that name."""
@@ -202,6 +204,13 @@ class Maintainer(Instruction):
     """Who made the image; LABEL took its place."""
 
     name: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Include(Instruction):
+    """The instructions of another file; `path` is relative to the file that it stands in. `parse` leaves none."""
+
+    path: Word
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,14 @@ class Lexed:
     lines: tuple[LogicalLine, ...]
 
 
-def lex(text: str | bytes, name: str) -> Lexed:
-    """The logical lines of a Buildfile; bytes that are not UTF-8 stay, as surrogates, in comments and heredocs only."""
+def lex(text: str | bytes, name: str, included: Span | None = None) -> Lexed:
+    """The logical lines of a Buildfile, or of a file that the line `included` names; bytes that are not UTF-8 stay, as surrogates, in
+    comments and heredocs only."""
     decoded = _decoded(text, name)
     physical = decoded.split("\n")
     if not physical[-1]:
         physical.pop()
-    source = Source(name, tuple(replace_surrogates(line.rstrip("\r")) for line in physical))
+    source = Source(name, tuple(replace_surrogates(line.rstrip("\r")) for line in physical), included)
     directives, escape, start = _directives(physical, source)
     lines = tuple(_logical_lines(physical, start, source, escape))
     return Lexed(source, directives, escape, lines)

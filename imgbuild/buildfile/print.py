@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, json_words
-from imgbuild.errors import BuildfileError
+from imgbuild.errors import BuildfileError, UnsupportedError
 
 _QUOTED_IN_FLAGS = re.compile(rf"[{SPACE_CLASS}'\"\\]")
 _QUOTED_BESIDE_HEREDOCS = re.compile(rf"[{SPACE_CLASS}'\"\\$]")
@@ -20,7 +21,8 @@ _ESCAPES = ("\\", "`")
 
 
 def print_buildfile(buildfile: ast.Buildfile) -> str:
-    """The text of a whole Buildfile, comments above instructions included."""
+    """The text of a whole Buildfile, comments above instructions and the instructions of included files among it. Raises
+    for an instruction of an included file whose own escape character can't be said in this one."""
     parts = [f"# {directive.name}={directive.value}\n" for directive in buildfile.directives]
     written: list[ast.Instruction] = [*buildfile.global_args]
     for stage in buildfile.stages:
@@ -44,8 +46,30 @@ def print_instruction(instruction: ast.Instruction, escape: str = "\\") -> str:
 
 
 def _commented(instruction: ast.Instruction, escape: str) -> str:
+    if instruction.escape != escape and _has_escapes(instruction):
+        raise UnsupportedError(
+            f"this instruction's escape character is {instruction.escape}, but that of the file that includes it is {escape}",
+            at=instruction.span,
+            hint=f"begin the included file with: # escape={escape}",
+        )
     comments = "".join(f"# {comment}\n" for comment in instruction.comments)
     return f"{comments}{print_instruction(instruction, escape)}\n"
+
+
+def _has_escapes(value: object) -> bool:
+    """Whether what the value says depends on the escape character: a word or a flag with one in it."""
+    match value:
+        case ast.Word(text=text) | ast.Flag(value=str(text)):
+            return any(escape in text for escape in _ESCAPES)
+        case ast.Heredoc():
+            return value.expand and any(escape in value.content for escape in _ESCAPES)
+        case ast.Run():
+            return _has_escapes(value.flags)
+        case ast.Instruction():
+            return any(_has_escapes(getattr(value, item.name)) for item in fields(value))
+        case tuple():
+            return any(_has_escapes(item) for item in value)
+    return False
 
 
 def _heredocs(instruction: ast.Instruction) -> tuple[ast.Heredoc, ...]:
@@ -137,6 +161,7 @@ _PRINTERS: dict[type[ast.Instruction], Callable[[Any], str]] = {
     ast.Expose: lambda i: " ".join(port.text for port in i.ports),
     ast.From: _from,
     ast.Healthcheck: _healthcheck,
+    ast.Include: lambda i: i.path.text,
     ast.Label: _pairs,
     ast.Maintainer: lambda i: i.name.text,
     ast.Onbuild: lambda i: _line(i.trigger),

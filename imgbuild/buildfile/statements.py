@@ -1,4 +1,4 @@
-"""One logical line to one instruction: the arguments of each of the 18.
+"""One logical line to one instruction: the arguments of each.
 
 What BuildKit's parser and instructions packages accept is accepted; their refusals are refused, in our words.
 """
@@ -34,7 +34,7 @@ from imgbuild.values import dataclass
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _FIRST_WORD = re.compile(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")
 _FIRST_BLANKS = re.compile(rf"[{BLANKS}]+")
-_NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
+_NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER", "INCLUDE")
 
 
 class _Common(TypedDict):
@@ -43,6 +43,7 @@ class _Common(TypedDict):
     flags: tuple[ast.Flag, ...]
     comments: tuple[str, ...]
     blank_inside: bool
+    escape: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,14 @@ class Statement:
     def common(self) -> _Common:
         line = self.line
         text = line.text[self.split.keyword.start :].rstrip(SPACE)
-        return {"span": line.whole, "text": text, "flags": self.flags, "comments": line.comments, "blank_inside": line.blank_inside}
+        return {
+            "span": line.whole,
+            "text": text,
+            "flags": self.flags,
+            "comments": line.comments,
+            "blank_inside": line.blank_inside,
+            "escape": self.escape,
+        }
 
     @property
     def rest(self) -> Slice:
@@ -186,6 +194,10 @@ def _copied(s: Statement) -> tuple[tuple[ast.Word, ...], ast.Word, tuple[ast.Her
             raise BuildfileError(
                 f"the heredoc '{opener.name}' is not opened", at=word.span, hint="a quote or variable of the line is wrong"
             )
+    used = {heredoc.name for heredoc in found}
+    for heredoc in s.line.heredocs:
+        if heredoc.name not in used:  # its word was split at a blank that only a heredoc's word knows
+            raise BuildfileError(f"the heredoc '{heredoc.name}' is no source", at=heredoc.span, hint="put plain blanks around it")
     return tuple(sources), words[-1], tuple(found)
 
 
@@ -297,6 +309,10 @@ def _healthcheck(s: Statement) -> ast.Healthcheck:
     return ast.Healthcheck(command=_command(s, command), **s.common)
 
 
+def _include(s: Statement) -> ast.Include:
+    return ast.Include(path=s.only(), **s.common)
+
+
 def _onbuild(s: Statement) -> ast.Onbuild:
     if not s.rest.text:
         raise s.fault("ONBUILD needs an instruction")
@@ -320,6 +336,7 @@ _READERS: dict[str, Callable[[Statement], ast.Instruction]] = {
     "EXPOSE": _expose,
     "FROM": _from,
     "HEALTHCHECK": _healthcheck,
+    "INCLUDE": _include,
     "LABEL": _label,
     "MAINTAINER": _maintainer,
     "ONBUILD": _onbuild,

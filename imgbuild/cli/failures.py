@@ -18,6 +18,7 @@ def render(error: ImgbuildError, out: TextIO) -> None:
     lines = [f"imgbuild: error: {place}{error.message}"]
     if error.at is not None:
         lines += _excerpt(error.at)
+        lines += _inclusions(error.at)
     if error.detail:
         lines += [f"  | {line}" for line in error.detail.rstrip("\n").split("\n")]
     if error.hint:
@@ -60,6 +61,15 @@ def _excerpt(at: Span) -> list[str]:
             lines.append(f"  {' ' * width} | {before}{'^' * length}")
     if at.end_line > shown[-1]:
         lines.append(f"  {' ' * width} | ...")
+    return lines
+
+
+def _inclusions(at: Span) -> list[str]:
+    """Who included the file, and who that."""
+    lines = []
+    while at.source.included is not None:
+        at = at.source.included
+        lines.append(f"  included by {at}")
     return lines
 
 

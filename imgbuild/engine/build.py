@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.buildfile.instructions import Buildfile
-from imgbuild.buildfile.parser import parse, parse_trigger
+from imgbuild.buildfile.parser import parse_trigger
+from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.outputs import write_outputs
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
@@ -81,7 +82,7 @@ def build_planned(
     started. Where `keep` is false, the image is only to be read by them: it gets no name and no output.
     """
     started = time.time()
-    graph = _graph(place, request, plan, parse(plan.source.text, plan.source.name), on_event)
+    graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
     compression = _compression(place, request)
     solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew)
     from imgbuild.engine.assemble import assemble

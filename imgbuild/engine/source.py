@@ -15,12 +15,14 @@ _MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class BuildSource:
-    """The context's directory, the Buildfile's bytes and the name it is known by, and what the context leaves out."""
+    """The context's directory, the Buildfile's bytes and the name it is known by, and what the context leaves out. `file` is
+    the Buildfile's path, None where it comes from a stream: then what it includes is beside it in the context."""
 
     context: Path
     text: bytes
     name: str
     ignore: Ignore
+    file: Path | None = None
 
 
 def find_source(context: str, file: str | None, text: bytes | None = None) -> BuildSource:
@@ -44,7 +46,7 @@ def find_source(context: str, file: str | None, text: bytes | None = None) -> Bu
         raise BuildfileError(f"can't read {path}: {error.strerror}") from None
     if len(text) > _MOST_BYTES:
         raise BuildfileError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no Buildfile")
-    return BuildSource(directory, text, str(path), Ignore.load(directory, path))
+    return BuildSource(directory, text, str(path), Ignore.load(directory, path), path)
 
 
 def _buildfile(directory: Path, file: str | None) -> Path:

@@ -50,17 +50,17 @@ def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:
     return arguments
 
 
-def global_arguments(declared: Iterable[Arg], options: LowerOptions, escape: str) -> dict[str, str]:
+def global_arguments(declared: Iterable[Arg], options: LowerOptions) -> dict[str, str]:
     """The values that FROM lines see: predefined ones, then the ARGs before the first FROM in order."""
     values = platform_arguments(options.platform, options.target)
     values |= {name: value for name, value in options.build_args.items() if name in values}
     for instruction in declared:
         for word, default in instruction.pairs:
-            name = expand(word.text, values, escape, word.span)
+            name = expand(word.text, values, instruction.escape, word.span)
             if name in options.build_args:
                 values[name] = options.build_args[name]
             elif default is not None:
-                values[name] = expand(default.text, values, escape, default.span)
+                values[name] = expand(default.text, values, instruction.escape, default.span)
     return values
 
 

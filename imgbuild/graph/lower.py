@@ -55,7 +55,8 @@ def _order(outline: Outline) -> list[int]:
 
 
 class _StageLowering:
-    """One stage, instruction by instruction. `env` is what expansion and RUN see: the image's ENV with ARGs among it."""
+    """One stage, instruction by instruction. `env` is what expansion and RUN see: the image's ENV with ARGs among it;
+    `buildfile` has the escape character of the instruction at hand, which an included file may have of its own."""
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class _StageLowering:
 
     def lower(self) -> Stage:
         for instruction in self.stage.instructions:
+            if instruction.escape != self.buildfile.escape:
+                self.buildfile = replace(self.buildfile, escape=instruction.escape)
             try:
                 self._instruction(instruction)
             except BuildfileError as error:

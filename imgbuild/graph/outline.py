@@ -77,7 +77,7 @@ class _Outliner:
         self._buildfile = buildfile
         self._options = options
         self._bases = bases
-        self._arguments = global_arguments(buildfile.global_args, options, buildfile.escape)
+        self._arguments = global_arguments(buildfile.global_args, options)
         self._stages: list[StageOutline] = []
         self._names: dict[str, int] = {}
         self._images: dict[str, int] = {}
@@ -101,8 +101,7 @@ class _Outliner:
 
     def _origin(self, index: int) -> StageOutline:
         origin = self._buildfile.stages[index].origin
-        escape = self._buildfile.escape
-        text = expand(origin.image.text, self._arguments, escape, origin.image.span)
+        text = expand(origin.image.text, self._arguments, origin.escape, origin.image.span)
         if not text:
             raise BuildfileError(
                 f"the base name {origin.image.text!r} is empty once its variables are replaced",
@@ -121,7 +120,7 @@ class _Outliner:
         flag = origin.flag("platform")
         if flag is None:
             return
-        text = expand(flag.value or "", self._arguments, self._buildfile.escape, flag.span)
+        text = expand(flag.value or "", self._arguments, origin.escape, flag.span)
         try:
             platform = parse_platform(text, self._options.platform)
         except ImageError as error:

@@ -73,7 +73,7 @@ def test_no_from() -> None:
         ("form", "did you mean FROM?"),
         ("WORKDRI", "did you mean WORKDIR?"),
         ("ENTRY_POINT", "did you mean ENTRYPOINT?"),
-        ("INCLUDE", None),
+        ("INCLUSIVE", None),
         ("TEST", None),
         ("&&", None),
     ],
