@@ -32,6 +32,10 @@ class _Build(click.Command):
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
 @click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile, Containerfile.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
+@click.option(
+    "--build-context", "contexts", multiple=True, metavar="NAME=PLACE",
+    help="A context that stands for an image or stage of that name: a directory, docker-image://NAME or oci-layout://PATH[:TAG].",
+)  # fmt: skip
 @click.option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
 @click.option(

@@ -26,13 +26,20 @@ class LocalContext(Filtered):
     """`root` as a Tree; sockets are not in it. A context manager: it holds one descriptor.
 
     Directories are read once, so that digest and copy see the same files; a file that is not any more what the reading saw is a
-    ContextError. With `stats`, an unchanged file is not read again by the next build.
+    ContextError. `name` is how errors call it. With `stats`, an unchanged file is not read again by the next build.
     """
 
     def __init__(
-        self, root: Path, ignore: Ignore | None = None, *, stats: StatCache | None = None, clock: Callable[[], int] = time.time_ns
+        self,
+        root: Path,
+        ignore: Ignore | None = None,
+        *,
+        name: str = "the build context",
+        stats: StatCache | None = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.root = root
+        self.name = name
         self.ignore = ignore or Ignore()
         self._disk = _Disk(root)
         super().__init__(self._disk, self.ignore)
@@ -51,7 +58,7 @@ class LocalContext(Filtered):
 
     def match(self, source: str) -> tuple[Found, ...]:
         """What a source word means here (see tree.match); the error for a missing one names the ignore file's line."""
-        return match(self, source, hint=self._why_missing)
+        return match(self, source, where=self.name, hint=self._why_missing)
 
     def _why_missing(self, path: str) -> str | None:
         pattern = self.ignore.reason(path[1:])

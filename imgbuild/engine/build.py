@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse_trigger
+from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.outputs import write_outputs
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
@@ -19,7 +20,7 @@ from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
-from imgbuild.graph.ops import Base, BuildGraph
+from imgbuild.graph.ops import Base, BaseName, BuildGraph, ContextImage
 from imgbuild.graph.outline import base_references
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
@@ -109,7 +110,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
     options = plan.options
     if place.settings.limits is not None:
         options = replace(options, limits=place.settings.limits)
-    bases: dict[Reference, Base] = {}
+    bases: dict[BaseName, Base] = {}
     puller: Puller | None = None
     while needs := base_references(buildfile, options, bases):
         if puller is None:
@@ -118,7 +119,10 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
             puller = make_puller(place, on_event, offline=request.pull == "never")
         for need in needs:
             try:
-                image = _pull_base(place, puller, need.reference, options.platform, request.pull)
+                if isinstance(need.reference, ContextImage):
+                    image = context_image(place, plan.contexts[need.reference.name], options.platform)
+                else:
+                    image = _pull_base(place, puller, need.reference, options.platform, request.pull)
             except ImgbuildError as error:
                 raise error.located(need.span) from None
             bases[need.reference] = Base(
@@ -135,7 +139,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
     return lower(buildfile, options, bases)
 
 
-def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base], on_event: OnEvent) -> None:
+def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base], on_event: OnEvent) -> None:
     """A build argument that nothing declares is a slip more often than not."""
     triggers = [parse_trigger(text, name.familiar()) for name, base in bases.items() for text in base.config.on_build]
     unused = unused_arguments(buildfile, options, triggers)
@@ -181,7 +185,10 @@ def _solve(
     from imgbuild.solve.solver import Solver
 
     store = place.store
-    with LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context:
+    with (
+        LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context,
+        opened_contexts(place, plan.contexts, graph) as contexts,
+    ):
         rooms = Rooms(
             store=store,
             zygote=place.start_zygote,
@@ -190,6 +197,7 @@ def _solve(
             compression=compression,
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
+            contexts=contexts,
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.outputs import Output, parse_outputs
 from imgbuild.engine.source import BuildSource, find_source
@@ -39,6 +41,7 @@ class BuildRequest:
     parallel: int | None = None
     iidfile: str | None = None
     metadata_file: str | None = None
+    contexts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class BuildPlan:
     options: LowerOptions
     secrets: Mapping[str, bytes]
     created: int | None
+    contexts: Mapping[str, NamedContext]
 
 
 def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
@@ -69,9 +73,12 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     options = LowerOptions(
         platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
     )
+    contexts = parse_contexts(request.contexts)
+    options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
     created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
-    return BuildPlan(source, names, parse_outputs(request.outputs), options, _secrets(request.secrets, invocation.environ), created)
+    outputs, secrets = parse_outputs(request.outputs), _secrets(request.secrets, invocation.environ)
+    return BuildPlan(source, names, outputs, options, secrets, created, contexts)
 
 
 def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:

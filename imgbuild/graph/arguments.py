@@ -10,6 +10,7 @@ from dataclasses import field
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Arg, Buildfile, Instruction, Onbuild
+from imgbuild.graph.contexts import Contexts
 from imgbuild.graph.ops import Limits
 from imgbuild.oci.platform import Platform
 from imgbuild.values import dataclass
@@ -26,7 +27,7 @@ _FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
 @dataclass(frozen=True, slots=True)
 class LowerOptions:
     """What a build was asked for beside its Buildfile. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds;
-    `limits` are those of every RUN that names none of its own."""
+    `limits` are those of every RUN that names none of its own; `contexts` are the named ones."""
 
     platform: Platform
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class LowerOptions:
     no_cache: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     limits: Limits = Limits()
+    contexts: Contexts = field(default_factory=dict)
 
 
 def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_heredoc
 from imgbuild.errors import BuildfileError, UnsupportedError
-from imgbuild.graph.ops import CopyOp, FileText
+from imgbuild.graph.ops import CopyOp, FileText, Origin
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
@@ -29,7 +29,7 @@ class StageState(Protocol):
 
     def expand(self, word: ast.Word) -> str: ...
 
-    def source_stage(self, name: str) -> int: ...
+    def source(self, name: str) -> Origin: ...
 
     def add_step(self, op: CopyOp, instruction: ast.Instruction, created_by: str) -> None: ...
 
@@ -57,12 +57,14 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
         raise BuildfileError(
             f"with more than one source, the destination of {name} must be a directory and end in '/'", at=item.destination.span
         )
-    origin = item.flag("from")
+    source_flag = item.flag("from")
+    origin = stage.source(source_flag.value) if source_flag is not None and source_flag.value else Origin()
     op = CopyOp(
         sources=sources,
         destination=destination,
         epoch=stage.epoch,
-        stage=stage.source_stage(origin.value) if origin is not None and origin.value else None,
+        stage=origin.stage,
+        context=origin.context,
         documents=documents,
         chown=_flag(stage, item, "chown"),
         chmod=_flag(stage, item, "chmod"),

@@ -21,6 +21,9 @@ RECORD_VERSION = 2
 """Raised whenever the same record would come to mean another result: then every step misses once."""
 
 
+_ORIGINS = ("stage", "context")
+
+
 def key_record(op: Op, parent: str, inputs: Mapping[str, str]) -> bytes:
     """The record of a step: `parent` is the identity of what it runs on, `inputs` maps each input's name to its digest."""
     return canonical_json({
@@ -38,11 +41,11 @@ def step_key(record: bytes) -> StepKey:
 
 
 def _keyed(value: object) -> Any:
-    """`value` as JSON, without fields that are UNKEYED. Of a stage's number it matters only that there is one: what is read
-    from the stage is among the inputs, and a stage may move within its file."""
+    """`value` as JSON, without fields that are UNKEYED. Of a stage's number, and of a named context's name, it matters only that there
+    is one: what is read from it is among the inputs, and a stage may move within its file."""
     if is_dataclass(value) and not isinstance(value, type):
-        keyed = (item.name for item in fields(value) if item.metadata.get("keyed", True))
-        return {name: getattr(value, name) is not None if name == "stage" else _keyed(getattr(value, name)) for name in keyed}
+        keyed = [item.name for item in fields(value) if item.metadata.get("keyed", True)]
+        return {name: getattr(value, name) not in (None, "") if name in _ORIGINS else _keyed(getattr(value, name)) for name in keyed}
     if isinstance(value, tuple):
         return [_keyed(item) for item in value]
     return value

@@ -13,15 +13,14 @@ from dataclasses import replace
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_words
-from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.errors import BuildfileError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.copy import lower_copy
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
-from imgbuild.graph.ops import Base, BuildGraph, CopyOp, HistoryLine, RunOp, Stage, Step, WorkdirOp
+from imgbuild.graph.ops import Base, BaseName, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, Step, WorkdirOp
 from imgbuild.graph.outline import Outline, StageOutline, make_outline
 from imgbuild.graph.run import lower_run
 from imgbuild.oci.config import RunConfig
-from imgbuild.oci.reference import Reference
 from imgbuild.oci.times import parse_time
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -30,7 +29,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 
 
-def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> BuildGraph:
+def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> BuildGraph:
     """The graph of the target and of all that it needs. Every reference of `base_references` must be in `bases`."""
     outline = make_outline(buildfile, options, bases)
     stages: dict[int, Stage] = {}
@@ -84,13 +83,15 @@ class _StageLowering:
         self.env: dict[str, str] = dict(parent.env) if parent else {}
         self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
         self.cmd_is_set = False
-        self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
+        self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions) + bool(stage.files)
 
     @property
     def shell(self) -> tuple[str, ...]:
         return self.config.shell or DEFAULT_SHELL
 
     def lower(self) -> Stage:
+        if self.stage.files:
+            self._context(self.stage.files)
         for instruction in self.stage.instructions:
             if instruction.escape != self.buildfile.escape:
                 self.buildfile = replace(self.buildfile, escape=instruction.escape)
@@ -116,20 +117,29 @@ class _StageLowering:
         """A word with this stage's variables."""
         return expand(word.text, self.env, self.buildfile.escape, word.span)
 
-    def source_stage(self, name: str) -> int:
-        """The stage that a ``from`` means; the outline has checked that there is one."""
+    def source(self, name: str) -> Origin:
+        """What a ``from`` means; the outline has checked that it is there."""
         names = self.outline.names
+        if name.lower() in self.outline.contexts:
+            return Origin(None, self.outline.contexts[name.lower()])
         if name.lower() in names:
-            return names[name.lower()]
-        return names[f"image {name}"] if f"image {name}" in names else int(name)
+            return Origin(names[name.lower()])
+        return Origin(names[f"image {name}"] if f"image {name}" in names else int(name))
 
     def add_step(self, op: RunOp | CopyOp | WorkdirOp, instruction: ast.Instruction, created_by: str) -> None:
         """Append a step and the line of history that its layer belongs to."""
+        self._step(op, instruction.text, instruction.span, created_by)
+
+    def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
         label = f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else ""
-        text = " ".join(instruction.text.split())
         self.lines.append(HistoryLine(created_by, len(self.steps)))
-        self.steps.append(Step(op, f"[{label}{number}/{self._total}] {text}", instruction.span, self.options.no_cache))
+        self.steps.append(Step(op, f"[{label}{number}/{self._total}] {' '.join(text.split())}", span, self.options.no_cache))
+
+    def _context(self, name: str) -> None:
+        """The files of a named context as the root file system to start from."""
+        op = CopyOp(sources=(".",), destination="/", epoch=self.epoch, context=name)
+        self._step(op, f"FROM {name}", self.stage.span, f"FROM {name}")
 
     def note(self, created_by: str) -> None:
         """A line of history without a layer."""
@@ -247,7 +257,7 @@ def _epoch(
     outline: Outline,
     stage: StageOutline,
     lowered: Mapping[int, Stage],
-    bases: Mapping[Reference, Base],
+    bases: Mapping[BaseName, Base],
 ) -> int:
     """The layers' epoch: the explicit one, else the base's age, else (from scratch) that of the youngest stage or image that is read.
 

@@ -14,10 +14,25 @@ from imgbuild.oci.config import History, RunConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer
 from imgbuild.oci.platform import Platform
+from imgbuild.oci.reference import Reference
 from imgbuild.values import dataclass
 
 UNKEYED: dict[str, Any] = {"keyed": False}
 """Metadata of a field that is left out of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextImage:
+    """The image that a named context is, where it has no reference of its own: the key of its `Base`."""
+
+    name: str
+
+    def familiar(self) -> str:
+        return self.name
+
+
+BaseName = Reference | ContextImage
+"""What names a base before it is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,14 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a ``from`` means: the index of a stage, or the files of a named context."""
+
+    stage: int | None = None
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How far a RUN may go: DESIGN's limits of an instruction. Bytes, processors, processes, seconds."""
 
@@ -49,13 +72,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class MountOp:
-    """One ``--mount`` of a RUN with its variables replaced. `stage` is the index of the stage that it reads, None for the
-    build context (bind) or for none (cache, tmpfs, secret)."""
+    """One ``--mount`` of a RUN with its variables replaced. `stage` is the index of the stage that it reads, `context` the named
+    context; neither is the build context (bind) or nothing (cache, tmpfs, secret)."""
 
     kind: str
     target: str
     source: str = "/"
     stage: int | None = None
+    context: str = ""
     read_only: bool = False
     id: str = ""
     sharing: str = "shared"
@@ -103,13 +127,15 @@ class FileText:
 
 @dataclass(frozen=True, slots=True)
 class CopyOp:
-    """COPY and ADD of local files. `destination` is absolute and ends in "/" where it was written so; `stage` None is the build
-    context; `chown` and `chmod` as written ("" for none); `unpack` for ADD's archives."""
+    """COPY and ADD of local files. `destination` is absolute and ends in "/" where it was written so; `stage` is the stage that
+    it reads, `context` the named context, neither the build context; `chown` and `chmod` as written ("" for none); `unpack` for
+    ADD's archives."""
 
     sources: tuple[str, ...]
     destination: str
     epoch: int
     stage: int | None = None
+    context: str = ""
     documents: tuple[FileText, ...] = ()
     chown: str = ""
     chmod: str = ""

@@ -1,19 +1,21 @@
 """Which stages there are, what each starts from and reads, and which of them the target needs.
 
 An image that only a ``COPY --from`` or ``RUN --mount=from=`` names counts as a stage without instructions, numbered after
-those of the file.
+those of the file. A named context stands in the place of a base, or of a whole stage, of its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions, global_arguments
-from imgbuild.graph.ops import Base
+from imgbuild.graph.contexts import ContextKind, find_context
+from imgbuild.graph.ops import Base, BaseName
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass
@@ -23,41 +25,46 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True)
 class StageOutline:
-    """A stage before lowering: exactly one of `parent` (another stage), `image`, or neither (scratch)."""
+    """A stage before lowering: at most one of `parent` (another stage), `image`, and `files` (a named context, whose files are the
+    root file system); none of them is scratch. `replaced`: a named context stands in its place, it has no instructions."""
 
     index: int
     name: str
     origin: From | None
     parent: int | None
-    image: Reference | None
+    image: BaseName | None
     instructions: tuple[Instruction, ...]
     reads: tuple[tuple[int, Span], ...]
     span: Span
+    files: str = ""
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """All stages, the index of the target, those that it needs, the values for FROM, and where each source name leads."""
+    """All stages, the index of the target, those that it needs, the values for FROM, and where each source name leads: to a stage,
+    or to the files of a named context."""
 
     stages: tuple[StageOutline, ...]
     target: int
     needed: frozenset[int]
     arguments: Mapping[str, str]
     names: Mapping[str, int]
+    contexts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class BaseNeed:
     """An image that must be at hand before lowering, and the line that names it."""
 
-    reference: Reference
+    reference: BaseName
     span: Span
 
 
-def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> tuple[BaseNeed, ...]:
+def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> tuple[BaseNeed, ...]:
     """The images that are needed and not yet in `bases`. A base's ONBUILD triggers may name more: ask again after each pull."""
     outline = make_outline(buildfile, options, bases)
-    found: dict[Reference, BaseNeed] = {}
+    found: dict[BaseName, BaseNeed] = {}
     for index in sorted(outline.needed):
         stage = outline.stages[index]
         if stage.image is not None and stage.image not in bases:
@@ -65,7 +72,7 @@ def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[
     return tuple(found.values())
 
 
-def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> Outline:
+def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> Outline:
     """Resolve stage names and dependencies; BuildfileError for what can't be, located."""
     if not buildfile.stages:
         raise BuildfileError("the Buildfile has no stage", hint="start with a FROM instruction, for example: FROM debian:bookworm")
@@ -73,7 +80,7 @@ def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Ref
 
 
 class _Outliner:
-    def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[Reference, Base]) -> None:
+    def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> None:
         self._buildfile = buildfile
         self._options = options
         self._bases = bases
@@ -81,6 +88,7 @@ class _Outliner:
         self._stages: list[StageOutline] = []
         self._names: dict[str, int] = {}
         self._images: dict[str, int] = {}
+        self._contexts: dict[str, str] = {}
 
     def outline(self) -> Outline:
         count = len(self._buildfile.stages)
@@ -88,16 +96,18 @@ class _Outliner:
         every_name.pop("", None)
         origins = [self._origin(index) for index in range(count)]
         extra: list[StageOutline] = []
+        self._contexts |= {name: origins[index].files for name, index in every_name.items() if origins[index].replaced}
+        self._contexts = {name: files for name, files in self._contexts.items() if files}
         for index, stage in enumerate(origins):
+            if stage.replaced:
+                continue
             instructions = self._triggers(stage, origins) + self._buildfile.stages[index].instructions
             reads = tuple(self._reads(index, instructions, every_name, count, extra))
-            origins[index] = StageOutline(
-                index, stage.name, stage.origin, stage.parent, stage.image, instructions, reads, stage.span
-            )
+            origins[index] = replace(stage, instructions=instructions, reads=reads)
         stages = tuple(origins + extra)
         target = self._target(every_name, count)
         names = every_name | {f"image {name}": index for name, index in self._images.items()}
-        return Outline(stages, target, _reachable(stages, target), self._arguments, names)
+        return Outline(stages, target, _reachable(stages, target), self._arguments, names, self._contexts)
 
     def _origin(self, index: int) -> StageOutline:
         origin = self._buildfile.stages[index].origin
@@ -110,10 +120,14 @@ class _Outliner:
             )
         self._check_platform(origin)
         parent = self._names.get(text.lower())
-        image = None if parent is not None or text == SCRATCH else _reference(text, origin.image.span)
+        name = origin.alias or f"stage-{index}"
         if origin.alias:
             self._names[origin.alias.lower()] = index
-        name = origin.alias or f"stage-{index}"
+            if (found := find_context(self._options.contexts, origin.alias.lower())) is not None:
+                return replace(_of_context(index, name, *found, origin.span), origin=origin, replaced=True)
+        if parent is None and text != SCRATCH and (found := find_context(self._options.contexts, text)) is not None:
+            return replace(_of_context(index, name, *found, origin.span), origin=origin)
+        image = None if parent is not None or text == SCRATCH else _reference(text, origin.image.span)
         return StageOutline(index, name, origin, parent, image, (), (), origin.span)
 
     def _check_platform(self, origin: From) -> None:
@@ -140,6 +154,8 @@ class _Outliner:
             except BuildfileError as error:
                 error.hint = error.hint or f"the trigger comes from the base image {stage.image.familiar()}"
                 raise
+        if stage.parent is not None and before[stage.parent].replaced:
+            return self._triggers(before[stage.parent], before)
         if stage.parent is not None:
             return tuple(item.trigger for item in self._buildfile.stages[stage.parent].instructions if isinstance(item, Onbuild))
         return ()
@@ -148,6 +164,8 @@ class _Outliner:
         self, index: int, instructions: Iterable[Instruction], names: Mapping[str, int], count: int, extra: list[StageOutline]
     ) -> Iterable[tuple[int, Span]]:
         for text, span in source_names(instructions):
+            if self._is_files(text, names):
+                continue
             found = names.get(text.lower())
             if found is None and text.isascii() and text.isdigit():
                 found = int(text)
@@ -159,11 +177,26 @@ class _Outliner:
                 raise self._too_late(index, found, span)
             yield found, span
 
+    def _is_files(self, text: str, names: Mapping[str, int]) -> bool:
+        """Whether a source is the files of a named context, which are read as they are; notes it."""
+        if text.lower() in self._contexts:
+            return True
+        number = text.isascii() and text.isdigit()
+        found = None if text.lower() in names or number or text == SCRATCH else find_context(self._options.contexts, text)
+        if found is None or not found[1].files:
+            return False
+        self._contexts[text.lower()] = found[0]
+        return True
+
     def _image_stage(self, text: str, span: Span, count: int, extra: list[StageOutline]) -> int:
         if text not in self._images:
-            image = None if text == SCRATCH else _reference(text, span)
             number = self._images[text] = count + len(extra)
-            extra.append(StageOutline(number, text, None, None, image, (), (), span))
+            found = None if text == SCRATCH else find_context(self._options.contexts, text)
+            if found is not None:
+                extra.append(_of_context(number, text, *found, span))
+            else:
+                image = None if text == SCRATCH else _reference(text, span)
+                extra.append(StageOutline(number, text, None, None, image, (), (), span))
         return self._images[text]
 
     def _too_late(self, index: int, found: int, span: Span) -> BuildfileError:
@@ -203,6 +236,10 @@ def source_names(instructions: Iterable[Instruction]) -> Iterable[tuple[str, Spa
                 for key, value in mount:
                     if key == "from" and value:
                         yield _literal(value, "a mount's from", span), span
+
+
+def _of_context(index: int, name: str, key: str, context: ContextKind, span: Span) -> StageOutline:
+    return StageOutline(index, name, None, None, context.image, (), (), span, files=key if context.files else "")
 
 
 def _literal(text: str, what: str, span: Span) -> str:

@@ -12,7 +12,7 @@ from imgbuild.buildfile.mounts import BindMount, CacheMount, SecretMount, SshMou
 from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_size
 from imgbuild.errors import BuildfileError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions, proxy_environment
-from imgbuild.graph.ops import Document, Limits, MountOp, RunOp
+from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
@@ -37,7 +37,7 @@ class StageState(Protocol):
     @property
     def shell(self) -> tuple[str, ...]: ...
 
-    def source_stage(self, name: str) -> int: ...
+    def source(self, name: str) -> Origin: ...
 
     def add_step(self, op: RunOp, instruction: ast.Instruction, created_by: str) -> None: ...
 
@@ -99,16 +99,16 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
 
     match mount:
         case BindMount():
-            source = stage.source_stage(mount.from_stage) if mount.from_stage else None
+            source = stage.source(mount.from_stage) if mount.from_stage else Origin()
             op = MountOp(
-                "bind", absolute(mount.target), mount.source or "/", source, mount.read_only, span=span
+                "bind", absolute(mount.target), mount.source or "/", source.stage, source.context, mount.read_only, span=span
             )
         case CacheMount():
-            source = stage.source_stage(mount.from_stage) if mount.from_stage else None
+            source = stage.source(mount.from_stage) if mount.from_stage else Origin()
             mode = 0o755 if mount.mode is None else mount.mode
             op = MountOp(
-                "cache", absolute(mount.target), mount.source or "/", source, mount.read_only, id=mount.id, sharing=mount.sharing.value,
-                mode=mode, uid=mount.uid or 0, gid=mount.gid or 0, span=span,
+                "cache", absolute(mount.target), mount.source or "/", source.stage, source.context, mount.read_only, id=mount.id,
+                sharing=mount.sharing.value, mode=mode, uid=mount.uid or 0, gid=mount.gid or 0, span=span,
             )  # fmt: skip
         case TmpfsMount():
             op = MountOp("tmpfs", absolute(mount.target), read_only=mount.read_only, size=mount.size, span=span)

@@ -17,7 +17,7 @@ from imgbuild.solve.rooms import Rooms
 
 def perform_copy(rooms: Rooms, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None]) -> DirectoryLower:
     """The lower that a COPY or ADD makes above `lowers`; `check` ends it by raising."""
-    with source_tree(rooms, op.stage, states) as tree, rooms.view(lowers) as parents:
+    with source_tree(rooms, op, states) as tree, rooms.view(lowers) as parents:
         request = copy_request(rooms, op, tree)
         with rooms.snapshotter.prepare(lowers, "copy") as active:
             copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless, check=check)
@@ -31,9 +31,9 @@ def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLow
         return commit(rooms, active, None) if made else None
 
 
-def copy_subtree(rooms: Rooms, stage: int | None, tree: Tree, source: str, directory: Path, epoch: int) -> DirectoryLower:
+def copy_subtree(rooms: Rooms, tree: Tree, source: str, directory: Path, epoch: int) -> DirectoryLower:
     """A lower in `directory` that holds at ``/source`` what `tree`, a stage's or the build context, has at `source`."""
     directory.mkdir(parents=True)
     with UnionView(()) as nothing:
-        copy.perform_copy(mount_request(rooms, stage, tree, source, epoch), nothing, directory, userxattr=rooms.features.rootless)
+        copy.perform_copy(mount_request(tree, source, epoch), nothing, directory, userxattr=rooms.features.rootless)
     return DirectoryLower(directory)

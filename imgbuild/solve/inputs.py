@@ -57,7 +57,7 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
     from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource
 
     try:
-        sources = tuple(TreeSource(tree, _found(rooms, op.stage, tree, source)) for source in op.sources)
+        sources = tuple(TreeSource(tree, _found(tree, source)) for source in op.sources)
     except ContextError as error:
         if op.sources[0].startswith("["):
             error.hint = error.hint or "if the JSON form was meant: it needs double quotes and commas"
@@ -73,26 +73,27 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
     )
 
 
-def mount_request(rooms: Rooms, stage: int | None, tree: Tree, source: str, epoch: int) -> CopyRequest:
+def mount_request(tree: Tree, source: str, epoch: int) -> CopyRequest:
     """A copy of what a mount shows: a directory's contents or a file, at ``/source``."""
     from imgbuild.rootfs.copy import CopyRequest, TreeSource
 
-    return CopyRequest(sources=(TreeSource(tree, _found(rooms, stage, tree, source)),), destination="/source", epoch=epoch)
+    return CopyRequest(sources=(TreeSource(tree, _found(tree, source)),), destination="/source", epoch=epoch)
 
 
-def _found(rooms: Rooms, stage: int | None, tree: Tree, source: str) -> tuple[Found, ...]:
+def _found(tree: Tree, source: str) -> tuple[Found, ...]:
+    from imgbuild.context.local import LocalContext
     from imgbuild.context.tree import match
 
-    return rooms.context.match(source) if stage is None else match(tree, source, where="the stage or image")
+    return tree.match(source) if isinstance(tree, LocalContext) else match(tree, source, where="the stage or image")
 
 
 @contextmanager
-def source_tree(rooms: Rooms, stage: int | None, states: States) -> Iterator[Tree]:
-    """The build context, or a stage's root file system."""
-    if stage is None:
-        yield rooms.context
+def source_tree(rooms: Rooms, op: CopyOp | MountOp, states: States) -> Iterator[Tree]:
+    """What a COPY or a mount reads: a stage's root file system, a named context, or the build context."""
+    if op.stage is None:
+        yield rooms.files(op.context)
     else:
-        with rooms.view(states(stage).lowers()) as view:
+        with rooms.view(states(op.stage).lowers()) as view:
             yield view
 
 
@@ -101,16 +102,16 @@ def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
         return _named(copy_request(rooms, op, tree))
 
     if op.stage is None:
-        return StepInputs(digests(rooms.context))
+        return StepInputs(digests(rooms.files(op.context)))
     words = json.dumps(["copy", op.sources, [file.name for file in op.documents], op.destination.endswith("/")])
-    return _of_stage(rooms, op.stage, states, words, digests)
+    return _of_stage(rooms, op, states, words, digests)
 
 
 def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
     found: dict[str, str] = {}
     memos: tuple[Memo, ...] = ()
     for number, mount in enumerate(op.mounts):
-        if not (mount.kind == "bind" or mount.stage is not None):
+        if not (mount.kind == "bind" or mount.stage is not None or mount.context):
             continue
         try:
             inputs = _one_mount(rooms, mount, op.epoch, states)
@@ -123,27 +124,30 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
 
 def _one_mount(rooms: Rooms, mount: MountOp, epoch: int, states: States) -> StepInputs:
     if mount.stage is None:
-        return StepInputs(_named(mount_request(rooms, None, rooms.context, mount.source, epoch)))
+        return StepInputs(_named(mount_request(rooms.files(mount.context), mount.source, epoch)))
 
     def digests(tree: Tree) -> dict[str, str]:
         from imgbuild.context.digest import TreeDigests
 
         # The mount shows the directory itself, its mode and its owner.
-        return {found.name: TreeDigests(tree).entry(found.path) for found in _found(rooms, mount.stage, tree, mount.source)}
+        return {found.name: TreeDigests(tree).entry(found.path) for found in _found(tree, mount.source)}
 
-    return _of_stage(rooms, mount.stage, states, json.dumps(["mount", mount.source]), digests)
+    return _of_stage(rooms, mount, states, json.dumps(["mount", mount.source]), digests)
 
 
-def _of_stage(rooms: Rooms, stage: int, states: States, words: str, digests: Callable[[Tree], dict[str, str]]) -> StepInputs:
+def _of_stage(
+    rooms: Rooms, op: CopyOp | MountOp, states: States, words: str, digests: Callable[[Tree], dict[str, str]]
+) -> StepInputs:
     """The digests of files in a stage: remembered ones if the stage is known by its layers, else made from the files."""
-    state = states(stage)
+    assert op.stage is not None
+    state = states(op.stage)
     index = rooms.store.index
     words = f"{RECORD_VERSION} {words}"
     if not state.performed:
         known = index.content_digest(state.chain(), words)
         if known is not None:
             return StepInputs(json.loads(known))
-    with source_tree(rooms, stage, states) as tree:
+    with source_tree(rooms, op, states) as tree:
         found = digests(tree)
     memo = Memo(state, words, json.dumps(found))
     if state.performed:

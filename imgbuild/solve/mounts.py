@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from imgbuild.context.tree import Tree
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.graph.ops import MountOp, RunOp
 from imgbuild.graph.run import DOCUMENTS
@@ -113,8 +114,8 @@ class StepMounts:
     def _from_context(self, mount: MountOp, directory: Path) -> tuple[Lowers, str]:
         """A copy of what the context has at the mount's source, and the path that it has in there."""
         try:
-            context = self._rooms.context
-            return (copy_subtree(self._rooms, None, context, mount.source, directory / "context", self._op.epoch),), "/source"
+            context = self._rooms.files(mount.context)
+            return (copy_subtree(self._rooms, context, mount.source, directory / "context", self._op.epoch),), "/source"
         except ContextError as error:
             raise error.located(mount.span) from None
 
@@ -143,11 +144,14 @@ class StepMounts:
         raise BuildfileError(f"more than {_PRIVATE_CACHES} steps use one private cache at once")
 
     def _make_cache(self, mount: MountOp, path: Path) -> None:
-        if mount.stage is None:
+        if mount.stage is None and not mount.context:
             path.mkdir()
         else:
-            with self._rooms.view(self._stage_lowers(mount.stage)) as view:
-                filled = copy_subtree(self._rooms, mount.stage, view, mount.source, path.with_name("filled"), self._op.epoch)
+            with ExitStack() as stack:
+                tree: Tree = self._rooms.files(mount.context)
+                if mount.stage is not None:
+                    tree = stack.enter_context(self._rooms.view(self._stage_lowers(mount.stage)))
+                filled = copy_subtree(self._rooms, tree, mount.source, path.with_name("filled"), self._op.epoch)
             (filled.path / "source").rename(path)
         os.chown(path, mount.uid, mount.gid)
         path.chmod(0o755 if mount.mode is None else mount.mode)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`zygote` starts it when first called, which must be before there are threads. `secrets` are the bytes of each secret by
-    id; they go into mounts and environments, and nowhere else."""
+    """`zygote` starts it when first called, which must be before there are threads. `contexts` are the named contexts that are files.
+    `secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else."""
 
     store: Store
     zygote: Callable[[], Zygote]
@@ -32,6 +32,11 @@ class Rooms:
     compression: Compression
     host: HostNetwork = HostNetwork()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    contexts: Mapping[str, LocalContext] = field(default_factory=dict)
+
+    def files(self, context: str) -> LocalContext:
+        """A named context that is files; the build context where the name is ""."""
+        return self.contexts[context] if context else self.context
 
     @property
     def snapshotter(self) -> DirectorySnapshotter:

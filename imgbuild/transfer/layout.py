@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError
@@ -26,14 +27,14 @@ from imgbuild.oci.image import (
     parse_manifest,
 )
 from imgbuild.oci.platform import Platform
-from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.oci.reference import DEFAULT_TAG, Reference, parse_reference
 from imgbuild.store.store import Store
 from imgbuild.transfer.convert import Converted
-from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferNotice
+from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferNotice, ignore
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, choose, plain, read_image
 from imgbuild.transfer.outputs import Output
 from imgbuild.transfer.parallel import Stop
-from imgbuild.transfer.sources import ArchiveSource, read_bounded
+from imgbuild.transfer.sources import ArchiveSource, open_source, read_bounded
 from imgbuild.values import dataclass
 
 INDEX_FILE = "index.json"
@@ -111,7 +112,7 @@ class LayoutReader:
         loaded = []
         for entry in wanted:
             try:
-                descriptor = self._image(entry, platform)
+                descriptor = self.image(entry, platform)
             except ImageError as error:
                 # Signatures and other artifacts stand beside images in one layout; they are not what a load is for.
                 if len(wanted) == 1:
@@ -124,7 +125,8 @@ class LayoutReader:
             raise ImageError("the archive holds no image that can be loaded")
         return tuple(loaded)
 
-    def _image(self, entry: Descriptor, platform: Platform) -> Descriptor:
+    def image(self, entry: Descriptor, platform: Platform) -> Descriptor:
+        """Bring the image of one entry of the index into the store."""
         name = entry.annotation(REF_NAME) or entry.digest
         found = entry
         data = self._small(found)
@@ -171,6 +173,33 @@ class LayoutReader:
                 )
             writer.commit(blob.digest, blob.size)
         self.on_event(BlobFinished(blob.digest, blob.size, "fetched"))
+
+
+def load_from_layout(store: Store, path: Path, tag: str | None, digest: str | None, platform: Platform) -> Image:
+    """Bring one image of the layout in a directory into the store, without a name: the one with a digest; else the one with a tag,
+    "latest" where none is said, unless there is but one image. Call under a lease."""
+    with open_source(store, path) as source:
+        entries = parse_index(read_bounded(source, INDEX_FILE, _MAX_INDEX)).manifests
+        wanted = _tagged(entries, tag, digest)
+        if not wanted:
+            names = sorted(filter(None, (entry.annotation(REF_NAME) for entry in entries)))
+            raise NotFoundError(f"{path} has no image {digest or tag or 'latest'!r}", hint=f"it has: {', '.join(names)}" if names else None)
+        fitting = [entry for entry in wanted if entry.platform is not None and platform.accepts(entry.platform)]
+        entry = (fitting or wanted)[0]
+        descriptor = LayoutReader(store, source, ignore, Stop(None)).image(entry, platform)
+    return read_image(store, descriptor, platform)
+
+
+def _tagged(entries: tuple[Descriptor, ...], tag: str | None, digest: str | None) -> list[Descriptor]:
+    if digest is not None:
+        return [entry for entry in entries if entry.digest == digest]
+    wanted = tag or DEFAULT_TAG
+    found = []
+    for entry in entries:
+        name = image_name(entry)
+        if wanted in (entry.annotation(REF_NAME), entry.annotation(CONTAINERD_NAME)) or (name is not None and name.tag == wanted):
+            found.append(entry)
+    return list(entries) if not found and tag is None and len(entries) == 1 else found
 
 
 def image_name(entry: Descriptor) -> Reference | None:

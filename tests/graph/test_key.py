@@ -27,6 +27,7 @@ CHANGES: list[tuple[Op, str, object]] = [
     (COPY, "destination", "/b/"),
     (COPY, "epoch", 1),
     (COPY, "stage", 0),
+    (COPY, "context", "c"),
     (COPY, "documents", (FileText("f", "x"),)),
     (COPY, "chown", "1"),
     (COPY, "chmod", "1"),
@@ -55,8 +56,8 @@ def test_no_field_is_forgotten_here() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "tmpfs"}, {"target": "/d"}, {"source": "/s"}, {"stage": 1}, {"read_only": True}, {"id": "j"}, {"sharing": "locked"},
-        {"mode": 1}, {"uid": 1}, {"gid": 1}, {"size": 1}, {"required": True}, {"env": "E"},
+        {"kind": "tmpfs"}, {"target": "/d"}, {"source": "/s"}, {"stage": 1}, {"context": "c"}, {"read_only": True}, {"id": "j"},
+        {"sharing": "locked"}, {"mode": 1}, {"uid": 1}, {"gid": 1}, {"size": 1}, {"required": True}, {"env": "E"},
     ],
 )  # fmt: skip
 def test_every_field_of_a_mount_counts(change: dict[str, object]) -> None:

@@ -1,0 +1,139 @@
+"""``--build-context``: what each named context is, and how it is brought in when a build needs it. docker buildx's words.
+
+A directory is read in place, by its own ``.dockerignore``; an image is a base like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from imgbuild.engine.workplace import Workplace
+from imgbuild.errors import ContextError, ImageError, ImgbuildError, NotFoundError, UsageError
+from imgbuild.graph.contexts import ContextKind, context_key
+from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
+from imgbuild.oci.platform import Platform
+from imgbuild.oci.reference import parse_reference
+from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.context.local import LocalContext
+    from imgbuild.transfer.images import Image
+
+_IMAGE, _LAYOUT, _STORED = "docker-image://", "oci-layout://", "store-image://"
+_HINT = "write NAME=DIRECTORY, NAME=docker-image://REFERENCE or NAME=oci-layout://PATH[:TAG][@DIGEST]"
+
+Kind = Literal["directory", "image", "layout", "stored"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedContext:
+    """One named context: `name` as it is looked up, `value` without the prefix that says the kind. An image of the store
+    ("stored") is what other targets of a bake are."""
+
+    name: str
+    kind: Kind
+    value: str
+
+    def seen(self) -> ContextKind:
+        """What the graph needs to know of it."""
+        if self.kind in ("layout", "stored"):
+            return ContextKind(ContextImage(self.name))
+        if self.kind == "image":
+            return ContextKind(scratch=True) if self.value == "scratch" else ContextKind(parse_reference(self.value))
+        return ContextKind()
+
+
+def parse_contexts(texts: tuple[str, ...]) -> dict[str, NamedContext]:
+    """Read ``--build-context`` values, by name, the last one of a name; UsageError or ContextError where one can't be."""
+    found: dict[str, NamedContext] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"--build-context {text!r} is not understood", hint=_HINT)
+        key = context_key(name)
+        if key is None:
+            hint = "it is written as an image's name is"
+            raise UsageError(f"--build-context {text!r}: {name!r} can't be the name of a context", hint=hint)
+        found[key] = _parse(key, value, text)
+    return found
+
+
+def _parse(name: str, value: str, text: str) -> NamedContext:
+    if value.startswith(_IMAGE):
+        value = value.removeprefix(_IMAGE)
+        try:
+            if value != "scratch":
+                parse_reference(value)
+        except ImageError as error:
+            raise UsageError(f"--build-context {text!r}: {error.message}", hint=error.hint) from None
+        return NamedContext(name, "image", value)
+    if value.startswith(_LAYOUT):
+        return NamedContext(name, "layout", value.removeprefix(_LAYOUT))
+    if value.startswith(_STORED):
+        return NamedContext(name, "stored", value.removeprefix(_STORED))
+    if not Path(value).is_dir():
+        problem = "is not a directory" if Path(value).exists() else "does not exist"
+        raise ContextError(f"the build context {name!r} can't be used: {value} {problem}", hint=_HINT)
+    return NamedContext(name, "directory", value)
+
+
+def context_image(place: Workplace, context: NamedContext, platform: Platform) -> Image:
+    """The image that a named context is, in the store. Call under a lease."""
+    from imgbuild.transfer.images import read_image
+
+    try:
+        if context.kind == "layout":
+            from imgbuild.transfer.layout import load_from_layout
+
+            return load_from_layout(place.store, *_layout(context), platform)
+        from imgbuild.engine.lookup import find_image
+
+        _, descriptor = find_image(place.store, context.value)
+        return read_image(place.store, descriptor, platform)
+    except ImgbuildError as error:
+        error.message = f"the build context {context.name!r} can't be used: {error.message}"
+        raise
+
+
+def _layout(context: NamedContext) -> tuple[Path, str | None, str | None]:
+    """Path, tag and digest of ``PATH[:TAG][@DIGEST]``."""
+    location, _, digest = context.value.partition("@")
+    path, tag = (Path(location), None) if Path(location).exists() else _split_tag(location)
+    if not (path / "index.json").is_file():
+        hint = "`imgbuild save` and --output type=oci,tar=false write one"
+        raise NotFoundError(f"{path} is not an OCI layout: it has no index.json", hint=hint)
+    return path, tag, digest or None
+
+
+def _split_tag(location: str) -> tuple[Path, str | None]:
+    path, colon, tag = location.rpartition(":")
+    return (Path(path), tag) if colon and "/" not in tag else (Path(location), None)
+
+
+@contextmanager
+def opened_contexts(place: Workplace, contexts: Mapping[str, NamedContext], graph: BuildGraph) -> Iterator[dict[str, LocalContext]]:
+    """The contexts of files that the graph's steps read."""
+    from imgbuild.context.ignore import Ignore
+    from imgbuild.context.local import LocalContext
+
+    opened: dict[str, LocalContext] = {}
+    with ExitStack() as stack:
+        for name in sorted(_read_by(graph)):
+            directory = Path(contexts[name].value)
+            local = LocalContext(directory, Ignore.load(directory), name=f"the build context {name!r}", stats=place.store.index)
+            opened[name] = stack.enter_context(local)
+        yield opened
+
+
+def _read_by(graph: BuildGraph) -> set[str]:
+    names: set[str] = set()
+    for stage in graph.stages.values():
+        for step in stage.steps:
+            if isinstance(step.op, CopyOp):
+                names.add(step.op.context)
+            elif isinstance(step.op, RunOp):
+                names.update(mount.context for mount in step.op.mounts)
+    return names - {""}
