@@ -36,6 +36,12 @@ class Span:
         column = f":{self.column}" if self.column else ""
         return f"{self.source.name}:{self.line}{column}"
 
+    @property
+    def lines(self) -> str:
+        """The place by its lines: ``Buildfile:3``, or ``Buildfile:3-5``."""
+        last = f"-{self.end_line}" if self.end_line > self.line else ""
+        return f"{self.source.name}:{self.line}{last}"
+
 
 class ImgbuildError(Exception):
     """The root of all errors for users.

@@ -42,6 +42,16 @@ def expand_heredoc(content: str, env: Mapping[str, str], escape: str = "\\", at:
     return _Expansion(content, env, escape, at, quotes_are_text=True).whole()
 
 
+def expand_seen(
+    word: str, env: Mapping[str, str], escape: str = "\\", at: Span | None = None, quotes_are_text: bool = False
+) -> tuple[str, frozenset[str]]:
+    """As `expand`, with the names that were looked up, special parameters too."""
+    if "$" not in word:
+        return expand(word, env, escape, at), frozenset()
+    expansion = _Expansion(word, env, escape, at, quotes_are_text=quotes_are_text)
+    return expansion.whole(), frozenset(expansion.seen)
+
+
 def variables(word: str, escape: str = "\\", quotes_are_text: bool = False) -> frozenset[str]:
     """The names that `word` refers to, those in defaults and patterns too; of a malformed word, those up to the fault.
     Special parameters such as ``$$``, which are always empty, are not among them."""

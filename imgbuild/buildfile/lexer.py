@@ -75,6 +75,14 @@ def lex(text: str | bytes, name: str, included: Span | None = None) -> Lexed:
     return Lexed(source, directives, escape, lines)
 
 
+def directive_in(line: str) -> tuple[str, str] | None:
+    """The name, in lower case, and the value of ``# name=value``; None for any other line."""
+    line = line.lstrip(SPACE)
+    match = _DIRECTIVE.match(line)
+    value = line[match.end() :].rstrip(SPACE) if match else ""
+    return (match.group(1).lower(), value) if match is not None and value else None
+
+
 def _decoded(text: str | bytes, name: str) -> str:
     if isinstance(text, bytes):
         if text.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -121,6 +129,7 @@ def _logical_lines(physical: list[str], index: int, source: Source, escape: str)
                 comments.clear()
             continue
         if not line:
+            comments.clear()
             continue
         first = index
         pieces, offset, blank = [(0, index, len(written) - len(line) + 1)], 0, False

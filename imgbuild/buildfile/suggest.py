@@ -19,15 +19,27 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return None if best is None else f"did you mean {best}?"
 
 
-def _edits(left: str, right: str) -> int:
-    """Insertions, deletions, replacements and swaps of neighbours between the two."""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known name that is one or two insertions, deletions or replacements from `word`; "" where none is, or where it is known.
+    This is the distance by which BuildKit's warnings suggest variables: case counts, a swap of neighbours is two."""
+    best, least = "", 3
+    for candidate in known:
+        if candidate == word:
+            return ""
+        if abs(len(candidate) - len(word)) < least and (edits := _edits(word, candidate, swaps=False)) < least:
+            best, least = candidate, edits
+    return best
+
+
+def _edits(left: str, right: str, swaps: bool = True) -> int:
+    """Insertions, deletions, replacements and, if they count as one, swaps of neighbours between the two."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
         following = [i]
         for j, b in enumerate(right, 1):
             cost = min(row[j] + 1, following[j - 1] + 1, row[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+            if swaps and i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
                 cost = min(cost, before[j - 2] + 1)
             following.append(cost)
         before, row = row, following

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class Plain(Quiet):
                 return [*last, f"#{number} {outcome_text(outcome, seconds)}"]
             case Notice(text) | TransferNotice(text):
                 return [f"notice: {text}"]
+            case Warned():
+                return [warning_text(event)]
             case TransferStarted(action, name):
                 return [f"{action} {name}"]
             case BlobFinished(digest, size, how) if how != "present":
@@ -147,6 +149,8 @@ def _fields(event: object) -> dict[str, object]:
             return {"step": number, "stream": stream, "data": data.decode("utf-8", "replace")}
         case StepFinished(number, outcome, seconds, usage):
             return {"step": number, "outcome": outcome, "seconds": seconds, "usage": asdict(usage) if usage else None}
+        case Warned(rule, message, span):
+            return {"rule": rule, "message": message, "file": span.source.name, "line": span.line, "end_line": span.end_line}
         case Notice() | TransferNotice() | TransferStarted() | TransferFinished() | BlobStarted() | BlobAdvanced() | BlobFinished():
             return asdict(event)
         case _:
@@ -158,6 +162,12 @@ def summary(result: BuildResult) -> list[str]:
     names = ", ".join(name.familiar() for name in result.names) or "no name"
     steps = f"{result.cached} cached, {result.performed} performed"
     return [f"built {names} in {result.seconds:.2f} s ({steps})", f"digest {result.digest}"]
+
+
+def warning_text(warned: Warned) -> str:
+    """What lint says, in one line that begins with its place."""
+    text = f"warning: {warned.span.lines} {warned.rule}: {warned.message}"
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def outcome_text(outcome: str, seconds: float) -> str:

@@ -14,8 +14,8 @@ from rich.console import Console, Group
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary, warning_text
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Live(Quiet):
                 return Text.assemble((f"{outcome_text(outcome, seconds):>12} ", _STYLES.get(outcome, "")), name)
             case Notice(text) | TransferNotice(text):
                 return Text(f"notice: {text}", style="yellow")
+            case Warned():
+                return Text(warning_text(event), style="yellow")
             case TransferStarted(action, name):
                 return Text(f"{action} {name}")
             case BlobStarted(digest, size):

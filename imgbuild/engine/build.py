@@ -14,6 +14,7 @@ from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
+from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import write_outputs
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
@@ -111,6 +112,8 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
     if place.settings.limits is not None:
         options = replace(options, limits=place.settings.limits)
     bases: dict[BaseName, Base] = {}
+    lint = BuildLint(buildfile, options, plan.source.ignore, on_event)
+    lint.check_text(options)
     puller: Puller | None = None
     while needs := base_references(buildfile, options, bases):
         if puller is None:
@@ -136,6 +139,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
                 author=image.config.author,
             )
     _say_unused(buildfile, options, bases, on_event)
+    lint.check_stages(options, bases)
     return lower(buildfile, options, bases)
 
 

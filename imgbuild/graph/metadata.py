@@ -6,10 +6,13 @@ import re
 
 from imgbuild.buildfile.instructions import Healthcheck as HealthcheckInstruction
 from imgbuild.buildfile.quantities import parse_count, parse_duration
+from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, Span
 from imgbuild.oci.config import Healthcheck
 
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]+))?", re.ASCII)
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]*))?", re.ASCII)
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})"
+_ADDRESS = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _LAST_SIGNAL = 64
 _SIGNALS = frozenset((
@@ -21,17 +24,35 @@ _MILLISECOND = 1_000_000
 
 
 def ports(text: str, span: Span) -> tuple[str, ...]:
-    """``80``, ``80/udp`` or ``8000-8003/tcp`` as ``port/protocol``, a range one by one."""
-    match = _PORT.fullmatch(text)
+    """``80``, ``80/udp`` or ``8000-8003/tcp`` as ``port/protocol``, a range one by one. An address and ports of the host before
+    it, ``127.0.0.1:8080:80``, mean nothing here, and are checked as BuildKit does."""
+    outside, _, inside = text.rpartition(":")
+    address, _, host = outside.rpartition(":")
+    match = _PORT.fullmatch(inside)
     if match is None:
         raise BuildfileError(f"{text!r} is not a port", at=span, hint="write PORT, PORT/PROTOCOL or FIRST-LAST/PROTOCOL")
-    first, last = int(match[1]), int(match[2] or match[1])
+    first, last = _range(match, text, span)
     protocol = (match[3] or "tcp").lower()
     if protocol not in _PROTOCOLS:
-        raise BuildfileError(f"{protocol!r} is not a protocol", at=span, hint=f"it is one of {', '.join(_PROTOCOLS)}")
+        hint = did_you_mean(protocol, _PROTOCOLS) or f"it is one of {', '.join(_PROTOCOLS)}"
+        raise BuildfileError(f"{protocol!r} is not a protocol", at=span, hint=hint)
+    if address and _ADDRESS.fullmatch(address) is None:
+        raise BuildfileError(f"{address!r} is not an IP address", at=span, hint="EXPOSE needs none: write the port alone")
+    if host:
+        outer = _PORT.fullmatch(host)
+        if outer is None or outer[3]:
+            raise BuildfileError(f"{host!r} is not a port of the host", at=span, hint="EXPOSE needs none: write the port alone")
+        begin, end = _range(outer, text, span)
+        if last != first and end - begin != last - first:
+            raise BuildfileError(f"the two ranges of {text!r} differ in length", at=span, hint="EXPOSE needs only the last one")
+    return tuple(f"{port}/{protocol}" for port in range(first, last + 1))
+
+
+def _range(match: re.Match[str], text: str, span: Span) -> tuple[int, int]:
+    first, last = int(match[1]), int(match[2] or match[1])
     if not first <= last <= 65535:
         raise BuildfileError(f"{text!r} is not a port or a range of ports", at=span, hint="ports go up to 65535")
-    return tuple(f"{port}/{protocol}" for port in range(first, last + 1))
+    return first, last
 
 
 def stop_signal(text: str, span: Span) -> str:

@@ -47,5 +47,14 @@ class Notice:
     text: str
 
 
-Event = StepStarted | StepOutput | StepFinished | Notice
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A rule of lint found something in the lines of `span`."""
+
+    rule: str
+    message: str
+    span: Span
+
+
+Event = StepStarted | StepOutput | StepFinished | Notice | Warned
 OnEvent = Callable[[Event], None]

@@ -79,7 +79,7 @@ def test_a_comment_needs_the_beginning_of_a_line() -> None:
 
 def test_comments_above() -> None:
     lines = lex("# a\n\n# b\nFROM x\nRUN y\n# gone\n#\n# kept\nRUN z\n# lost", "B").lines
-    assert [line.comments for line in lines] == [("a", "b"), (), ("kept",)]
+    assert [line.comments for line in lines] == [("b",), (), ("kept",)]
 
 
 def test_places() -> None:

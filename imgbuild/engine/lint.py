@@ -1,0 +1,67 @@
+"""Lint around a build: which rules are chosen, what the ignore file leaves out, and what becomes of what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from imgbuild.buildfile.instructions import Buildfile
+from imgbuild.buildfile.lint import lint_text
+from imgbuild.buildfile.rules import ARGUMENT, Linter, LintWarning, choice_of
+from imgbuild.context.ignore import Ignore
+from imgbuild.errors import BuildfileError
+from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
+from imgbuild.graph.ops import Base, BaseName
+from imgbuild.graph.outline import make_outline
+from imgbuild.solve.events import Warned
+
+
+class BuildLint:
+    """Says what lint finds, once and as early as it is known; a build for several platforms is linted for each by one of these."""
+
+    def __init__(self, buildfile: Buildfile, options: LowerOptions, ignore: Ignore, on_event: Callable[[object], None]) -> None:
+        self._buildfile = buildfile
+        self._ignore = ignore
+        self._on_event = on_event
+        self._linter = make_linter(buildfile, options)
+        self._said: set[LintWarning] = set()
+
+    def check_text(self, options: LowerOptions) -> None:
+        """What the file alone tells, before bases are looked for."""
+        lint_text(self._buildfile, self._linter)
+        lint_origins(self._buildfile, options, self._linter)
+        self._say()
+
+    def check_stages(self, options: LowerOptions, bases: Mapping[BaseName, Base]) -> None:
+        """What the stages that are needed do; BuildfileError if anything was found and ``error=true`` is chosen."""
+        if self._linter.choice.checks_any:
+            outline = make_outline(self._buildfile, options, bases)
+            lint_stages(self._buildfile, outline, options, bases, self._linter, ignores_of(self._ignore))
+            self._say()
+        if self._linter.choice.error and self._linter.warnings:
+            raise violation(self._linter.warnings)
+
+    def _say(self) -> None:
+        for warning in self._linter.warnings:
+            if warning not in self._said:
+                self._said.add(warning)
+                self._on_event(Warned(warning.rule.name, warning.message, warning.span))
+
+
+def make_linter(buildfile: Buildfile, options: LowerOptions) -> Linter:
+    """A linter with the rules that the Buildfile, or the build argument, chooses."""
+    return Linter(choice_of(buildfile, options.build_args.get(ARGUMENT)))
+
+
+def ignores_of(ignore: Ignore) -> Ignores | None:
+    """Whether a path is left out; None where exceptions make that depend on what is below it, or where nothing is."""
+    if not ignore or any(pattern.exception for pattern in ignore.patterns):
+        return None
+    return ignore.ignores
+
+
+def violation(warnings: tuple[LintWarning, ...]) -> BuildfileError:
+    """The error that warnings are where ``error=true`` is chosen."""
+    names = ", ".join(dict.fromkeys(warning.rule.name for warning in warnings))
+    hint = "check=error=true makes an error of what lint finds; skip a rule by check=skip=RULE above an instruction, or in the directive"
+    return BuildfileError(f"lint violation found for rules: {names}", at=warnings[0].span, hint=hint)
