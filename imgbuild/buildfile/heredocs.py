@@ -15,6 +15,7 @@ from imgbuild.values import dataclass
 
 _HOLDERS = ("RUN", "COPY", "ADD")
 _OPENER = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)$")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
@@ -27,6 +28,11 @@ class Opener:
     expand: bool
     strip_tabs: bool
     fd: int | None
+
+    @property
+    def may_be_shift(self) -> bool:
+        """Whether it may as well be the ``<<`` of an arithmetic expression, as in ``$((1 << 3))``, if nothing ends it."""
+        return self.word[self.word.index("<<") + 2] in " \t\r" and _PLAIN_NAME.fullmatch(self.name) is None
 
     def heredoc(self, text: str, span: Span) -> Heredoc:
         """The heredoc with its text, as it stands in the file."""

@@ -183,22 +183,26 @@ def _with_heredocs(logical: LogicalLine, physical: list[str], index: int) -> tup
         start = max(at, 0)
         search = start + len(opener.word)
         span = logical.span(start, search)
-        first = index
-        while True:
-            if index == len(physical):
-                raise BuildfileError(
-                    f"the heredoc '{opener.name}' does not end",
-                    at=span,
-                    hint=f"a line that holds only {opener.name} must follow it",
-                )
-            line = physical[index].rstrip("\r")
-            index += 1
-            if (line.lstrip("\t") if opener.strip_tabs else line) == opener.name:
-                break
-        found.append(opener.heredoc("".join(f"{line}\n" for line in physical[first : index - 1]), span))
+        end = _terminator(opener, physical, index)
+        if end is None and opener.may_be_shift:
+            continue
+        if end is None:
+            hint = f"a line that holds only {opener.name} must follow it"
+            raise BuildfileError(f"the heredoc '{opener.name}' does not end", at=span, hint=hint)
+        found.append(opener.heredoc("".join(f"{line}\n" for line in physical[index:end]), span))
+        index = end + 1
     if not found:
         return logical, index
     return replace(logical, end_line=index, heredocs=tuple(found)), index
+
+
+def _terminator(opener: heredocs.Opener, physical: list[str], index: int) -> int | None:
+    """The index of the line that ends the heredoc, None if none does."""
+    for number in range(index, len(physical)):
+        line = physical[number].rstrip("\r")
+        if (line.lstrip("\t") if opener.strip_tabs else line) == opener.name:
+            return number
+    return None
 
 
 def _check_characters(logical: LogicalLine) -> None:

@@ -202,3 +202,15 @@ def test_nothing_to_continue() -> None:
 @pytest.mark.parametrize("text", ["", "\n", "# only\n", "#!x", b"", "\ufeff"])
 def test_no_instructions(text: str | bytes) -> None:
     assert fault(text).message == "Buildfile has no instructions"
+
+
+@pytest.mark.parametrize("line", ["RUN echo $((1 << 3))", "RUN echo $((x << y)) && make", "RUN echo $(( 1 << 3 ))"])
+def test_a_shift_is_no_heredoc_unless_something_ends_it(line: str) -> None:
+    assert only_line(f"{line}\n").heredocs == ()
+    name = line.partition("<< ")[2].split()[0]
+    assert [heredoc.content for heredoc in only_line(f"{line}\nx\n{name}\n").heredocs] == ["x\n"]
+
+
+def test_a_heredoc_with_a_plain_name_must_end() -> None:
+    assert fault("RUN cat << EOF\nx\n").message == "the heredoc 'EOF' does not end"
+    assert fault("RUN cat <<3))\nx\n").message == "the heredoc '3))' does not end"
