@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from imgbuild.buildfile.instructions import Flag
-from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_size
+from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_io_weight, parse_size
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import Slice
 from imgbuild.errors import BuildfileError, Span
@@ -109,6 +109,8 @@ def _check_run(name: str, value: str, at: Span) -> None:
     elif name == "memory-swap":
         if value != "-1":
             parse_size(value, at)
+    elif name == "io-weight":
+        parse_io_weight(value, at)
     elif name == "cpus":
         parse_cpus(value, at)
     elif name in ("timeout", "idle-timeout"):

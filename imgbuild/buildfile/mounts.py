@@ -138,6 +138,8 @@ def parse_mount(options: Options, at: Span) -> Mount:
     if type_ == "secret":
         return _secret(given, at)
     if type_ == "ssh":
+        if given.get("source"):
+            raise BuildfileError("an ssh mount has no source", at=at, hint="name the agent by id=, and its socket by --ssh ID=SOCKET")
         return SshMount(given.get("id") or "default", given.get("target") or None, _required(given, at), **_owner(given, 0o600, at))
     target = given.get("target") or "."
     if type_ == "tmpfs":

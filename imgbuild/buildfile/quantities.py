@@ -63,6 +63,14 @@ def parse_cpus(text: str, at: Span | None = None) -> int:
     return cpus
 
 
+def parse_io_weight(text: str, at: Span | None = None) -> int:
+    """A share of the disk, from 10 to 1000."""
+    weight = parse_count(text, at)
+    if not 10 <= weight <= 1000:
+        raise BuildfileError(f"'{text}' is not a weight", at=at, hint="it is a number from 10 to 1000; the usual one is 500")
+    return weight
+
+
 def parse_count(text: str, at: Span | None = None) -> int:
     """A whole number that is not negative."""
     if _COUNT.fullmatch(text) is None:

@@ -17,11 +17,12 @@ from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import write_outputs
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
+from imgbuild.engine.step_options import opened_agents, run_limits
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
-from imgbuild.graph.ops import Base, BaseName, BuildGraph, ContextImage
+from imgbuild.graph.ops import Base, BaseName, BuildGraph, ContextImage, Limits
 from imgbuild.graph.outline import base_references
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
@@ -109,8 +110,7 @@ def build_planned(
 def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
     """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
     options = plan.options
-    if place.settings.limits is not None:
-        options = replace(options, limits=place.settings.limits)
+    options = replace(options, limits=run_limits(request, place.settings.limits or Limits()))
     bases: dict[BaseName, Base] = {}
     lint = BuildLint(buildfile, options, plan.source.ignore, on_event)
     lint.check_text(options)
@@ -192,6 +192,7 @@ def _solve(
     with (
         LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context,
         opened_contexts(place, plan.contexts, graph) as contexts,
+        opened_agents(plan.agents, place.environ) as agents,
     ):
         rooms = Rooms(
             store=store,
@@ -202,6 +203,8 @@ def _solve(
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
             contexts=contexts,
+            agents=agents,
+            failures=Path(request.failure_dir) if request.failure_dir else None,
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.outputs import Output, parse_outputs
 from imgbuild.engine.source import BuildSource, find_source
+from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
 from imgbuild.engine.workplace import Invocation
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UnsupportedError, UsageError
@@ -17,6 +18,9 @@ from imgbuild.graph.arguments import LowerOptions
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.solve.agents import Agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,18 @@ class BuildRequest:
     pull: str = "missing"
     outputs: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    ssh: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    network: str = "default"
+    shm_size: str | None = None
+    ulimits: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+    memory: str | None = None
+    memory_swap: str | None = None
+    cpu_period: str | None = None
+    cpu_quota: str | None = None
+    failure_dir: str | None = None
     labels: tuple[str, ...] = ()
     platform: str | None = None
     source_date_epoch: str | None = None
@@ -53,6 +69,7 @@ class BuildPlan:
     outputs: tuple[Output, ...]
     options: LowerOptions
     secrets: Mapping[str, bytes]
+    agents: Mapping[str, Agent]
     created: int | None
     contexts: Mapping[str, NamedContext]
 
@@ -71,14 +88,16 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
     labels = tuple(_pair(text, "--label") for text in request.labels)
     options = LowerOptions(
-        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels
-    )
+        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels,
+        run=run_defaults(request),
+    )  # fmt: skip
     contexts = parse_contexts(request.contexts)
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
     created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
-    outputs, secrets = parse_outputs(request.outputs), _secrets(request.secrets, invocation.environ)
-    return BuildPlan(source, names, outputs, options, secrets, created, contexts)
+    outputs = parse_outputs(request.outputs)
+    secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
+    return BuildPlan(source, names, outputs, options, secrets, agents, created, contexts)
 
 
 def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:
@@ -119,28 +138,3 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not name:
         raise UsageError(f"{option} {text!r} has no name")
     return name, value
-
-
-def _secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
-    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now."""
-    found: dict[str, bytes] = {}
-    for text in texts:
-        fields = dict(part.partition("=")[::2] for part in text.split(","))
-        known = {"id", "src", "source", "env", "type"}
-        identity = fields.get("id", "")
-        if not identity or set(fields) - known:
-            raise UsageError(f"--secret {text!r} is not understood", hint="write id=ID,src=FILE or id=ID,env=NAME")
-        variable = fields.get("env") or (identity if "src" not in fields and "source" not in fields and identity in environ else "")
-        if fields.get("type") == "env" and not variable:
-            variable = fields.get("src") or fields.get("source") or identity
-        if variable:
-            if variable not in environ:
-                raise UsageError(f"--secret {text!r}: the environment has no {variable}")
-            found[identity] = environ[variable].encode("utf-8", "surrogateescape")
-            continue
-        path = fields.get("src") or fields.get("source") or identity
-        try:
-            found[identity] = Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise UsageError(f"--secret {text!r}: can't read {path}: {error.strerror}") from None
-    return found

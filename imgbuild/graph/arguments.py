@@ -11,7 +11,7 @@ from dataclasses import field
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Arg, Buildfile, Instruction, Onbuild
 from imgbuild.graph.contexts import Contexts
-from imgbuild.graph.ops import Limits
+from imgbuild.graph.ops import Limits, RunDefaults
 from imgbuild.oci.platform import Platform
 from imgbuild.values import dataclass
 
@@ -37,6 +37,7 @@ class LowerOptions:
     labels: tuple[tuple[str, str], ...] = ()
     limits: Limits = Limits()
     contexts: Contexts = field(default_factory=dict)
+    run: RunDefaults = RunDefaults()
 
 
 def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:

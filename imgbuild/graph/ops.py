@@ -68,12 +68,17 @@ class Limits:
     timeout: float | None = None
     idle_timeout: float | None = None
     retry: int = 0
+    io_weight: int | None = None
+    io_read_bps: int | None = None
+    io_write_bps: int | None = None
+    io_read_iops: int | None = None
+    io_write_iops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MountOp:
     """One ``--mount`` of a RUN with its variables replaced. `stage` is the index of the stage that it reads, `context` the named
-    context; neither is the build context (bind) or nothing (cache, tmpfs, secret)."""
+    context; neither is the build context (bind) or nothing (cache, tmpfs, secret, ssh)."""
 
     kind: str
     target: str
@@ -93,6 +98,29 @@ class MountOp:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceOp:
+    """One ``--device`` of a RUN: a path below /dev, or the name of a device of this machine."""
+
+    name: str
+    required: bool = False
+    span: Span | None = field(default=None, compare=False, metadata=UNKEYED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDefaults:
+    """What a build was asked for with regard to all of its RUN steps. `network` is that of steps that name none, `hosts` are names
+    and addresses, `ulimits` are (name, soft, hard), `allow` what steps may ask for beyond a sandbox: ``security.insecure``,
+    ``device`` or ``device=NAME``."""
+
+    network: str = "default"
+    hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int | None = None
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    cgroup_parent: str = ""
+    allow: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A heredoc with a shebang: a file that a RUN executes."""
 
@@ -103,7 +131,8 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class RunOp:
     """RUN: `argv` in the environment `env` (``NAME=value``), as `user` (as written) in `cwd`. `epoch` bounds the mtimes of
-    what it writes and is its SOURCE_DATE_EPOCH."""
+    what it writes and is its SOURCE_DATE_EPOCH. `hosts` are names for /etc/hosts; their addresses are not in the key, as those of
+    the network are not. `keep` are paths to be saved if it fails."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -113,6 +142,14 @@ class RunOp:
     network: str = "default"
     mounts: tuple[MountOp, ...] = ()
     document: Document | None = None
+    security: str = "sandbox"
+    devices: tuple[DeviceOp, ...] = ()
+    hosts: tuple[str, ...] = ()
+    shm_size: int | None = None
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    addresses: tuple[str, ...] = field(default=(), metadata=UNKEYED)
+    cgroup_parent: str = field(default="", metadata=UNKEYED)
+    keep: tuple[str, ...] = field(default=(), metadata=UNKEYED)
     proxy: tuple[str, ...] = field(default=(), metadata=UNKEYED)
     limits: Limits = field(default=Limits(), metadata=UNKEYED)
 

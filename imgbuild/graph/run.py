@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, parse_mount
-from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_size
-from imgbuild.errors import BuildfileError, Span, UnsupportedError
+from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_io_weight, parse_size
+from imgbuild.errors import BuildfileError, Span
 from imgbuild.graph.arguments import LowerOptions, proxy_environment
+from imgbuild.graph.devices import lower_devices
 from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp
 
 if TYPE_CHECKING:
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 DOCUMENTS = "/.imgbuild"
 """Where a heredoc with a shebang is put to be executed: at the top, where no other mount hides it."""
+
+AGENTS = "/run/buildkit/ssh_agent"
+"""Where agents are forwarded to, with their number within the step: the Dockerfile reference's place."""
+
+INSECURE = "security.insecure"
 
 _T = TypeVar("_T")
 _NANOSECONDS = 1e9
@@ -44,17 +51,26 @@ class StageState(Protocol):
 
 def lower_run(stage: StageState, item: ast.Run) -> None:
     """Append the step of a RUN to its stage."""
-    _refuse_unsupported(item)
     argv, document = _command(stage, item.command)
+    defaults = stage.options.run
+    network = _value(item, "network") or "default"
     op = RunOp(
         argv=argv,
         env=tuple(f"{name}={value}" for name, value in stage.env.items()),
         cwd=stage.config.working_dir or "/",
         user=stage.config.user,
         epoch=stage.epoch,
-        network=_value(item, "network") or "default",
+        network=defaults.network if network == "default" else network,
         mounts=_mounts(stage, item),
         document=document,
+        security=_security(stage, item),
+        devices=lower_devices(item, defaults.allow, stage.env, stage.buildfile.escape),
+        hosts=tuple(name for name, _ in defaults.hosts),
+        shm_size=defaults.shm_size,
+        ulimits=defaults.ulimits,
+        addresses=tuple(address for _, address in defaults.hosts),
+        cgroup_parent=defaults.cgroup_parent,
+        keep=_kept(stage, item),
         proxy=proxy_environment(stage.options.build_args),
         limits=_limits(item, stage.options.limits),
     )
@@ -85,17 +101,22 @@ def _command(stage: StageState, command: ast.Command) -> tuple[tuple[str, ...], 
 def _mounts(stage: StageState, item: ast.Run) -> tuple[MountOp, ...]:
     flags = [flag for flag in item.flags if flag.name == "mount"]
     mounts = []
+    agents = 0
     for options, flag in zip(item.mounts, flags, strict=True):
         expanded = tuple(
             (key, None if value is None else expand(value, stage.env, stage.buildfile.escape, flag.span)) for key, value in options
         )
-        mounts.append(_mount(stage, parse_mount(expanded, flag.span), flag.span))
+        mount = parse_mount(expanded, flag.span)
+        if isinstance(mount, SshMount):
+            mount = replace(mount, target=mount.target or f"{AGENTS}.{agents}")
+            agents += 1
+        mounts.append(_mount(stage, mount, flag.span))
     return tuple(mounts)
 
 
 def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | SecretMount | SshMount, span: Span) -> MountOp:
     def absolute(target: str) -> str:
-        return posixpath.normpath(posixpath.join("/", stage.config.working_dir, target)).replace("//", "/", 1)
+        return _absolute(stage, target)
 
     match mount:
         case BindMount():
@@ -119,12 +140,20 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
                 env=mount.env or "", span=span,
             )  # fmt: skip
         case SshMount():
-            raise UnsupportedError("RUN --mount=type=ssh is not performed yet", at=span, hint="use a secret mount for a deploy key")
+            op = MountOp(
+                "ssh", absolute(mount.target or ""), id=mount.id, mode=mount.mode, uid=mount.uid, gid=mount.gid, required=mount.required,
+                span=span,
+            )  # fmt: skip
     if op.target == "/" and op.kind != "secret":
         raise BuildfileError("a mount needs a target other than '/'", at=span, hint="write target=PATH")
     if op.target in ("/proc", "/sys", "/dev") or op.target.startswith(("/proc/", "/sys/")):
         raise BuildfileError(f"nothing can be mounted at {op.target}: it is the sandbox's own", at=span)
     return op
+
+
+def _absolute(stage: StageState, path: str) -> str:
+    """A path as the step's working directory has it."""
+    return posixpath.normpath(posixpath.join("/", stage.config.working_dir, path)).replace("//", "/", 1)
 
 
 def _limits(item: ast.Run, default: Limits) -> Limits:
@@ -140,6 +169,11 @@ def _limits(item: ast.Run, default: Limits) -> Limits:
         timeout=parsed("timeout", _seconds, default.timeout),
         idle_timeout=parsed("idle-timeout", _seconds, default.idle_timeout),
         retry=parsed("retry", parse_count, default.retry),
+        io_weight=parsed("io-weight", parse_io_weight, default.io_weight),
+        io_read_bps=parsed("io-read-bps", parse_size, default.io_read_bps),
+        io_write_bps=parsed("io-write-bps", parse_size, default.io_write_bps),
+        io_read_iops=parsed("io-read-iops", parse_count, default.io_read_iops),
+        io_write_iops=parsed("io-write-iops", parse_count, default.io_write_iops),
     )
 
 
@@ -155,12 +189,25 @@ def _seconds(text: str, at: Span | None) -> float:
     return parse_duration(text, at) / _NANOSECONDS
 
 
-def _refuse_unsupported(item: ast.Run) -> None:
+def _security(stage: StageState, item: ast.Run) -> str:
+    flag = item.flag("security")
+    wanted = (flag.value if flag is not None else "") or "sandbox"
+    if flag is not None and wanted == "insecure" and INSECURE not in stage.options.run.allow:
+        message = "RUN --security=insecure is not allowed: the step would have all rights over this machine"
+        raise BuildfileError(message, at=flag.span, hint=f"if you trust this Buildfile, build with --allow {INSECURE}")
+    return wanted
+
+
+def _kept(stage: StageState, item: ast.Run) -> tuple[str, ...]:
+    """The paths of ``--on-failure=save=PATH``, as the step sees them."""
+    kept = []
     for flag in item.flags:
-        if flag.name in ("device", "on-failure") or flag.name.startswith("io-"):
-            raise UnsupportedError(f"RUN --{flag.name} is not performed yet", at=flag.span)
-        if flag.name == "security" and (flag.value or "") not in ("", "sandbox"):
-            raise UnsupportedError(f"RUN --security={flag.value} is not performed yet", at=flag.span)
+        if flag.name == "on-failure":
+            path = expand((flag.value or "").removeprefix("save="), stage.env, stage.buildfile.escape, flag.span)
+            if not path or _absolute(stage, path) == "/":
+                raise BuildfileError("what --on-failure saves must be a file or a directory other than '/'", at=flag.span)
+            kept.append(_absolute(stage, path))
+    return tuple(dict.fromkeys(kept))
 
 
 def _value(item: ast.Run, name: str) -> str:

@@ -21,13 +21,13 @@ PREFIX = "imgbuild-"
 _DELEGATION = "run in a delegated group: systemd-run --user --scope -p Delegate=yes ... (see systemd.resource-control(5)), or as root"
 
 
-def here(mountinfo: str = "/proc/self/mountinfo", membership: str = "/proc/self/cgroup") -> Place:
-    """Where this process is in the hierarchies that are mounted."""
+def here(mountinfo: str = "/proc/self/mountinfo", membership: str = "/proc/self/cgroup", parent: str = "") -> Place:
+    """Where this process is in the hierarchies that are mounted; or the group `parent`, a path from the top of each, where it exists."""
     paths: dict[str, str] = {}
     for line in read(membership).splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):
-            paths[name] = path
+            paths[name] = f"/{parent.strip('/')}" if parent else path
     controllers: dict[str, str] = {}
     unified = top = ""
     for root, point, fstype, options in _cgroup_mounts(mountinfo):
@@ -37,8 +37,18 @@ def here(mountinfo: str = "/proc/self/mountinfo", membership: str = "/proc/self/
         for option in options:
             if option in paths and option not in controllers:
                 controllers[option] = _below(point, root, paths[option])
-    used = {name: controllers[name] for name in (*ACCOUNTED, "cpu", "freezer") if name in controllers}
+    used = {name: controllers[name] for name in (*ACCOUNTED, "cpu", "blkio", "freezer") if name in controllers}
     return Place(unified, top, used, controllers.get("devices", ""))
+
+
+def within(parent: str, mountinfo: str = "/proc/self/mountinfo", membership: str = "/proc/self/cgroup") -> Place:
+    """The group `parent` in those hierarchies that have it. SandboxError where none has."""
+    whole = here(mountinfo, membership, parent)
+    controllers = {name: path for name, path in whole.controllers.items() if os.path.isdir(path)}
+    unified = whole.unified if whole.unified and os.path.isdir(whole.unified) else ""
+    if not controllers and not unified:
+        raise SandboxError(f"there is no control group {parent}", hint="make it first; it is a path from the top, as in /proc/self/cgroup")
+    return Place(unified, whole.unified_top, controllers)
 
 
 def step_aside(place: Place) -> None:
@@ -68,13 +78,13 @@ def create(place: Place, owner: str, suffix: str, limits: Limits) -> Group | Non
     return group
 
 
-def create_devices(place: Place, owner: str, suffix: str) -> Group | None:
-    """A group for any number of sandboxes, whose processes can open only the devices that every sandbox has. None where there can't
-    be one: what keeps devices closed then is that no mount of a sandbox has any (`nodev`), but for those of its /dev."""
+def create_devices(place: Place, owner: str, suffix: str, more: tuple[str, ...] = ()) -> Group | None:
+    """A group for any number of sandboxes, whose processes can open only the devices that every sandbox has, and `more`. None where there
+    can't be one: what keeps devices closed then is that no mount of a sandbox has any (`nodev`), but for those of its /dev, and `more`."""
     if not place.devices:
         return None
     with suppress(OSError):
-        return group_making.create_devices(f"{place.devices}/{PREFIX}{owner}-{suffix}.devices")
+        return group_making.create_devices(f"{place.devices}/{PREFIX}{owner}-{suffix}.devices", more)
     return None
 
 

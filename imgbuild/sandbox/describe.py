@@ -14,11 +14,13 @@ def describe(plan: Plan) -> tuple[str, ...]:
     """The plan's lines, in the order in which they are performed. Values of environment variables are not shown: they may
     be secrets."""
     namespaces = "mount pid uts ipc cgroup" + (" net" if plan.own_network else "")
-    lines = [f"namespaces {namespaces}", *_limits(plan.limits), f"root {_what(plan.root)}"]
+    parent = [f"control group below {plan.cgroup_parent}"] if plan.cgroup_parent else []
+    lines = [f"namespaces {namespaces}", *parent, *_limits(plan.limits), f"root {_what(plan.root)}"]
     lines += [_mount(mount) for mount in plan.system_mounts]
     how = "bind" if plan.bind_devices else "node"
     lines += [f"device /dev/{name} {how} {major}:{minor}" for name, major, minor in DEVICES]
-    lines.append("all devices" if plan.all_devices else "no other devices")
+    others = ", ".join(plan.devices) or "no other devices"
+    lines.append("all devices" if plan.all_devices else others)
     lines += [f"link /dev/{name} -> {target}" for name, target in DEVICE_LINKS]
     lines += [_mount(mount) for mount in (*plan.device_mounts, *plan.mounts)]
     lines += [f"sysctl {name}={value}" for name, value in plan.sysctl]
@@ -48,7 +50,11 @@ def _process(process: Process, capabilities: int, seccomp: bytes) -> list[str]:
 
 
 def _limits(limits: Limits) -> list[str]:
-    asked = {"memory": limits.memory, "memory+swap": limits.memory_swap, "cpus": limits.cpus, "pids": limits.pids}
+    asked = {
+        "memory": limits.memory, "memory+swap": limits.memory_swap, "cpus": limits.cpus, "pids": limits.pids, "io weight": limits.io_weight,
+        "bytes read a second": limits.io_read_bps, "bytes written a second": limits.io_write_bps,
+        "reads a second": limits.io_read_iops, "writes a second": limits.io_write_iops,
+    }  # fmt: skip
     return [f"limit {name} {value}" for name, value in asked.items() if value is not None]
 
 

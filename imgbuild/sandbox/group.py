@@ -14,6 +14,7 @@ from imgbuild.values import dataclass
 
 ACCOUNTED = ("memory", "cpuacct", "pids")
 
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a group's processes cost; None where its hierarchy can't say."""

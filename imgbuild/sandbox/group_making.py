@@ -17,6 +17,7 @@ _DEVICES = (
     "c 136:* rwm",
 )  # fmt: skip
 """What container engines allow: to make any node; to open null, zero, full, random, urandom, tty, console, ptmx, terminals."""
+_NO_WEIGHTS = "use the bfq scheduler, or limit by --io-read-bps and the like"
 _NO_SWAP = "boot with swapaccount=1, or leave the limit of swap out"
 
 
@@ -28,15 +29,16 @@ def create_v1(place: Place, name: str, limits: Limits) -> Group | None:
         "memory": limits.memory is not None or limits.memory_swap is not None,
         "cpu": limits.cpus is not None,
         "pids": limits.pids is not None,
+        "blkio": limits.limits_io,
     }
     group = Group({})
     try:
-        for controller in (*ACCOUNTED, "cpu"):
+        for controller in (*ACCOUNTED, "cpu", "blkio"):
             directory = place.controllers.get(controller)
             needed = wanted.get(controller, False)
             if directory is None and needed:
                 raise SandboxError(f"limits can't be set: the kernel has no {controller} cgroup controller")
-            if directory is None or (controller == "cpu" and not needed):
+            if directory is None or (controller in ("cpu", "blkio") and not needed):
                 continue
             # cpu and cpuacct may be one hierarchy, and so one directory.
             path = f"{directory}/{name}"
@@ -78,6 +80,21 @@ def _limit_v1(directories: dict[str, str], limits: Limits) -> None:
         write(f"{directories['cpu']}/cpu.cfs_quota_us", str(_quota(limits.cpus)))
     if limits.pids is not None:
         write(f"{directories['pids']}/pids.max", str(limits.pids))
+    if limits.limits_io:
+        _limit_io_v1(directories["blkio"], limits)
+
+
+def _limit_io_v1(path: str, limits: Limits) -> None:
+    if limits.io_weight is not None:
+        # Which of the two there is depends on the disk's scheduler; most have none.
+        files = (f"{path}/blkio.weight", f"{path}/blkio.bfq.weight")
+        file = next((file for file in files if os.path.exists(file)), None)
+        if file is None:
+            raise SandboxError("--io-weight can't be held: no scheduler of a disk knows weights", hint=_NO_WEIGHTS)
+        write(file, str(limits.io_weight))
+    for name, value in _io_rates(limits).items():
+        kind, unit = ("read" if name[0] == "r" else "write"), name[1:]
+        write(f"{path}/blkio.throttle.{kind}_{unit}_device", f"{limits.io_device} {value}")
 
 
 # --- v2
@@ -88,6 +105,7 @@ def create_v2(place: Place, name: str, limits: Limits) -> Group | None:
         *(("memory",) if limits.memory is not None or limits.memory_swap is not None else ()),
         *(("cpu",) if limits.cpus is not None else ()),
         *(("pids",) if limits.pids is not None else ()),
+        *(("io",) if limits.limits_io else ()),
     }
     problem: OSError | None = None
     for parent in _parents_v2(place):
@@ -146,9 +164,22 @@ def _limit_v2(path: str, limits: Limits) -> None:
         write(f"{path}/cpu.max", f"{_quota(limits.cpus)} {_PERIOD}")
     if limits.pids is not None:
         write(f"{path}/pids.max", str(limits.pids))
+    if limits.io_weight is not None:
+        if not os.path.exists(f"{path}/io.weight"):
+            raise SandboxError("--io-weight can't be held: no scheduler of a disk knows weights", hint=_NO_WEIGHTS)
+        write(f"{path}/io.weight", f"default {1 + (limits.io_weight - 10) * 9999 // 990}")
+    rates = _io_rates(limits)
+    if rates:
+        write(f"{path}/io.max", " ".join((limits.io_device, *(f"{name}={value}" for name, value in rates.items()))))
 
 
 # --- both
+
+
+def _io_rates(limits: Limits) -> dict[str, int]:
+    """The limits of a disk's use in a second, by io.max's names."""
+    rates = {"rbps": limits.io_read_bps, "wbps": limits.io_write_bps, "riops": limits.io_read_iops, "wiops": limits.io_write_iops}
+    return {name: value for name, value in rates.items() if value is not None}
 
 
 def _swap(limits: Limits) -> int | None:
@@ -165,13 +196,13 @@ def _quota(cpus: float) -> int:
 # --- devices
 
 
-def create_devices(path: str) -> Group:
-    """A group of the v1 hierarchy of devices that allows what every sandbox has."""
+def create_devices(path: str, more: tuple[str, ...] = ()) -> Group:
+    """A group of the v1 hierarchy of devices that allows what every sandbox has, and `more`."""
     os.mkdir(path)
     group = Group({"devices": path})
     try:
         write(f"{path}/devices.deny", "a")
-        for rule in _DEVICES:
+        for rule in (*_DEVICES, *(f"{device} rwm" for device in more)):
             # What our own group lacks can't be given on.
             with suppress(PermissionError):
                 write(f"{path}/devices.allow", rule)

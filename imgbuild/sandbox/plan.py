@@ -41,7 +41,7 @@ _HARMLESS = frozenset(f"/dev/{name}" for name, _, _ in DEVICES)
 class Plan:
     """All that is to be done for one sandbox, in this order. `seccomp` is a BPF program, empty for none; `capabilities` a
     bit mask. `bind_devices`: devices come from the host, as a user namespace may not make them; `all_devices`: nodes of any
-    device can be opened, wherever they are."""
+    device can be opened, wherever they are; `devices`: those beyond every sandbox's, as control groups call them."""
 
     root: Filesystem | Bind
     system_mounts: tuple[Mount, ...]
@@ -60,6 +60,8 @@ class Plan:
     seccomp: bytes
     limits: Limits
     cgroup: str
+    cgroup_parent: str
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         bind_devices=features.rootless,
         all_devices=spec.privileged,
         device_mounts=_device_mounts(tty_group),
-        mounts=spec.mounts if spec.privileged else tuple(map(_without_devices, spec.mounts)),
+        mounts=spec.mounts if spec.privileged else _restricted(spec),
         sysctl=spec.sysctl,
         masked=() if spec.privileged else MASKED_PATHS,
         read_only=() if spec.privileged else READ_ONLY_PATHS,
@@ -96,6 +98,8 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         seccomp=seccomp if spec.process.seccomp and not spec.privileged else b"",
         limits=spec.limits,
         cgroup=spec.cgroup_name,
+        cgroup_parent=spec.cgroup_parent,
+        devices=tuple(sorted({rule for _, rule in spec.devices})),
     )
 
 
@@ -130,10 +134,16 @@ def complete(process: Process) -> Process:
     return replace(process, env=(*process.env, f"HOME={process.identity.home}"))
 
 
-def _without_devices(mount: Mount) -> Mount:
-    """A mount in which no device can be opened; but one of those that every sandbox has, put somewhere (to hide a file, say), stays one:
-    its mode and owner are the host's, and can't be changed."""
-    if isinstance(mount.what, Bind) and not mount.subpath and mount.what.source in _HARMLESS:
+def _restricted(spec: SandboxSpec) -> tuple[Mount, ...]:
+    """The mounts, with no other devices in them than those that were asked for."""
+    devices = _HARMLESS | {path for path, _ in spec.devices}
+    return tuple(_without_devices(mount, devices) for mount in spec.mounts)
+
+
+def _without_devices(mount: Mount, devices: frozenset[str]) -> Mount:
+    """A mount in which no device can be opened; but one of `devices` or those that every sandbox has, put somewhere (to hide a file, say),
+    stays one: its mode and owner are the host's, and can't be changed."""
+    if isinstance(mount.what, Bind) and not mount.subpath and mount.what.source in devices:
         return replace(mount, read_only=True)
     return replace(mount, nodev=True)
 

@@ -151,8 +151,8 @@ class Spawner:
                 os.close(fd)
 
     def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: socket.socket) -> None:
-        group = self._group(plan.cgroup, plan.limits)
-        devices = None if plan.all_devices else self._group_of_devices()
+        group = self._group(plan.cgroup, plan.limits, plan.cgroup_parent)
+        devices = None if plan.all_devices else self._group_of_devices(plan.devices)
         flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
         report, reporting = os.pipe()
         gate, opening = (-1, -1)
@@ -210,16 +210,22 @@ class Spawner:
     def _clone(self, flags: int, cgroup_fd: int | None) -> tuple[int, int]:
         return syscalls.clone3(flags, cgroup=cgroup_fd) if self._features.clone3 else syscalls.clone(flags)
 
-    def _group(self, suffix: str, limits: Limits) -> Group | None:
+    def _group(self, suffix: str, limits: Limits, parent: str) -> Group | None:
         if self._features.cgroup == "none":
-            if limits:
+            if limits or parent:
                 raise SandboxError("limits can't be set: control groups are not available here")
             return None
         self._serial += 1
-        return cgroup.create(self._place, self._owner, suffix or f"{self._number}.{self._serial}", limits)
+        place = cgroup.within(parent) if parent else self._place
+        return cgroup.create(place, self._owner, suffix or f"{self._number}.{self._serial}", limits)
 
-    def _group_of_devices(self) -> Group | None:
-        """The group that all sandboxes of ours join, made for the first."""
+    def _group_of_devices(self, more: tuple[str, ...]) -> Group | None:
+        """The group that all sandboxes of ours join, made for the first; or one for a sandbox that may open more, to be removed when
+        that has left it."""
+        if more:
+            own = cgroup.create_devices(self._place, self._owner, f"{self._number}.{self._serial}", more)
+            self._leftover += [own] if own is not None else []
+            return own
         if not self._devices_made and self._features.cgroup != "none":
             self._devices = cgroup.create_devices(self._place, self._owner, self._number)
         self._devices_made = True

@@ -44,15 +44,28 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a cgroup. None: not asked for. Sizes in bytes; `memory_swap` is memory and swap together (-1: unlimited);
-    `cpus` is a number of processors, fractions allowed."""
+    `cpus` is a number of processors, fractions allowed. `io_weight` is from 10 to 1000, the others are a second's bytes and operations
+    of `io_device`, a disk as MAJOR:MINOR."""
 
     memory: int | None = None
     memory_swap: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    io_weight: int | None = None
+    io_read_bps: int | None = None
+    io_write_bps: int | None = None
+    io_read_iops: int | None = None
+    io_write_iops: int | None = None
+    io_device: str = ""
 
     def __bool__(self) -> bool:
-        return any(limit is not None for limit in (self.memory, self.memory_swap, self.cpus, self.pids))
+        return any(limit is not None for limit in (self.memory, self.memory_swap, self.cpus, self.pids)) or self.limits_io
+
+    @property
+    def limits_io(self) -> bool:
+        """Whether the disk's use is limited."""
+        rates = (self.io_read_bps, self.io_write_bps, self.io_read_iops, self.io_write_iops)
+        return any(limit is not None for limit in (self.io_weight, *rates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,9 @@ class SandboxSpec:
 
     /proc, /sys, /dev (with null, zero, full, random, urandom, tty, ptmx, pts, shm, mqueue, fd, stdin, stdout, stderr), the masked and the
     read-only paths are the sandbox's own and are not listed in `mounts`. `mounts` are made after them, in order.
-    Every target in `mounts` exists in the root; so do /proc, /sys and /dev.
+    Every target in `mounts` exists in the root; so do /proc, /sys and /dev. `devices` are further devices of the host that may be
+    opened: each one's path there and what control groups call it ("c 10:229"); they are among the mounts, as binds of that path.
+    `cgroup_parent`: the group that the sandbox's own is made in, from the top of each hierarchy; else it is imgbuild's own.
     """
 
     root: Filesystem | Bind
@@ -88,6 +103,8 @@ class SandboxSpec:
     limits: Limits = Limits()
     privileged: bool = False
     cgroup_name: str = ""
+    cgroup_parent: str = ""
+    devices: tuple[tuple[str, str], ...] = ()
     sysctl: tuple[tuple[str, str], ...] = field(default=())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from imgbuild.values import dataclass
@@ -18,11 +19,12 @@ class HostNetwork:
     hostname: str = "imgbuild"
 
 
-def etc_mounts(host: HostNetwork) -> list[Mount]:
-    """The two files, read-only."""
+def etc_mounts(host: HostNetwork, more: Iterable[tuple[str, str]] = ()) -> list[Mount]:
+    """The two files, read-only; `more` are names and addresses for /etc/hosts."""
     from imgbuild.linux.mounts import File, Mount
 
     hosts = f"127.0.0.1\tlocalhost {host.hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n".encode()
+    hosts += "".join(f"{address}\t{name}\n" for name, address in more).encode()
     return [
         Mount(File(hosts, mode=0o644), "/etc/hosts", read_only=True),
         Mount(File(host.resolv_conf, mode=0o644), "/etc/resolv.conf", read_only=True),

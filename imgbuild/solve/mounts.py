@@ -2,7 +2,7 @@
 
 bind: files of a stage are attached as they are, through a view of its lowers; files of the build context are first copied
 as COPY would copy them, so that owners, times and ignored files are the same for everybody. What a writable bind writes is
-thrown away. cache: a directory of the store by id. tmpfs and secret: memory.
+thrown away. cache: a directory of the store by id. tmpfs and secret: memory. ssh: a socket that leads to an agent.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from imgbuild.solve.rooms import Rooms
 from imgbuild.store.locks import Interrupted
 
 _PRIVATE_CACHES = 64
+_AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 
 class StepMounts:
@@ -79,6 +80,8 @@ class StepMounts:
                 self._place(Mount(memory, mount.target, read_only=mount.read_only, nosuid=True, nodev=True))
             case "secret":
                 self._secret(mount)
+            case "ssh":
+                self._agent(mount, directory)
 
     def _place(self, mount: Mount, is_directory: bool = True) -> None:
         self.mounts.append(mount)
@@ -169,6 +172,27 @@ class StepMounts:
             self._place(Mount(File(data, mode, mount.uid, mount.gid), mount.target, read_only=True), is_directory=False)
         if mount.env:
             self.environment += (f"{mount.env}={data.decode('utf-8', 'surrogateescape')}",)
+
+    def _agent(self, mount: MountOp, directory: Path) -> None:
+        agents = self._rooms.agents
+        if not any(entry.startswith(f"{_AGENT_VARIABLE}=") for entry in self.environment):
+            # The first one's, also where it was not given: as the reference has it.
+            self.environment += (f"{_AGENT_VARIABLE}={mount.target}",)
+        if agents is None or mount.id not in agents:
+            if mount.required:
+                raise BuildfileError(f"the ssh agent {mount.id!r} was not given", at=mount.span, hint=f"give it with --ssh {mount.id}")
+            return
+        from imgbuild.solve.agents import Forwarding
+
+        directory.mkdir(parents=True)
+        forwarding = self._stack.enter_context(Forwarding(directory / "agent", agents.socket(mount.id)))
+        try:
+            os.chown(forwarding.path, mount.uid, mount.gid)
+        except OSError as error:
+            hint = "without root, a step has the ids that a subuid range gives; leave uid and gid out"
+            raise BuildfileError(f"the agent can't belong to {mount.uid}:{mount.gid}: {error.strerror}", at=mount.span, hint=hint) from None
+        forwarding.path.chmod(0o600 if mount.mode is None else mount.mode)
+        self._place(Mount(Bind(str(forwarding.path)), mount.target), is_directory=False)
 
 
 def _cache_name(mount: MountOp) -> str:

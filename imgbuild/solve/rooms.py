@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.snapshot import Lowers
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from imgbuild.sandbox.zygote import Zygote
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.snapshot.union import UnionView
+    from imgbuild.solve.agents import Agents
     from imgbuild.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """`zygote` starts it when first called, which must be before there are threads. `contexts` are the named contexts that are files.
-    `secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else."""
+    `secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else. `failures` is where files of
+    failed steps go; None is the store's own place for them."""
 
     store: Store
     zygote: Callable[[], Zygote]
@@ -33,6 +36,8 @@ class Rooms:
     host: HostNetwork = HostNetwork()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, LocalContext] = field(default_factory=dict)
+    agents: Agents | None = None
+    failures: Path | None = None
 
     def files(self, context: str) -> LocalContext:
         """A named context that is files; the build context where the name is ""."""

@@ -10,16 +10,19 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imgbuild.graph.ops import RunOp, Step
-from imgbuild.linux.mounts import Bind
+from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubTarget, make_stubs
 from imgbuild.rootfs.users import lookup_user
 from imgbuild.sandbox.spec import ExitStatus, Limits, Process, SandboxSpec, Usage
+from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.solve.commit import commit
 from imgbuild.solve.etc import etc_mounts
+from imgbuild.solve.machine import devices_of, disk_of
 from imgbuild.solve.mounts import StepMounts
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.words import failure
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imgbuild.sandbox.zygote import Sandbox
-    from imgbuild.snapshot import DirectoryLower, Lowers
+    from imgbuild.snapshot import Lowers
     from imgbuild.snapshot.snapshotter import Active
 
 TAIL_LINES = 20
@@ -92,7 +95,10 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
                 ended = _attempt(rooms, job, directory / str(attempt), active, mounts)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
                 return commit(rooms, active, job.op.epoch), ended.status.usage
-        if attempt == attempts or job.stopped() or ended.status.setup_error:
+            last = attempt == attempts or job.stopped() or bool(ended.status.setup_error)
+            if last and job.op.keep:
+                _keep(rooms, job, active)
+        if last:
             break
         job.output(2, f"imgbuild: attempt {attempt} of {attempts} failed, trying again\n".encode())
     raise failure(job.op, ended.status, ended.expired, ended.tail, ended.disk_full).located(job.step.span)
@@ -122,6 +128,47 @@ def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts:
         return _Ended(status, tail.text(), expired, _is_full(active.upper))
 
 
+def _keep(rooms: Rooms, job: RunJob, active: Active) -> None:
+    """Copy out what the step was told to save, and say where it is."""
+    from imgbuild.solve.keep import keep_files
+
+    say = partial(_say, job)
+    parent = rooms.failures or rooms.store.root / "failed"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        directory = _new_directory(parent, f"line-{job.step.span.line}")
+        with rooms.view((*job.lowers, DirectoryLower(active.upper))) as view:
+            missing = keep_files(view, job.op.keep, directory)
+    except OSError as error:
+        # The step's own failure is what counts.
+        say(f"--on-failure: can't save to {parent}: {error.strerror}")
+        return
+    for path in missing:
+        say(f"--on-failure: the step left no {path}")
+    if len(missing) < len(job.op.keep):
+        say(f"--on-failure: saved to {directory}")
+    else:
+        directory.rmdir()
+
+
+def _new_directory(parent: Path, name: str) -> Path:
+    """A directory that was not there: `name`, or with a number behind it."""
+    number = 1
+    while True:
+        directory = parent / (name if number == 1 else f"{name}.{number}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return directory
+
+
+def _say(job: RunJob, text: str) -> None:
+    """A line of our own among the step's output."""
+    job.output(2, f"imgbuild: {text}\n".encode("utf-8", "surrogateescape"))
+
+
 def _is_full(directory: Path) -> bool:
     """Whether there is no room left where the step writes. Not every command says so when it meets that."""
     status = os.statvfs(directory)
@@ -130,7 +177,13 @@ def _is_full(directory: Path) -> bool:
 
 def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> SandboxSpec:
     op = job.op
-    etc = etc_mounts(rooms.host)
+    etc = etc_mounts(rooms.host, zip(op.hosts, op.addresses, strict=True))
+    insecure = op.security == "insecure"
+    devices = devices_of(op.devices, partial(_say, job), insecure=insecure)
+    own = [Mount(Bind(path), path, read_only=True) for path, _ in devices]
+    if op.shm_size is not None:
+        memory = Filesystem("tmpfs", (("mode", "1777"), ("size", str(op.shm_size))), source="shm")
+        own.append(Mount(memory, "/dev/shm", nosuid=True, nodev=True, noexec=True))
     targets = [StubTarget(path) for path in _OWN_MOUNTS]
     targets += [StubTarget(mount.target, is_directory=False) for mount in etc]
     targets += mounts.targets
@@ -139,15 +192,15 @@ def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: St
         stubs = make_stubs(directory / "stubs", view, targets)
     resolved = stubs.targets[len(_OWN_MOUNTS) :]
     placed = [replace(mount, target=target) for mount, target in zip([*etc, *mounts.mounts], resolved, strict=True)]
-    # A mount below another one must come after it.
-    placed.sort(key=lambda mount: mount.target.count("/"))
+    # A mount below another one must come after it. What is below /dev stands on the sandbox's own, whose places it makes.
+    placed = sorted([*placed, *own], key=lambda mount: mount.target.count("/"))
     process = Process(
         argv=op.argv,
         env=_environment(op, identity.home, mounts.environment),
         cwd=op.cwd,
         identity=identity,
+        rlimits=op.ulimits,
     )
-    limits = op.limits
     lowers = stubs.over(job.lowers)
     root = overlay_filesystem(lowers, active.upper, active.work, features=rooms.features) if lowers else Bind(str(active.upper))
     return SandboxSpec(
@@ -155,8 +208,27 @@ def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: St
         process=process,
         mounts=tuple(placed),
         network="none" if op.network == "none" else "host",
-        limits=Limits(limits.memory, limits.memory_swap, limits.cpus, limits.pids),
+        limits=_limits(rooms, op),
+        privileged=insecure,
+        cgroup_parent=op.cgroup_parent,
+        devices=devices,
     )
+
+
+def _limits(rooms: Rooms, op: RunOp) -> Limits:
+    asked = op.limits
+    limits = Limits(
+        memory=asked.memory,
+        memory_swap=asked.memory_swap,
+        cpus=asked.cpus,
+        pids=asked.pids,
+        io_weight=asked.io_weight,
+        io_read_bps=asked.io_read_bps,
+        io_write_bps=asked.io_write_bps,
+        io_read_iops=asked.io_read_iops,
+        io_write_iops=asked.io_write_iops,
+    )
+    return replace(limits, io_device=disk_of(rooms.store.root)) if limits.limits_io else limits
 
 
 def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, ...]:

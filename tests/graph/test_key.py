@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from imgbuild.graph.key import key_record, step_key
-from imgbuild.graph.ops import CopyOp, Document, FileText, Limits, MountOp, Op, RunOp, WorkdirOp
+from imgbuild.graph.ops import CopyOp, DeviceOp, Document, FileText, Limits, MountOp, Op, RunOp, WorkdirOp
 
 RUN = RunOp(("a",), ("E=1",), "/", "", 0, mounts=(MountOp("cache", "/c", id="i"),))
 COPY = CopyOp(("a",), "/b", 0)
@@ -23,6 +23,11 @@ CHANGES: list[tuple[Op, str, object]] = [
     (RUN, "network", "none"),
     (RUN, "mounts", ()),
     (RUN, "document", Document("EOF", "#!x")),
+    (RUN, "security", "insecure"),
+    (RUN, "devices", (DeviceOp("/dev/fuse"),)),
+    (RUN, "hosts", ("name",)),
+    (RUN, "shm_size", 1),
+    (RUN, "ulimits", (("nofile", 1, 1),)),
     (COPY, "sources", ("b",)),
     (COPY, "destination", "/b/"),
     (COPY, "epoch", 1),
@@ -62,6 +67,10 @@ def test_no_field_is_forgotten_here() -> None:
 )  # fmt: skip
 def test_every_field_of_a_mount_counts(change: dict[str, object]) -> None:
     assert key(replace(RUN, mounts=(replace(RUN.mounts[0], **change),))) != key(RUN)
+
+
+def test_addresses_groups_and_what_is_saved_do_not_count() -> None:
+    assert key(replace(RUN, addresses=("10.0.0.1",), cgroup_parent="/g", keep=("/report",))) == key(RUN)
 
 
 def test_limits_proxies_and_places_do_not_count() -> None:

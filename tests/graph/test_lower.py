@@ -130,7 +130,9 @@ def test_arguments_that_nothing_declares() -> None:
     [
         ("FROM base\nRUN x\nADD http://x/y /\n", UnsupportedError, 3),
         ("FROM base\nCOPY a b /c\n", BuildfileError, 2),
-        ("FROM base\nRUN --mount=type=ssh x\n", UnsupportedError, 2),
+        ("FROM base\nRUN --mount=type=ssh,source=/s x\n", BuildfileError, 2),
+        ("FROM base\nRUN x\nRUN --security=insecure x\n", BuildfileError, 3),
+        ("FROM base\nRUN --device=/dev/fuse x\n", BuildfileError, 2),
         ("FROM --platform=linux/riscv64 base\n", UnsupportedError, 1),
         ("FROM base AS a\nCOPY --from=a / /\n", BuildfileError, 2),
         ("FROM base\nRUN --timeout=x y\n", BuildfileError, 2),

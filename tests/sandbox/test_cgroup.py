@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgbuild.errors import SandboxError
-from imgbuild.sandbox import cgroup
+from imgbuild.sandbox import cgroup, group_making
 from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.spec import Limits
 
@@ -140,3 +140,45 @@ def test_sweep(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert cgroup.sweep(Place(controllers={"memory": str(tmp_path)})) == 2
     assert sorted(os.listdir(tmp_path)) == sorted([mine, "imgbuild-self", "system.slice"])
+
+
+IO = Limits(io_read_bps=1 << 20, io_write_iops=7, io_device="254:0")
+
+
+def test_v1_limits_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "blkio.throttle.read_bps_device").touch()
+    (tmp_path / "blkio.throttle.write_iops_device").touch()
+    group_making._limit_v1({"blkio": str(tmp_path)}, IO)
+    assert (tmp_path / "blkio.throttle.read_bps_device").read_text() == "254:0 1048576"
+    assert (tmp_path / "blkio.throttle.write_iops_device").read_text() == "254:0 7"
+    with pytest.raises(SandboxError, match="io-weight can't be held"):
+        group_making._limit_v1({"blkio": str(tmp_path)}, Limits(io_weight=500))
+    (tmp_path / "blkio.bfq.weight").touch()
+    group_making._limit_v1({"blkio": str(tmp_path)}, Limits(io_weight=500))
+    assert (tmp_path / "blkio.bfq.weight").read_text() == "500"
+
+
+def test_v2_limits_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "io.max").touch()
+    group_making._limit_v2(str(tmp_path), IO)
+    assert (tmp_path / "io.max").read_text() == "254:0 rbps=1048576 wiops=7"
+    with pytest.raises(SandboxError, match="io-weight can't be held"):
+        group_making._limit_v2(str(tmp_path), Limits(io_weight=10))
+    for weight, written in ((10, "default 1"), (1000, "default 10000")):
+        (tmp_path / "io.weight").write_text("")
+        group_making._limit_v2(str(tmp_path), Limits(io_weight=weight))
+        assert (tmp_path / "io.weight").read_text() == written
+
+
+def test_a_parent_is_a_group_of_those_hierarchies_that_have_it(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    for name in ("memory/ours", "cpu"):
+        (top / name).mkdir(parents=True)
+    lines = [f"{number} 1 0:{number} / {top}/{name} rw - cgroup cgroup rw,{name}" for number, name in enumerate(("memory", "cpu"), 32)]
+    (tmp_path / "mounts").write_text("\n".join(lines) + "\n")
+    (tmp_path / "membership").write_text("4:memory:/elsewhere\n3:cpu:/\n")
+    files = str(tmp_path / "mounts"), str(tmp_path / "membership")
+    assert cgroup.within("/ours", *files) == Place(controllers={"memory": f"{top}/memory/ours"})
+    assert cgroup.within("ours/", *files) == cgroup.within("/ours", *files)
+    with pytest.raises(SandboxError, match="no control group /others"):
+        cgroup.within("/others", *files)
