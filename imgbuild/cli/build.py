@@ -60,7 +60,7 @@ class _Build(click.Command):
 @click.option("--cpu-quota", metavar="MICROSECONDS", hidden=True, help="How long in each period a RUN may use processors.")
 @click.option("--failure-dir", metavar="DIRECTORY", help="Where RUN --on-failure=save=PATH saves to; default: in the store.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the image.")
-@click.option("--platform", metavar="PLATFORM", help="The platform to build for; only this machine's.")
+@click.option("--platform", "platforms", multiple=True, metavar="PLATFORM[,...]", help="What to build for; several make an index.")
 @click.option("--source-date-epoch", metavar="SECONDS", help="Bounds all times in the image; default: $SOURCE_DATE_EPOCH.")
 @click.option("--compression", type=click.Choice(["zstd", "gzip", "none"]), help="How layers are compressed; default: zstd.")
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once.")

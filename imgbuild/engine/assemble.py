@@ -12,12 +12,26 @@ from typing import TYPE_CHECKING
 from imgbuild.graph.ops import Base, BuildGraph, Stage
 from imgbuild.oci.config import History, ImageConfig, config_bytes
 from imgbuild.oci.digest import Digest
-from imgbuild.oci.image import LAYER_COMPRESSION, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
+from imgbuild.oci.image import (
+    LAYER_COMPRESSION,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Layer,
+    Manifest,
+    index_bytes,
+    manifest_bytes,
+)
+from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import format_time
 from imgbuild.store.store import Store
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.engine.request import BuildPlan
     from imgbuild.layer.compression import CompressionKind
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.state import StepLayer
@@ -27,21 +41,59 @@ COMMENT = "imgbuild"
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An image whose config and manifest are in the store."""
+    """An image whose config and manifest are in the store; `platform` is the one that it was built for, `stage` the target's number."""
 
     descriptor: Descriptor
     config_digest: Digest
     config: ImageConfig
     layers: tuple[Layer, ...]
+    platform: Platform
+    stage: int
 
 
-def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: CompressionKind, created: int | None) -> Assembled:
-    """Put the target's config and manifest into the store, around layers in one compression.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build made: an image a platform, and what names them: the manifest of the only one, or an index of all."""
 
-    `created` is the explicit epoch, else the commit's time; None for neither.
-    """
-    target = graph.stages[graph.target]
-    layers = _uniform(store, graph, target, solution.target.layers, compression)
+    images: tuple[Assembled, ...]
+    descriptor: Descriptor
+
+    @property
+    def index(self) -> bool:
+        """Whether it is an index, be it of one image."""
+        return self.descriptor.media_type == OCI_INDEX
+
+    @property
+    def id(self) -> Digest:
+        """What docker takes for the image's ID."""
+        return self.descriptor.digest if self.index else self.images[0].config_digest
+
+
+def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: CompressionKind, plan: BuildPlan) -> Built:
+    """Put the targets' configs and manifests into the store, and an index of them where there shall be one."""
+    images = tuple(
+        _image(store, graph, solution, compression, number, options.platform, plan.created)
+        for number, options in zip(graph.targets, plan.targets, strict=True)
+    )
+    if not plan.index:
+        return Built(images, images[0].descriptor)
+    data = index_bytes(Index(tuple(replace(image.descriptor, platform=image.platform) for image in images)))
+    return Built(images, Descriptor(OCI_INDEX, store.blobs.put(data), len(data)))
+
+
+def _image(
+    store: Store,
+    graph: BuildGraph,
+    solution: Solution,
+    compression: CompressionKind,
+    number: int,
+    platform: Platform,
+    created: int | None,
+) -> Assembled:
+    """One target's config and manifest, around layers in one compression. `created` is the explicit epoch, else the commit's time; None
+    for neither."""
+    target = graph.stages[number]
+    layers = _uniform(store, graph, target, solution.stages[number].layers, compression)
     stamp = format_time(target.epoch if created is None else created)
     config = ImageConfig(
         platform=target.platform,
@@ -59,7 +111,7 @@ def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: C
     )
     text = manifest_bytes(manifest)
     descriptor = Descriptor(OCI_MANIFEST, store.blobs.put(text), len(text))
-    return Assembled(descriptor, digest, config, layers)
+    return Assembled(descriptor, digest, config, layers, platform, number)
 
 
 def _uniform(

@@ -22,8 +22,8 @@ from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
-from imgbuild.graph.ops import Base, BaseName, BuildGraph, ContextImage, Limits
-from imgbuild.graph.outline import base_references
+from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
+from imgbuild.graph.outline import BaseNeed, base_references
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
@@ -44,7 +44,7 @@ DEFAULT_PARALLEL = 8
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What was built. `image_id` is the config's digest, as docker means it; `digest` the manifest's."""
+    """What was built. `image_id` is the config's digest, as docker means it, or an index's own; `digest` the manifest's or the index's."""
 
     image_id: Digest
     descriptor: Descriptor
@@ -90,62 +90,72 @@ def build_planned(
     solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew)
     from imgbuild.engine.assemble import assemble
 
-    assembled = assemble(place.store, graph, solution, compression.kind, plan.created)
+    built = assemble(place.store, graph, solution, compression.kind, plan)
     names = plan.names if keep else ()
     if crew is not None:
         crew.check()
     for name in names:
-        place.store.tags.set(name, assembled.descriptor)
+        place.store.tags.set(name, built.descriptor)
     if keep:
         if not names:
-            place.store.tags.add_untagged(assembled.descriptor)
-        write_outputs(place, plan.outputs, names, assembled, solution, on_event)
-    result = BuildResult(
-        assembled.config_digest, assembled.descriptor, names, solution.cached, solution.performed, time.time() - started
-    )
+            place.store.tags.add_untagged(built.descriptor)
+        write_outputs(place, plan.outputs, names, built, solution, on_event)
+    result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, time.time() - started)
     _record(place, build_id, started, result)
     return result
 
 
 def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
     """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
-    options = plan.options
-    options = replace(options, limits=run_limits(request, place.settings.limits or Limits()))
-    bases: dict[BaseName, Base] = {}
-    lint = BuildLint(buildfile, options, plan.source.ignore, on_event)
-    lint.check_text(options)
+    limits = run_limits(request, place.settings.limits or Limits())
+    targets = tuple(replace(options, limits=limits) for options in plan.targets)
+    bases: dict[BaseKey, Base] = {}
+    lint = BuildLint(buildfile, plan.options, plan.source.ignore, on_event)
+    for options in targets:
+        lint.check_text(options)
     puller: Puller | None = None
-    while needs := base_references(buildfile, options, bases):
-        if puller is None:
-            from imgbuild.engine.registries import make_puller
+    for options in targets:
+        while needs := base_references(buildfile, options, bases):
+            if puller is None:
+                from imgbuild.engine.registries import make_puller
 
-            puller = make_puller(place, on_event, offline=request.pull == "never")
-        for need in needs:
-            try:
-                if isinstance(need.reference, ContextImage):
-                    image = context_image(place, plan.contexts[need.reference.name], options.platform)
-                else:
-                    image = _pull_base(place, puller, need.reference, options.platform, request.pull)
-            except ImgbuildError as error:
-                raise error.located(need.span) from None
-            bases[need.reference] = Base(
-                name=need.reference.familiar(),
-                digest=image.descriptor.digest,
-                platform=image.config.platform,
-                config=image.config.config,
-                layers=image.layers,
-                history=image.config.history,
-                created=image.config.created,
-                author=image.config.author,
-            )
-    _say_unused(buildfile, options, bases, on_event)
-    lint.check_stages(options, bases)
-    return lower(buildfile, options, bases)
+                puller = make_puller(place, on_event, offline=request.pull == "never")
+            for need in needs:
+                try:
+                    if isinstance(need.reference, ContextImage):
+                        image = context_image(place, plan.contexts[need.reference.name], need.platform)
+                    else:
+                        image = _pull_base(place, puller, need.reference, need.platform, request.pull)
+                except ImgbuildError as error:
+                    raise error.located(need.span) from None
+                bases[need.key] = _base(need, image)
+    _say_unused(buildfile, plan.options, bases, on_event)
+    for options in targets:
+        lint.check_stages(options, bases)
+    graphs = [lower(buildfile, options, bases) for options in targets]
+    if len(graphs) == 1:
+        return graphs[0]
+    from imgbuild.graph.merge import merge
+
+    return merge(graphs)
 
 
-def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base], on_event: OnEvent) -> None:
+def _base(need: BaseNeed, image: Image) -> Base:
+    return Base(
+        name=need.reference.familiar(),
+        digest=image.descriptor.digest,
+        platform=image.config.platform,
+        config=image.config.config,
+        layers=image.layers,
+        history=image.config.history,
+        created=image.config.created,
+        author=image.config.author,
+    )
+
+
+def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base], on_event: OnEvent) -> None:
     """A build argument that nothing declares is a slip more often than not."""
-    triggers = [parse_trigger(text, name.familiar()) for name, base in bases.items() for text in base.config.on_build]
+    triggers = [parse_trigger(text, base.name) for base in bases.values() for text in base.config.on_build]
     unused = unused_arguments(buildfile, options, triggers)
     if unused:
         from imgbuild.solve.events import Notice
@@ -161,7 +171,7 @@ def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform:
         # Layers are fetched by threads, and steps will surely be performed.
         place.start_zygote()
     puller.fetch(image)
-    puller.name(reference, image)
+    puller.name(reference, image, beside=True)
     return image
 
 
@@ -234,11 +244,9 @@ def write_files(request: BuildRequest, result: BuildResult) -> None:
 def metadata(result: BuildResult) -> dict[str, object]:
     """What was built, in docker buildx's words."""
     descriptor = {"mediaType": result.descriptor.media_type, "digest": result.digest, "size": result.descriptor.size}
-    facts: dict[str, object] = {
-        "containerimage.config.digest": result.image_id,
-        "containerimage.digest": result.digest,
-        "containerimage.descriptor": descriptor,
-    }
+    facts: dict[str, object] = {"containerimage.digest": result.digest, "containerimage.descriptor": descriptor}
+    if result.image_id != result.digest:  # an index has no config
+        facts["containerimage.config.digest"] = result.image_id
     if result.names:
         facts["image.name"] = ",".join(str(name) for name in result.names)
     return facts

@@ -11,7 +11,7 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
-from imgbuild.graph.ops import Base, BaseName
+from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import make_outline
 from imgbuild.solve.events import Warned
 
@@ -32,7 +32,7 @@ class BuildLint:
         lint_origins(self._buildfile, options, self._linter)
         self._say()
 
-    def check_stages(self, options: LowerOptions, bases: Mapping[BaseName, Base]) -> None:
+    def check_stages(self, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> None:
         """What the stages that are needed do; BuildfileError if anything was found and ``error=true`` is chosen."""
         if self._linter.choice.checks_any:
             outline = make_outline(self._buildfile, options, bases)

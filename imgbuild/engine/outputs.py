@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from imgbuild.oci.reference import Reference
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
-    from imgbuild.engine.assemble import Assembled
+    from imgbuild.engine.assemble import Built
     from imgbuild.solve.solver import Solution
 
 _KINDS = ("oci", "docker", "local", "tar", "registry", "image")
@@ -78,7 +79,7 @@ def write_outputs(
     place: Workplace,
     outputs: tuple[Output, ...],
     names: tuple[Reference, ...],
-    assembled: Assembled,
+    built: Built,
     solution: Solution,
     on_event: Callable[[object], None],
 ) -> None:
@@ -86,9 +87,9 @@ def write_outputs(
     for output in outputs:
         try:
             if output.kind in ("oci", "docker"):
-                _save(place, output, names, assembled, on_event)
+                _save(place, output, names, built, on_event)
             elif output.kind in ("local", "tar"):
-                _export(place, output, solution)
+                _export(place, output, built, solution)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -96,13 +97,13 @@ def write_outputs(
                 raise StoreError(f"can't write the output {output.dest}: no space left on its disk") from None
             raise UsageError(f"can't write the output {output.dest}: {error.strerror or error}") from None
         for name in output.names:
-            place.store.tags.set(name, assembled.descriptor)
+            place.store.tags.set(name, built.descriptor)
         if output.push:
-            _push(place, output, output.names or names, assembled, on_event)
+            _push(place, output, output.names or names, built, on_event)
 
 
 def _save(
-    place: Workplace, output: Output, names: tuple[Reference, ...], assembled: Assembled, on_event: Callable[[object], None]
+    place: Workplace, output: Output, names: tuple[Reference, ...], built: Built, on_event: Callable[[object], None]
 ) -> None:
     from imgbuild.transfer.archives import Archivist
     from imgbuild.transfer.convert import Conversion
@@ -110,7 +111,7 @@ def _save(
     references: tuple[Reference | None, ...] = output.names or names or (None,)
     location = sys.stdout.buffer if output.dest == "-" else Path(output.dest)
     Archivist(place.store, on_event).save_images(
-        [(each, assembled.descriptor) for each in references],
+        [(each, built.descriptor) for each in references],
         location,
         format="docker" if output.kind == "docker" else "oci",
         directory=not output.archive,
@@ -118,25 +119,32 @@ def _save(
     )
 
 
-def _export(place: Workplace, output: Output, solution: Solution) -> None:
-    from imgbuild.rootfs.export import export_tar, export_tree
+def _export(place: Workplace, output: Output, built: Built, solution: Solution) -> None:
+    """Root file systems as files; those of an index each in a directory that is called by its platform."""
+    from imgbuild.rootfs.export import export_tree, export_trees
     from imgbuild.snapshot.union import UnionView
 
-    with UnionView(solution.target.state.lowers(), userxattr=place.features.rootless) as view:
+    with ExitStack() as stack:
+        views: list[tuple[str, UnionView]] = []
+        for image in built.images:
+            lowers = solution.stages[image.stage].state.lowers()
+            view = stack.enter_context(UnionView(lowers, userxattr=place.features.rootless))
+            views.append((str(image.platform).replace("/", "_") if built.index else "", view))
         if output.kind == "local":
-            directory = Path(output.dest)
-            directory.mkdir(parents=True, exist_ok=True)
-            export_tree(view, directory)
+            for name, view in views:
+                directory = Path(output.dest) / name
+                directory.mkdir(parents=True, exist_ok=True)
+                export_tree(view, directory)
         elif output.dest == "-":
-            export_tar(view, sys.stdout.buffer.write)
+            export_trees(views, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
         else:
             with open(output.dest, "wb") as file:
-                export_tar(view, file.write)
+                export_trees(views, file.write)
 
 
 def _push(
-    place: Workplace, output: Output, names: tuple[Reference, ...], assembled: Assembled, on_event: Callable[[object], None]
+    place: Workplace, output: Output, names: tuple[Reference, ...], built: Built, on_event: Callable[[object], None]
 ) -> None:
     from imgbuild.engine.registries import make_client
     from imgbuild.transfer.convert import Conversion
@@ -147,4 +155,4 @@ def _push(
     with make_client(place.invocation, place.settings) as client:
         pusher = Pusher(place.store, client, on_event)
         for name in names:
-            pusher.push_image(assembled.descriptor, name, conversion=Conversion(output.compression))  # type: ignore[arg-type]
+            pusher.push_image(built.descriptor, name, conversion=Conversion(output.compression))  # type: ignore[arg-type]

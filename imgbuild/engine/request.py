@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.outputs import Output, parse_outputs
+from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
 from imgbuild.engine.workplace import Invocation
 from imgbuild.engine.worktree import commit_time
-from imgbuild.errors import ImageError, UnsupportedError, UsageError
+from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions
-from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass
 
@@ -51,7 +51,7 @@ class BuildRequest:
     cpu_quota: str | None = None
     failure_dir: str | None = None
     labels: tuple[str, ...] = ()
-    platform: str | None = None
+    platforms: tuple[str, ...] = ()
     source_date_epoch: str | None = None
     compression: str | None = None
     parallel: int | None = None
@@ -62,42 +62,43 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """A request, checked before anything is started."""
+    """A request, checked before anything is started. `targets` has one entry a platform; with `index`, the result is an index of them."""
 
     source: BuildSource
     names: tuple[Reference, ...]
     outputs: tuple[Output, ...]
-    options: LowerOptions
+    targets: tuple[LowerOptions, ...]
+    index: bool
     secrets: Mapping[str, bytes]
     agents: Mapping[str, Agent]
     created: int | None
     contexts: Mapping[str, NamedContext]
 
+    @property
+    def options(self) -> LowerOptions:
+        """The options for the first platform; all others but the platform's are the same."""
+        return self.targets[0]
+
 
 def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     source = find_source(request.context, request.file, request.text)
-    machine = this_platform()
-    if request.platform:
-        try:
-            wanted = parse_platform(request.platform, machine)
-        except ImageError as error:
-            raise UsageError(error.message, hint=error.hint) from None
-        if not machine.accepts(wanted):
-            raise UnsupportedError(f"--platform {request.platform}: only this machine's platform, {machine}, can be built for yet")
+    platforms = chosen_platforms(request.platforms, invocation.environ)
     build_args = _build_args(request.build_args, invocation.environ)
     epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
     labels = tuple(_pair(text, "--label") for text in request.labels)
+    index = makes_index(build_args, platforms)
     options = LowerOptions(
-        platform=machine, build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels,
-        run=run_defaults(request),
+        platform=this_platform(), build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels,
+        run=run_defaults(request), build_platform=this_platform(), explicit=bool(platforms), several=index,
     )  # fmt: skip
     contexts = parse_contexts(request.contexts)
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
+    targets = tuple(replace(options, platform=platform) for platform in platforms or (options.platform,))
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
     created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
     outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
-    return BuildPlan(source, names, outputs, options, secrets, agents, created, contexts)
+    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts)
 
 
 def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:

@@ -26,8 +26,10 @@ _FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
 
 @dataclass(frozen=True, slots=True)
 class LowerOptions:
-    """What a build was asked for beside its Buildfile. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds;
-    `limits` are those of every RUN that names none of its own; `contexts` are the named ones."""
+    """What a build was asked for beside its Buildfile. `platform` is the one to build for, `build_platform` the one to build on (None:
+    the same). `explicit`: the target's image says that it is for `platform`, whatever its base is for; `several`: the build has other
+    platforms beside this one. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds; `limits` are those of every RUN that names
+    none of its own; `contexts` are the named ones."""
 
     platform: Platform
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -38,24 +40,27 @@ class LowerOptions:
     limits: Limits = Limits()
     contexts: Contexts = field(default_factory=dict)
     run: RunDefaults = RunDefaults()
+    build_platform: Platform | None = None
+    explicit: bool = False
+    several: bool = False
 
 
-def platform_arguments(platform: Platform, target_stage: str) -> dict[str, str]:
+def platform_arguments(options: LowerOptions) -> dict[str, str]:
     """The arguments that every Buildfile may declare without a value: where it is built, and for what."""
     arguments: dict[str, str] = {}
-    for side in ("BUILD", "TARGET"):
+    for side, platform in (("BUILD", options.build_platform or options.platform), ("TARGET", options.platform)):
         arguments[f"{side}PLATFORM"] = str(platform)
         arguments[f"{side}OS"] = platform.os
         arguments[f"{side}OSVERSION"] = ""
         arguments[f"{side}ARCH"] = platform.architecture
         arguments[f"{side}VARIANT"] = platform.variant
-    arguments["TARGETSTAGE"] = target_stage or "default"
+    arguments["TARGETSTAGE"] = options.target or "default"
     return arguments
 
 
 def global_arguments(declared: Iterable[Arg], options: LowerOptions) -> dict[str, str]:
     """The values that FROM lines see: predefined ones, then the ARGs before the first FROM in order."""
-    values = platform_arguments(options.platform, options.target)
+    values = platform_arguments(options)
     values |= {name: value for name, value in options.build_args.items() if name in values}
     for instruction in declared:
         for word, default in instruction.pairs:
@@ -74,7 +79,7 @@ def proxy_environment(build_args: Mapping[str, str]) -> tuple[str, ...]:
 
 def unused_arguments(buildfile: Buildfile, options: LowerOptions, triggers: Iterable[Instruction] = ()) -> tuple[str, ...]:
     """The build arguments that were given and that no ARG declares, in any stage or in the `triggers` of a base, sorted."""
-    declared = set(PROXY_ARGUMENTS) | set(platform_arguments(options.platform, options.target))
+    declared = set(PROXY_ARGUMENTS) | set(platform_arguments(options))
     instructions = (*buildfile.global_args, *(item for stage in buildfile.stages for item in stage.instructions), *triggers)
     for item in instructions:
         inner = item.trigger if isinstance(item, Onbuild) else item

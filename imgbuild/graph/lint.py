@@ -21,7 +21,7 @@ from imgbuild.buildfile.rules import Linter, Rule
 from imgbuild.buildfile.suggest import nearest
 from imgbuild.errors import BuildfileError, ImageError, Span
 from imgbuild.graph.arguments import LowerOptions, global_arguments
-from imgbuild.graph.ops import Base, BaseName
+from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import Outline, StageOutline
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import parse_reference
@@ -53,7 +53,7 @@ def lint_stages(
     buildfile: ast.Buildfile,
     outline: Outline,
     options: LowerOptions,
-    bases: Mapping[BaseName, Base],
+    bases: Mapping[BaseKey, Base],
     linter: Linter,
     ignores: Ignores | None = None,
     every: bool = False,
@@ -65,7 +65,7 @@ def lint_stages(
         if stage.origin is None or not (every or stage.index in outline.needed):
             continue
         parent = done.get(stage.parent) if stage.parent is not None else None
-        base = bases.get(stage.image) if stage.image is not None else None
+        base = bases.get(stage.base) if stage.base is not None else None
         done[stage.index] = _StageLint(buildfile, outline, options, stage, parent, base, linter, ignores)
         done[stage.index].check()
 

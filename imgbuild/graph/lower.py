@@ -17,10 +17,11 @@ from imgbuild.errors import BuildfileError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.copy import lower_copy
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
-from imgbuild.graph.ops import Base, BaseName, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, Step, WorkdirOp
+from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, Step, WorkdirOp
 from imgbuild.graph.outline import Outline, StageOutline, make_outline
 from imgbuild.graph.run import lower_run
 from imgbuild.oci.config import RunConfig
+from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import parse_time
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -29,15 +30,15 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 
 
-def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> BuildGraph:
-    """The graph of the target and of all that it needs. Every reference of `base_references` must be in `bases`."""
+def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> BuildGraph:
+    """The graph of the target and of all that it needs. Every need of `base_references` must be in `bases`."""
     outline = make_outline(buildfile, options, bases)
     stages: dict[int, Stage] = {}
     lowered: dict[int, _StageLowering] = {}
     for index in _order(outline):
         stage = outline.stages[index]
         parent = lowered[stage.parent] if stage.parent is not None else None
-        base = bases[stage.image] if stage.image is not None else None
+        base = bases[stage.base] if stage.base is not None else None
         epoch = _epoch(options, base, outline, stage, stages, bases)
         lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base, epoch)
         stages[index] = lowered[index].lower()
@@ -45,7 +46,16 @@ def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseNa
         target = stages[outline.target]
         labels = tuple(sorted((dict(target.config.labels) | dict(options.labels)).items()))
         stages[outline.target] = replace(target, config=replace(target.config, labels=labels))
-    return BuildGraph(stages, outline.target)
+    if options.explicit:
+        target = stages[outline.target]
+        stages[outline.target] = replace(target, platform=_said_platform(options.platform, target.platform))
+    return BuildGraph(stages, (outline.target,))
+
+
+def _said_platform(wanted: Platform, base: Platform) -> Platform:
+    """What the image of a build for `wanted` says that it is for: that, with the base's own variant where none was asked for."""
+    same = (wanted.os, wanted.architecture) == (base.os, base.architecture)
+    return base if same and not wanted.variant else wanted
 
 
 def _order(outline: Outline) -> list[int]:
@@ -80,6 +90,7 @@ class _StageLowering:
         self.epoch: int = parent.epoch if parent else epoch
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
+        self.platform: Platform = parent.platform if parent else (base.platform if base else stage.platform)
         self.env: dict[str, str] = dict(parent.env) if parent else {}
         self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
         self.cmd_is_set = False
@@ -108,7 +119,7 @@ class _StageLowering:
             lines=tuple(self.lines),
             config=self.config,
             author=self.author,
-            platform=self.base.platform if self.base else self.options.platform,
+            platform=self.platform,
             epoch=self.epoch,
             span=self.stage.span,
         )
@@ -132,7 +143,8 @@ class _StageLowering:
 
     def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
-        label = f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else ""
+        label = f"{self._platforms()} " if self.options.several else ""
+        label += f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else ""
         self.lines.append(HistoryLine(created_by, len(self.steps)))
         self.steps.append(Step(op, f"[{label}{number}/{self._total}] {' '.join(text.split())}", span, self.options.no_cache))
 
@@ -140,6 +152,12 @@ class _StageLowering:
         """The files of a named context as the root file system to start from."""
         op = CopyOp(sources=(".",), destination="/", epoch=self.epoch, context=name)
         self._step(op, f"FROM {name}", self.stage.span, f"FROM {name}")
+
+    def _platforms(self) -> str:
+        """Which platform a step runs on, and for which other one it works, if it knows of that."""
+        target = self.options.platform
+        knows = any(name in self.arguments for name in ("TARGETPLATFORM", "TARGETARCH", "TARGETOS", "TARGETVARIANT"))
+        return f"{self.platform}->{target.architecture}{target.variant}" if knows and target != self.platform else str(self.platform)
 
     def note(self, created_by: str) -> None:
         """A line of history without a layer."""
@@ -257,7 +275,7 @@ def _epoch(
     outline: Outline,
     stage: StageOutline,
     lowered: Mapping[int, Stage],
-    bases: Mapping[BaseName, Base],
+    bases: Mapping[BaseKey, Base],
 ) -> int:
     """The layers' epoch: the explicit one, else the base's age, else (from scratch) that of the youngest stage or image that is read.
 
@@ -269,7 +287,7 @@ def _epoch(
         return parse_time(base.created) or 0
     ages = [0]
     for index, _ in stage.reads:
-        image = outline.stages[index].image
+        image = outline.stages[index].base
         if index in lowered:
             ages.append(lowered[index].epoch)
         elif image is not None:

@@ -34,6 +34,9 @@ class ContextImage:
 BaseName = Reference | ContextImage
 """What names a base before it is at hand."""
 
+BaseKey = tuple[BaseName, Platform]
+"""What a base is asked for: an image, and the platform that it shall be for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -132,7 +135,7 @@ class Document:
 class RunOp:
     """RUN: `argv` in the environment `env` (``NAME=value``), as `user` (as written) in `cwd`. `epoch` bounds the mtimes of
     what it writes and is its SOURCE_DATE_EPOCH. `hosts` are names for /etc/hosts; their addresses are not in the key, as those of
-    the network are not. `keep` are paths to be saved if it fails."""
+    the network are not. `keep` are paths to be saved if it fails. `platform` is the one that its programs are for."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -152,6 +155,7 @@ class RunOp:
     keep: tuple[str, ...] = field(default=(), metadata=UNKEYED)
     proxy: tuple[str, ...] = field(default=(), metadata=UNKEYED)
     limits: Limits = field(default=Limits(), metadata=UNKEYED)
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +242,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class BuildGraph:
-    """The stages that the target needs, by index, and the target's index. No cycles."""
+    """The stages that the targets need, by index, and the targets' indexes. No cycles."""
 
     stages: dict[int, Stage]
-    target: int
+    targets: tuple[int, ...]
+
+    @property
+    def target(self) -> int:
+        """The only target of a graph that has one."""
+        (only,) = self.targets
+        return only

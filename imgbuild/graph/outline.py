@@ -12,11 +12,11 @@ from dataclasses import replace
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
 from imgbuild.buildfile.parser import parse_trigger
-from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
+from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.contexts import ContextKind, find_context
-from imgbuild.graph.ops import Base, BaseName
-from imgbuild.oci.platform import parse_platform
+from imgbuild.graph.ops import Base, BaseKey, BaseName
+from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass
 
@@ -26,18 +26,25 @@ SCRATCH = "scratch"
 @dataclass(frozen=True, slots=True)
 class StageOutline:
     """A stage before lowering: at most one of `parent` (another stage), `image`, and `files` (a named context, whose files are the
-    root file system); none of them is scratch. `replaced`: a named context stands in its place, it has no instructions."""
+    root file system); none of them is scratch. `platform` is the one that its steps run on and its image is asked for. `replaced`: a
+    named context stands in its place, it has no instructions."""
 
     index: int
     name: str
     origin: From | None
     parent: int | None
     image: BaseName | None
+    platform: Platform
     instructions: tuple[Instruction, ...]
     reads: tuple[tuple[int, Span], ...]
     span: Span
     files: str = ""
     replaced: bool = False
+
+    @property
+    def base(self) -> BaseKey | None:
+        """What must be at hand before lowering."""
+        return None if self.image is None else (self.image, self.platform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +62,29 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class BaseNeed:
-    """An image that must be at hand before lowering, and the line that names it."""
+    """An image that must be at hand before lowering, for which platform, and the line that names it."""
 
     reference: BaseName
+    platform: Platform
     span: Span
 
+    @property
+    def key(self) -> BaseKey:
+        return (self.reference, self.platform)
 
-def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> tuple[BaseNeed, ...]:
+
+def base_references(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> tuple[BaseNeed, ...]:
     """The images that are needed and not yet in `bases`. A base's ONBUILD triggers may name more: ask again after each pull."""
     outline = make_outline(buildfile, options, bases)
-    found: dict[BaseName, BaseNeed] = {}
+    found: dict[BaseKey, BaseNeed] = {}
     for index in sorted(outline.needed):
         stage = outline.stages[index]
-        if stage.image is not None and stage.image not in bases:
-            found.setdefault(stage.image, BaseNeed(stage.image, stage.span))
+        if stage.base is not None and stage.base not in bases:
+            found.setdefault(stage.base, BaseNeed(*stage.base, stage.span))
     return tuple(found.values())
 
 
-def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> Outline:
+def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> Outline:
     """Resolve stage names and dependencies; BuildfileError for what can't be, located."""
     if not buildfile.stages:
         raise BuildfileError("the Buildfile has no stage", hint="start with a FROM instruction, for example: FROM debian:bookworm")
@@ -80,12 +92,12 @@ def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Bas
 
 
 class _Outliner:
-    def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseName, Base]) -> None:
+    def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> None:
         self._buildfile = buildfile
         self._options = options
         self._bases = bases
         self._arguments = global_arguments(buildfile.global_args, options)
-        self._stages: list[StageOutline] = []
+        self._origins: list[StageOutline] = []
         self._names: dict[str, int] = {}
         self._images: dict[str, int] = {}
         self._contexts: dict[str, str] = {}
@@ -118,37 +130,47 @@ class _Outliner:
                 at=origin.image.span,
                 hint="only ARGs before the first FROM, with a default or --build-arg, reach FROM lines",
             )
-        self._check_platform(origin)
+        platform = self._platform(origin)
         parent = self._names.get(text.lower())
+        if parent is not None:
+            platform = self._origins[parent].platform
+        elif text == SCRATCH:
+            platform = self._options.platform
+        made = self._stage(index, origin, text, parent, platform)
+        self._origins.append(made)
+        return made
+
+    def _stage(self, index: int, origin: From, text: str, parent: int | None, platform: Platform) -> StageOutline:
         name = origin.alias or f"stage-{index}"
         if origin.alias:
             self._names[origin.alias.lower()] = index
             if (found := find_context(self._options.contexts, origin.alias.lower())) is not None:
-                return replace(_of_context(index, name, *found, origin.span), origin=origin, replaced=True)
+                return replace(_of_context(index, name, *found, platform, origin.span), origin=origin, replaced=True)
         if parent is None and text != SCRATCH and (found := find_context(self._options.contexts, text)) is not None:
-            return replace(_of_context(index, name, *found, origin.span), origin=origin)
+            return replace(_of_context(index, name, *found, platform, origin.span), origin=origin)
         image = None if parent is not None or text == SCRATCH else _reference(text, origin.image.span)
-        return StageOutline(index, name, origin, parent, image, (), (), origin.span)
+        return StageOutline(index, name, origin, parent, image, platform, (), (), origin.span)
 
-    def _check_platform(self, origin: From) -> None:
+    def _platform(self, origin: From) -> Platform:
+        """What ``--platform`` says, else the platform to build for."""
         flag = origin.flag("platform")
         if flag is None:
-            return
+            return self._options.platform
         text = expand(flag.value or "", self._arguments, origin.escape, flag.span)
+        if not text:
+            raise BuildfileError(
+                f"the platform {flag.value or ''!r} is empty once its variables are replaced",
+                at=flag.span,
+                hint="only ARGs before the first FROM and the platform arguments, such as BUILDPLATFORM, reach FROM lines",
+            )
         try:
-            platform = parse_platform(text, self._options.platform)
+            return parse_platform(text, self._options.build_platform or self._options.platform)
         except ImageError as error:
             raise BuildfileError(error.message, at=flag.span, hint=error.hint) from None
-        if not self._options.platform.accepts(platform):
-            raise UnsupportedError(
-                f"a stage for {platform} can't be built on this machine, which is {self._options.platform}",
-                at=flag.span,
-                hint="other platforms than the machine's own are not supported yet",
-            )
 
     def _triggers(self, stage: StageOutline, before: list[StageOutline]) -> tuple[Instruction, ...]:
         """What the stage's origin left for it by ONBUILD."""
-        if stage.image is not None and (base := self._bases.get(stage.image)) is not None:
+        if stage.image is not None and (base := self._bases.get((stage.image, stage.platform))) is not None:
             try:
                 return tuple(parse_trigger(text, f"ONBUILD of {stage.image.familiar()}") for text in base.config.on_build)
             except BuildfileError as error:
@@ -193,10 +215,10 @@ class _Outliner:
             number = self._images[text] = count + len(extra)
             found = None if text == SCRATCH else find_context(self._options.contexts, text)
             if found is not None:
-                extra.append(_of_context(number, text, *found, span))
+                extra.append(_of_context(number, text, *found, self._options.platform, span))
             else:
                 image = None if text == SCRATCH else _reference(text, span)
-                extra.append(StageOutline(number, text, None, None, image, (), (), span))
+                extra.append(StageOutline(number, text, None, None, image, self._options.platform, (), (), span))
         return self._images[text]
 
     def _too_late(self, index: int, found: int, span: Span) -> BuildfileError:
@@ -238,8 +260,8 @@ def source_names(instructions: Iterable[Instruction]) -> Iterable[tuple[str, Spa
                         yield _literal(value, "a mount's from", span), span
 
 
-def _of_context(index: int, name: str, key: str, context: ContextKind, span: Span) -> StageOutline:
-    return StageOutline(index, name, None, None, context.image, (), (), span, files=key if context.files else "")
+def _of_context(index: int, name: str, key: str, context: ContextKind, platform: Platform, span: Span) -> StageOutline:
+    return StageOutline(index, name, None, None, context.image, platform, (), (), span, files=key if context.files else "")
 
 
 def _literal(text: str, what: str, span: Span) -> str:

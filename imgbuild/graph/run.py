@@ -18,6 +18,7 @@ from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
+    from imgbuild.oci.platform import Platform
 
 DOCUMENTS = "/.imgbuild"
 """Where a heredoc with a shebang is put to be executed: at the top, where no other mount hides it."""
@@ -40,6 +41,7 @@ class StageState(Protocol):
     env: dict[str, str]
     arguments: dict[str, str]
     epoch: int
+    platform: Platform
 
     @property
     def shell(self) -> tuple[str, ...]: ...
@@ -73,6 +75,7 @@ def lower_run(stage: StageState, item: ast.Run) -> None:
         keep=_kept(stage, item),
         proxy=proxy_environment(stage.options.build_args),
         limits=_limits(item, stage.options.limits),
+        platform=str(stage.platform),
     )
     arguments = [f"{name}={stage.env[name]}" for name in stage.arguments]
     words = ((f"|{len(arguments)}", *arguments) if arguments else ()) + argv

@@ -236,12 +236,12 @@ def parse_index(data: bytes, media_type: str = "") -> Index:
 
 
 def select_platform(entries: Iterable[Descriptor], wanted: Platform, what: str) -> Descriptor:
-    """The entry of an index that runs on `wanted`: the exact one, else the first that fits."""
+    """The entry of an index that runs on `wanted`: the exact one, else the first of those with the latest variant that fits."""
     runnable = [entry for entry in entries if entry.media_type in MANIFEST_TYPES + INDEX_TYPES]
     fitting = [entry for entry in runnable if entry.platform is not None and wanted.accepts(entry.platform)]
     exact = [entry for entry in fitting if entry.platform == wanted]
     if exact or fitting:
-        return (exact or fitting)[0]
+        return exact[0] if exact else max(fitting, key=lambda entry: entry.platform.variant if entry.platform else "")
     if len(runnable) == 1 and runnable[0].platform is None:
         return runnable[0]
     known = sorted({str(entry.platform) for entry in runnable if entry.platform and entry.platform.os != "unknown"})

@@ -22,6 +22,9 @@ _ARCHITECTURES = {
     "loongarch64": ("loong64", ""),
 }
 _KNOWN_OS = ("linux", "windows", "darwin", "freebsd", "wasi")
+_KNOWN_ARCHITECTURES = frozenset((
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x", "wasm",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,14 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
     def accepts(self, other: Platform) -> bool:
-        """Whether an image for `other` runs here. arm64 without a variant and with v8 are the same."""
+        """Whether an image for `other` runs here. arm64 without a variant and with v8 are the same; later variants run what is made for
+        earlier ones."""
         if (self.os, self.architecture) != (other.os, other.architecture):
             return False
         mine, theirs = _variant(self), _variant(other)
         if mine == theirs or not theirs:
             return True
-        return self.architecture == "arm" and mine > theirs
+        return self.architecture in ("arm", "amd64", "arm64") and mine > theirs
 
 
 def _variant(platform: Platform) -> str:
@@ -67,12 +71,17 @@ def normalize(os: str, architecture: str, variant: str = "") -> Platform:
 
 
 def parse_platform(text: str, default: Platform) -> Platform:
-    """Read ``linux/arm64``, ``arm64`` or ``linux``; what is left out comes from `default`."""
+    """Read ``linux/arm64``, ``arm64`` or ``linux``; what is left out comes from `default`, and ``local`` is that itself."""
     parts = text.split("/")
     if not text or len(parts) > 3 or not all(part and part.replace(".", "").replace("_", "").replace("-", "").isalnum() for part in parts):
         raise ImageError(f"invalid platform {text!r}", hint="a platform is os/architecture or os/architecture/variant")
+    if text == "local":
+        return default
     if len(parts) > 1:
         return normalize(*parts)
     if parts[0].lower() in _KNOWN_OS:
         return normalize(parts[0], default.architecture, default.variant)
-    return normalize(default.os, parts[0])
+    found = normalize(default.os, parts[0])
+    if found.architecture not in _KNOWN_ARCHITECTURES:
+        raise ImageError(f"{text!r} is not the name of a known operating system or architecture", hint="write os/architecture: linux/arm64")
+    return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from imgbuild.layer.failures import explained
@@ -56,23 +57,41 @@ def export_tree(view: UnionView, directory: Path, *, unprivileged: bool = False)
 
 def export_tar(view: UnionView, write: Callable[[bytes], object]) -> int:
     """Write the root file system as a tar, the root itself as ``./`` first; the number of entries."""
+    return export_trees([("", view)], write)
+
+
+def export_trees(views: Iterable[tuple[str, UnionView]], write: Callable[[bytes], object]) -> int:
+    """Write root file systems as one tar, each in the directory that it is given with; "" for none."""
     writer = TarWriter(write)
     count = 0
     with explained("exporting a root file system"):
-        for entry, path in _entries(view):
-            writer.add(entry)
-            count += 1
-            if entry.kind == "file":
-                position = 0
-                for offset, data in _segments(view, path):
-                    for hole in zeros(offset - position, CHUNK):
-                        writer.data(hole)
-                    writer.data(data)
-                    position = offset + len(data)
-                for hole in zeros(entry.size - position, CHUNK):
-                    writer.data(hole)
+        for directory, view in views:
+            for entry, path in _entries(view):
+                writer.add(_below(directory, entry))
+                count += 1
+                if entry.kind == "file":
+                    _write_file(writer, view, path, entry.size)
         writer.finish()
     return count
+
+
+def _below(directory: str, entry: TarEntry) -> TarEntry:
+    if not directory:
+        return entry
+    top = os.fsencode(directory)
+    name = top if entry.name == b"." else top + b"/" + entry.name
+    return replace(entry, name=name, link=top + b"/" + entry.link if entry.kind == "hardlink" else entry.link)
+
+
+def _write_file(writer: TarWriter, view: UnionView, path: str, size: int) -> None:
+    position = 0
+    for offset, data in _segments(view, path):
+        for hole in zeros(offset - position, CHUNK):
+            writer.data(hole)
+        writer.data(data)
+        position = offset + len(data)
+    for hole in zeros(size - position, CHUNK):
+        writer.data(hole)
 
 
 def _entries(view: UnionView) -> Iterator[tuple[TarEntry, str]]:

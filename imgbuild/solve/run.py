@@ -13,7 +13,9 @@ from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from imgbuild.errors import SandboxError
 from imgbuild.graph.ops import RunOp, Step
+from imgbuild.linux.emulation import runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubTarget, make_stubs
 from imgbuild.rootfs.users import lookup_user
@@ -88,6 +90,14 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
 
     `directory` is for what the step needs beside its root, and is the caller's to remove.
     """
+    foreign = bool(job.op.platform) and not runs_itself(rooms.features.machine, job.op.platform.split("/")[1])
+    if foreign:
+        from imgbuild.solve.emulation import check_foreign
+
+        try:
+            check_foreign(rooms, job)
+        except SandboxError as error:
+            raise error.located(job.step.span) from None
     attempts = job.op.limits.retry + 1
     for attempt in range(1, attempts + 1):
         with rooms.snapshotter.prepare(job.lowers, "run") as active:
@@ -101,6 +111,10 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
         if last:
             break
         job.output(2, f"imgbuild: attempt {attempt} of {attempts} failed, trying again\n".encode())
+    if foreign and "is a program for" in (ended.status.setup_error or ""):
+        from imgbuild.solve.emulation import no_handler
+
+        raise no_handler(rooms, job.op.platform).located(job.step.span)
     raise failure(job.op, ended.status, ended.expired, ended.tail, ended.disk_full).located(job.step.span)
 
 

@@ -53,9 +53,8 @@ class SolvedStage:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The target stage's result, and how many steps were found and performed."""
+    """What became of each stage, and how many steps were found and performed."""
 
-    target: SolvedStage
     stages: dict[int, SolvedStage]
     cached: int
     performed: int
@@ -123,7 +122,7 @@ class Solver:
             hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
             self._abandon(hurried=hurried)
             raise
-        return Solution(stages[self._graph.target], stages, self._tally.cached, self._tally.performed)
+        return Solution(stages, self._tally.cached, self._tally.performed)
 
     def _order(self) -> list[_Node]:
         """Every node after what it needs. Stage numbers do not say that: images that are only read come last."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, RegistryError
-from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_manifest
+from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_index, parse_manifest
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import DEFAULT_TAG, Reference
 from imgbuild.store.rows import SourceRow
@@ -85,7 +85,7 @@ class Puller:
             return self._remote(self.client, reference, platform)
         except RegistryError as error:
             if policy is not PullPolicy.NEWER or local is None:
-                raise
+                raise self._for_others(reference, platform, error) or error from None
             self.on_event(TransferNotice(f"{reference.familiar()} is used as it is in the store: {error.message}"))
             return local
 
@@ -115,13 +115,35 @@ class Puller:
             self.on_event(TransferFinished("pull", reference.familiar(), image.descriptor.digest))
             return image
 
-    def name(self, reference: Reference, image: Image) -> None:
-        """Let `reference` name a fetched image, unless it does already."""
+    def name(self, reference: Reference, image: Image, *, beside: bool = False) -> None:
+        """Let `reference` name a fetched image, unless it does already.
+
+        `beside`: an image for another platform that has the name keeps it, too. Then it is the index of both that is named.
+        """
+        named = self.store.tags.get(reference)
         target = image.tagged if reference.digest is not None else image.descriptor
-        if self.store.tags.get(reference) != target:
+        if beside and named is not None and named != target and image.tagged.media_type in INDEX_TYPES:
+            entries = parse_index(self.store.blobs.read(image.tagged.digest), image.tagged.media_type).manifests
+            if named == image.tagged or named.digest in {entry.digest for entry in entries}:
+                target = image.tagged
+        if named != target:
             self.store.tags.set(reference, target)
 
     # The store
+
+    def _for_others(self, reference: Reference, platform: Platform, error: RegistryError) -> ImageError | None:
+        """The error where an image of that name is here, but for other platforms, and the registry could not help."""
+        descriptor = self.store.tags.get(reference)
+        if descriptor is None:
+            return None
+        try:
+            check_platform(read_image(self.store, descriptor, platform, reference), platform, reference.familiar())
+        except ImageError as found:
+            found.detail = f"nor could its registry be asked: {error.message}"
+            return found
+        except CorruptError:
+            return None
+        return None
 
     def _local(self, reference: Reference, platform: Platform) -> Image | None:
         """The image as the store has it; None where it is not there, not for the platform, or damaged."""

@@ -25,7 +25,7 @@ def base(config: RunConfig | None = None, created: str = CREATED) -> Base:
 
 
 def graph(text: str, *, images: dict[str, Base] | None = None, **options: object) -> BuildGraph:
-    given = {parse_reference(name): each for name, each in (images or {"base": base()}).items()}
+    given = {(parse_reference(name), MACHINE): each for name, each in (images or {"base": base()}).items()}
     return lower(parse(text.encode(), "Buildfile"), LowerOptions(MACHINE, **options), given)  # type: ignore[arg-type]
 
 
@@ -50,7 +50,7 @@ def test_references_are_asked_for_as_bases_come_to_be_known() -> None:
     found = [need.reference.familiar() for need in base_references(text, options, {})]
     assert found == ["base:2", "other:latest", "third:latest"]
     trigger = base(RunConfig(on_build=("COPY --from=fourth /a /",)))
-    known = {parse_reference(name): trigger for name in found}
+    known = {(parse_reference(name), MACHINE): trigger for name in found}
     assert [need.reference.familiar() for need in base_references(text, options, known)] == ["fourth:latest"]
 
 
@@ -133,7 +133,8 @@ def test_arguments_that_nothing_declares() -> None:
         ("FROM base\nRUN --mount=type=ssh,source=/s x\n", BuildfileError, 2),
         ("FROM base\nRUN x\nRUN --security=insecure x\n", BuildfileError, 3),
         ("FROM base\nRUN --device=/dev/fuse x\n", BuildfileError, 2),
-        ("FROM --platform=linux/riscv64 base\n", UnsupportedError, 1),
+        ("FROM --platform=linux/riscv64/v1/x base\n", BuildfileError, 1),
+        ("FROM --platform=$NOTHING base\n", BuildfileError, 1),
         ("FROM base AS a\nCOPY --from=a / /\n", BuildfileError, 2),
         ("FROM base\nRUN --timeout=x y\n", BuildfileError, 2),
     ],
