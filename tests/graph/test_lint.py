@@ -38,7 +38,7 @@ def warnings(
     """What lint finds in a text, with all the bases that it is given; "base" is always one."""
     buildfile = parse(text, "B")
     options = LowerOptions(platform=AMD64, build_args=args or {}, target=target)
-    known = {parse_reference(name): image for name, image in {"base": base(), **(bases or {})}.items()}
+    known = {(parse_reference(name), options.platform): image for name, image in {"base": base(), **(bases or {})}.items()}
     linter = Linter(choice_of(buildfile, options.build_args.get(ARGUMENT)))
     lint_text(buildfile, linter)
     lint_origins(buildfile, options, linter)
