@@ -68,6 +68,12 @@ class _Build(click.Command):
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
 @click.option("--iidfile", metavar="FILE", help="Write the image's ID there.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
+@click.option(
+    "--call", default="build", metavar="METHOD[,format=json]", show_default=True,
+    help="What to do with the Buildfile: build, check, outline (what a target takes), targets.",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="The same as --call=check.")
+@click.option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")
 @click.argument("context", default=".")
 @click.pass_obj
 def build(invocation: Invocation, /, **options: Any) -> int:
@@ -79,7 +85,14 @@ def build(invocation: Invocation, /, **options: Any) -> int:
     mode = "quiet" if options.pop("quiet") else options.pop("progress")
     options.pop("progress", None)
     options.pop("load")
+    call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
     request = BuildRequest(**_checked(options))
+    if call != "build" or check or format_ is not None:
+        from imgbuild.cli.call import answer, parse_call
+
+        wanted = parse_call("check" if check else call, format_)
+        if wanted.name != "build":
+            return answer(invocation, request, wanted)
     with make_renderer(mode, invocation.environ) as renderer:
         result = build_image(invocation, request, renderer.on_event)
         renderer.finish(result)

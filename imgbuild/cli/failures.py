@@ -17,13 +17,13 @@ def render(error: ImgbuildError, out: TextIO) -> None:
     place = f"{error.at}: " if error.at else ""
     lines = [f"imgbuild: error: {place}{error.message}"]
     if error.at is not None:
-        lines += _excerpt(error.at)
+        lines += excerpt(error.at)
         lines += _inclusions(error.at)
     if error.detail:
         lines += [f"  | {line}" for line in error.detail.rstrip("\n").split("\n")]
     if error.hint:
         lines.append(f"  hint: {error.hint}")
-    out.write("".join(f"{_printable(line)}\n" for line in lines))
+    out.write("".join(f"{printable(line)}\n" for line in lines))
     out.flush()
 
 
@@ -32,14 +32,15 @@ def render_unexpected(error: Exception, out: TextIO) -> None:
     if isinstance(error, OSError) and error.errno is not None:
         name = f": {os.fsdecode(error.filename)}" if error.filename else ""
         hint = "\n  hint: free some space, or try: imgbuild prune" if error.errno == errno.ENOSPC else ""
-        out.write(_printable(f"imgbuild: error: {os.strerror(error.errno)}{name}") + hint + "\n")
+        out.write(printable(f"imgbuild: error: {os.strerror(error.errno)}{name}") + hint + "\n")
         return
     text = " ".join(str(error).split())
-    out.write(_printable(f"imgbuild: internal error: {type(error).__name__}: {text}"))
+    out.write(printable(f"imgbuild: internal error: {type(error).__name__}: {text}"))
     out.write("\n  hint: this is a defect of imgbuild; the same command with --debug shows where\n")
 
 
-def _excerpt(at: Span) -> list[str]:
+def excerpt(at: Span) -> list[str]:
+    """The lines that a place is about, numbered, with a caret below what is meant of one."""
     source = at.source.lines
     shown = list(range(at.line, min(at.end_line, at.line + _MOST_LINES - 1, len(source)) + 1))
     if not shown or at.line < 1:
@@ -73,7 +74,7 @@ def _inclusions(at: Span) -> list[str]:
     return lines
 
 
-def _printable(line: str) -> str:
-    """Without control characters and lone surrogates: what is shown may come from a hostile file."""
+def printable(line: str) -> str:
+    """The line without control characters and lone surrogates: what is shown may come from a hostile file."""
     kept = "".join(c if c == "\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in line)
     return kept.encode("utf-8", "backslashreplace").decode()

@@ -128,7 +128,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
                         image = _pull_base(place, puller, need.reference, need.platform, request.pull)
                 except ImgbuildError as error:
                     raise error.located(need.span) from None
-                bases[need.key] = _base(need, image)
+                bases[need.key] = base_of(need, image)
     _say_unused(buildfile, plan.options, bases, on_event)
     for options in targets:
         lint.check_stages(options, bases)
@@ -140,7 +140,8 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
     return merge(graphs)
 
 
-def _base(need: BaseNeed, image: Image) -> Base:
+def base_of(need: BaseNeed, image: Image) -> Base:
+    """An image as the base that was needed."""
     return Base(
         name=need.reference.familiar(),
         digest=image.descriptor.digest,

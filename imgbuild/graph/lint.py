@@ -153,16 +153,11 @@ class _StageLint:
     def _check_platform(self) -> None:
         if self.base is None or self.stage.origin is None:
             return
-        flag = self.stage.origin.flag("platform")
-        with suppress(ImageError, BuildfileError):
-            text = expand(flag.value or "", self.globals, self.stage.origin.escape) if flag is not None else ""
-            wanted = parse_platform(text, self.options.platform) if text else self.options.platform
-            actual = self.base.platform
-            if (wanted.os, wanted.architecture) != (actual.os, actual.architecture):
-                message = (
-                    f'Base image {self.stage.origin.image.text} was pulled with platform "{actual}", expected "{wanted}" for current build'
-                )
-                self.linter.warn(rules.INVALID_BASE_IMAGE_PLATFORM, message, self.stage.origin.span, self.stage.origin.comments)
+        wanted, actual = self.stage.platform, self.base.platform
+        if (wanted.os, wanted.architecture) != (actual.os, actual.architecture):
+            origin = self.stage.origin
+            message = f'Base image {origin.image.text} was pulled with platform "{actual}", expected "{wanted}" for current build'
+            self.linter.warn(rules.INVALID_BASE_IMAGE_PLATFORM, message, origin.span, origin.comments)
 
     def _instruction(self, item: ast.Instruction, place: Span) -> None:
         def warn(rule: Rule, message: str) -> None:

@@ -1,0 +1,146 @@
+"""What a build can be asked for in its place: a check, an outline, its targets. Nothing is built, and no layer is fetched.
+
+Of bases, only the configs are looked at. Where one can't be had, that is a notice: what depends on it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from imgbuild.buildfile.instructions import Buildfile
+from imgbuild.buildfile.rules import LintWarning
+from imgbuild.engine.build import base_of
+from imgbuild.engine.contexts import context_image
+from imgbuild.engine.includes import read_buildfile
+from imgbuild.engine.lint import ignores_of, make_linter
+from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
+from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.errors import BuildfileError, ImgbuildError, NotFoundError, Source
+from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.describe import Description, Target, describe, list_targets
+from imgbuild.graph.ops import Base, BaseKey, ContextImage
+from imgbuild.graph.outline import BaseNeed, make_outline
+from imgbuild.oci.config import RunConfig
+from imgbuild.oci.digest import Digest
+from imgbuild.solve.events import Notice
+from imgbuild.values import dataclass
+
+_ANY = Digest("sha256:" + "0" * 64)
+OnEvent = Callable[[object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What lint and the first error of lowering say of a Buildfile. `source` is None where it could not even be parsed."""
+
+    warnings: tuple[LintWarning, ...]
+    error: ImgbuildError | None
+    source: Source | None
+
+
+def check(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> CheckResult:
+    """Lint the target, or without one all stages, and find what a build would be refused for."""
+    plan = make_plan(invocation, request)
+    try:
+        buildfile = read_buildfile(plan.source, plan.options.build_args)
+    except BuildfileError as error:
+        return CheckResult((), error, None)
+    with workplace(invocation, snapshots=False) as place, place.store.lease():
+        return _check(place, request, plan, buildfile, on_event)
+
+
+def outline(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> tuple[Description, Source]:
+    """What the target takes."""
+    plan = make_plan(invocation, request)
+    buildfile = read_buildfile(plan.source, plan.options.build_args)
+    with workplace(invocation, snapshots=False) as place, place.store.lease():
+        bases = _Bases(place, request, plan, on_event).find(buildfile, plan.options)
+        return describe(buildfile, make_outline(buildfile, plan.options, bases), plan.options, bases), buildfile.source
+
+
+def targets(invocation: Invocation, request: BuildRequest) -> tuple[tuple[Target, ...], Source]:
+    """The stages that can be built."""
+    plan = make_plan(invocation, request)
+    buildfile = read_buildfile(plan.source, plan.options.build_args)
+    return list_targets(buildfile), buildfile.source
+
+
+def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> CheckResult:
+    from imgbuild.buildfile.lint import lint_text
+    from imgbuild.graph.lint import lint_origins, lint_stages
+
+    options, error = plan.options, None
+    every = not options.target
+    try:
+        linter = make_linter(buildfile, options)
+    except BuildfileError as refused:
+        return CheckResult((), refused, buildfile.source)
+    lint_text(buildfile, linter)
+    lint_origins(buildfile, options, linter)
+    bases = _Bases(place, request, plan, on_event)
+    try:
+        known = bases.find(buildfile, options, every)
+        found = make_outline(buildfile, options, known)
+        lint_stages(buildfile, found, options, known, linter, ignores_of(plan.source.ignore), every)
+        if not bases.missing:
+            _lower(buildfile, options, known, every)
+    except (BuildfileError, NotFoundError) as refused:
+        error = refused
+    return CheckResult(linter.warnings, error, buildfile.source)
+
+
+def _lower(buildfile: Buildfile, options: LowerOptions, bases: dict[BaseKey, Base], every: bool) -> None:
+    """Raise what lowering the target, or each stage, would; what is only copied from may be any image."""
+    from imgbuild.graph.lower import lower
+
+    read = {stage.base for stage in make_outline(buildfile, options, bases).stages if stage.base is not None}
+    bases = {(name, platform): Base(name.familiar(), _ANY, platform, RunConfig(), ()) for name, platform in read} | bases
+    lowered: set[int] = set()
+    last = len(buildfile.stages) - 1
+    for index in range(last, -1, -1) if every else (last,):
+        if index not in lowered:
+            lowered |= lower(buildfile, replace(options, target=str(index)) if every else options, bases).stages.keys()
+
+
+class _Bases:
+    """Finds bases, each once: in the store, else their configs in a registry."""
+
+    def __init__(self, place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent) -> None:
+        from imgbuild.engine.registries import make_puller
+        from imgbuild.transfer.pull import PullPolicy
+
+        self.missing: set[BaseKey] = set()
+        self._place = place
+        self._plan = plan
+        self._policy = PullPolicy(request.pull)
+        self._puller = make_puller(place, on_event, offline=request.pull == "never")
+        self._on_event = on_event
+
+    def find(self, buildfile: Buildfile, options: LowerOptions, every: bool = False) -> dict[BaseKey, Base]:
+        """The bases of the stages that the target needs, or of all; those that could not be had are `missing` then."""
+        bases: dict[BaseKey, Base] = {}
+        while True:
+            found = make_outline(buildfile, options, bases)
+            wanted = [
+                BaseNeed(*stage.base, stage.span)
+                for stage in found.stages
+                # Of what is only copied from, nothing is asked.
+                if stage.base is not None and stage.origin is not None and (every or stage.index in found.needed)
+                if stage.base not in self.missing and stage.base not in bases
+            ]
+            if not wanted:
+                return bases
+            for need in wanted:
+                if (base := self._base(need)) is not None:
+                    bases[need.key] = base
+
+    def _base(self, need: BaseNeed) -> Base | None:
+        try:
+            if isinstance(need.reference, ContextImage):
+                return base_of(need, context_image(self._place, self._plan.contexts[need.reference.name], need.platform))
+            return base_of(need, self._puller.resolve(need.reference, need.platform, self._policy))
+        except ImgbuildError as error:
+            self.missing.add(need.key)
+            self._on_event(Notice(f"what depends on {need.reference.familiar()} is left out: {error.message}"))
+            return None
