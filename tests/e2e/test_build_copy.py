@@ -200,7 +200,7 @@ def test_files_and_directories_do_not_change_into_each_other(bench: Bench) -> No
         ("COPY --chown=nobody-here file /", 10, "nobody-here"),
         ("COPY --chmod=9 file /", 10, "9"),
         ("COPY --from=busybox /missing /", 12, "missing"),
-        ("COPY --link file /", 11, "link"),
+        ("COPY --checksum=x file /", 10, "checksum"),
         ("COPY file/x /", 12, "directory"),
         ("COPY [a- /", 12, "pattern"),
         ("COPY <<EOF\nx\nEOF", 10, "destination"),
