@@ -43,13 +43,14 @@ COPY . all
 ADD file /added
 COPY file ../up
 COPY ./dir/../file /dotted
+COPY ../../file /above
 COPY /file /slashed
 """)
     files = bench.files()
     expected = {
         "w/file", "w/renamed", "w/new/dir/file", "abs", "w/many/file", "w/many/other", "w/indir/a", "w/indir/sub/b", "w/indir/empty",
         "w/a", "w/sub/b", "w/empty", "w/globbed/a", "w/globbed/b", "w/class/a", "w/some/file", "w/spaces/x y", "w/literal/*star",
-        "w/escaped/*star", "w/all/dir/sub/b", "w/all/Buildfile", "added", "up", "dotted", "slashed",
+        "w/escaped/*star", "w/all/dir/sub/b", "w/all/Buildfile", "added", "up", "above", "dotted", "slashed",
     }  # fmt: skip
     assert expected <= set(files), expected - set(files)
     assert "w/globbed/empty" not in files
