@@ -85,6 +85,8 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     platforms = chosen_platforms(request.platforms, invocation.environ)
     build_args = _build_args(request.build_args, invocation.environ)
     epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
+    if epoch is not None:
+        build_args["SOURCE_DATE_EPOCH"] = str(epoch)  # for the Buildfile that declares it
     labels = tuple(_pair(text, "--label") for text in request.labels)
     index = makes_index(build_args, platforms)
     options = LowerOptions(

@@ -21,7 +21,11 @@ PROXY_ARGUMENTS = frozenset(
 """Given without being declared, seen by RUN, in no key and in no image."""
 
 
-_FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
+_FOR_THE_BUILDER = frozenset((
+    "BUILDKIT_SYNTAX", "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_INLINE_CACHE",
+    "SOURCE_DATE_EPOCH",
+))  # fmt: skip
+"""Given without being declared, for the builder itself. An image need not carry its cache here: the store has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,10 @@ def proxy_environment(build_args: Mapping[str, str]) -> tuple[str, ...]:
 
 def unused_arguments(buildfile: Buildfile, options: LowerOptions, triggers: Iterable[Instruction] = ()) -> tuple[str, ...]:
     """The build arguments that were given and that no ARG declares, in any stage or in the `triggers` of a base, sorted."""
-    declared = set(PROXY_ARGUMENTS) | set(platform_arguments(options))
+    declared = set(PROXY_ARGUMENTS) | _FOR_THE_BUILDER | set(platform_arguments(options))
     instructions = (*buildfile.global_args, *(item for stage in buildfile.stages for item in stage.instructions), *triggers)
     for item in instructions:
         inner = item.trigger if isinstance(item, Onbuild) else item
         if isinstance(inner, Arg):
             declared.update(word.text for word, _ in inner.pairs)
-    return tuple(sorted(name for name in options.build_args if name not in declared and not name.startswith(_FOR_THE_BUILDER)))
+    return tuple(sorted(name for name in options.build_args if name not in declared))

@@ -20,6 +20,8 @@ _SIGNALS = frozenset((
     "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL",
     "PWR", "SYS", "RTMIN", "RTMAX",
 ))  # fmt: skip
+_REAL_TIME = re.compile(r"RTMIN\+(?:[12]?[0-9]|30)|RTMAX-(?:[12]?[0-9]|30)", re.ASCII)
+_NUMBER = re.compile(r"\+?([0-9]{1,9})", re.ASCII)
 _MILLISECOND = 1_000_000
 
 
@@ -58,11 +60,11 @@ def _range(match: re.Match[str], text: str, span: Span) -> tuple[int, int]:
 def stop_signal(text: str, span: Span) -> str:
     """The signal as written, if there is such a signal."""
     name = text.upper().removeprefix("SIG")
-    base, _, offset = name.partition("+") if "+" in name else name.partition("-")
-    real_time = base in ("RTMIN", "RTMAX") and (not offset or (offset.isdigit() and int(offset) <= 30))
-    number = text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_SIGNAL
-    if not (number or real_time or name in _SIGNALS):
-        raise BuildfileError(f"{text!r} is not a signal", at=span, hint="write a number or a name such as SIGTERM")
+    real_time = _REAL_TIME.fullmatch(name)
+    number = _NUMBER.fullmatch(text)
+    if not (0 < int(number[1]) <= _LAST_SIGNAL if number else real_time or name in _SIGNALS):
+        hint = None if number else did_you_mean(name, _SIGNALS)
+        raise BuildfileError(f"{text!r} is not a signal", at=span, hint=hint or "write a number or a name such as SIGTERM")
     return text
 
 

@@ -96,7 +96,8 @@ class _Outliner:
         self._buildfile = buildfile
         self._options = options
         self._bases = bases
-        self._arguments = global_arguments(buildfile.global_args, options)
+        last = buildfile.stages[-1].origin.alias or ""
+        self._arguments = global_arguments(buildfile.global_args, replace(options, target=options.target or last))
         self._origins: list[StageOutline] = []
         self._names: dict[str, int] = {}
         self._images: dict[str, int] = {}

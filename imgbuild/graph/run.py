@@ -130,8 +130,9 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
         case CacheMount():
             source = stage.source(mount.from_stage) if mount.from_stage else Origin()
             mode = 0o755 if mount.mode is None else mount.mode
+            identity = _cache_id(stage, mount.id)
             op = MountOp(
-                "cache", absolute(mount.target), mount.source or "/", source.stage, source.context, mount.read_only, id=mount.id,
+                "cache", absolute(mount.target), mount.source or "/", source.stage, source.context, mount.read_only, id=identity,
                 sharing=mount.sharing.value, mode=mode, uid=mount.uid or 0, gid=mount.gid or 0, span=span,
             )  # fmt: skip
         case TmpfsMount():
@@ -157,6 +158,12 @@ def _mount(stage: StageState, mount: BindMount | CacheMount | TmpfsMount | Secre
 def _absolute(stage: StageState, path: str) -> str:
     """A path as the step's working directory has it."""
     return posixpath.normpath(posixpath.join("/", stage.config.working_dir, path)).replace("//", "/", 1)
+
+
+def _cache_id(stage: StageState, identity: str) -> str:
+    """The name of a cache directory, in the name space that the build was asked to keep its own in."""
+    space = stage.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
+    return f"{space}/{identity}" if space else identity
 
 
 def _limits(item: ast.Run, default: Limits) -> Limits:

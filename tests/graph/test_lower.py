@@ -121,8 +121,21 @@ def test_labels_of_the_options_are_the_targets_alone() -> None:
 def test_arguments_that_nothing_declares() -> None:
     text = parse(b"ARG a\nFROM base\nARG b\nONBUILD ARG c\n", "Buildfile")
     names = ("a", "b", "c", "d", "e", "http_proxy", "ALL_PROXY", "TARGETARCH", "SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE")
-    given = dict.fromkeys(names, "")
-    assert unused_arguments(text, LowerOptions(MACHINE, given)) == ("d", "e")
+    given = dict.fromkeys((*names, "BUILDKIT_TYPO"), "")
+    assert unused_arguments(text, LowerOptions(MACHINE, given)) == ("BUILDKIT_TYPO", "d", "e")
+
+
+def test_cache_directories_of_a_name_space_are_its_own() -> None:
+    text = "FROM base\nRUN --mount=type=cache,target=/c x\n"
+    ids = [target(text, build_args=given).steps[-1].op.mounts[0].id for given in ({}, {"BUILDKIT_CACHE_MOUNT_NS": "ci"})]  # type: ignore[union-attr]
+    assert ids == ["/c", "ci//c"]
+
+
+def test_the_target_stage_has_a_name_of_its_own() -> None:
+    text = "FROM base AS one\nARG TARGETSTAGE\nLABEL stage=$TARGETSTAGE\nFROM one{}\nLABEL stage=$TARGETSTAGE\n"
+    assert dict(target(text.format(" AS two")).config.labels) == {"stage": "two"}
+    assert dict(target(text.format("")).config.labels) == {"stage": "default"}
+    assert dict(target(text.format(""), target="ONE").config.labels) == {"stage": "ONE"}
 
 
 @pytest.mark.parametrize(
