@@ -47,15 +47,7 @@ KNOWN: dict[str, dict[str, Kind]] = {
         **dict.fromkeys(_RUN_LIMITS, _S),
         "on-failure": Kind.SEVERAL,
     },
-    "COPY": {
-        "from": _S,
-        "chown": _S,
-        "chmod": _S,
-        "link": Kind.SWITCH,
-        "parents": Kind.SWITCH,
-        "exclude": Kind.SEVERAL,
-        "optional": Kind.SWITCH,
-    },
+    "COPY": {"from": _S, "chown": _S, "chmod": _S, "link": Kind.SWITCH, "parents": Kind.SWITCH, "exclude": Kind.SEVERAL},
     "ADD": {
         "chown": _S,
         "chmod": _S,

@@ -19,6 +19,7 @@ from imgbuild.errors import ImgbuildError
 
 _COMMANDS = {
     "build": "imgbuild.cli.build:build",
+    "bake": "imgbuild.cli.bake:bake",
     "run": "imgbuild.cli.run_commands:run",
     "ps": "imgbuild.cli.run_commands:ps",
     "exec": "imgbuild.cli.run_commands:exec_",

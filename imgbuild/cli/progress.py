@@ -34,7 +34,7 @@ class Renderer(Protocol):
 
     def on_event(self, event: object) -> None: ...
 
-    def finish(self, result: BuildResult) -> None: ...
+    def finish(self, result: BuildResult, target: str = "") -> None: ...
 
 
 def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
@@ -65,7 +65,7 @@ class Quiet:
     def on_event(self, event: object) -> None:
         pass
 
-    def finish(self, result: BuildResult) -> None:
+    def finish(self, result: BuildResult, target: str = "") -> None:
         click.echo(result.image_id)
 
 
@@ -83,8 +83,8 @@ class Plain(Quiet):
                 self._out.write(line + "\n")
             self._out.flush()
 
-    def finish(self, result: BuildResult) -> None:
-        self._out.write("\n".join(summary(result)) + "\n")
+    def finish(self, result: BuildResult, target: str = "") -> None:
+        self._out.write("\n".join(summary(result, target)) + "\n")
 
     def _lines(self, event: object) -> list[str]:
         match event:
@@ -123,10 +123,11 @@ class JsonLines(Quiet):
         fields = {key: value for key, value in _fields(event).items() if value is not None}
         self._write({"event": type(event).__name__, "time": time.time(), **fields})
 
-    def finish(self, result: BuildResult) -> None:
+    def finish(self, result: BuildResult, target: str = "") -> None:
         self._write({
             "event": "BuildFinished",
             "time": time.time(),
+            **({"target": target} if target else {}),
             "image": result.image_id,
             "digest": result.digest,
             "names": [name.familiar() for name in result.names],
@@ -157,11 +158,11 @@ def _fields(event: object) -> dict[str, object]:
             return {}
 
 
-def summary(result: BuildResult) -> list[str]:
-    """What was built, for a person."""
+def summary(result: BuildResult, target: str = "") -> list[str]:
+    """What was built, for a person; `target` is its name in a build file."""
     names = ", ".join(name.familiar() for name in result.names) or "no name"
     steps = f"{result.cached} cached, {result.performed} performed"
-    return [f"built {names} in {result.seconds:.2f} s ({steps})", f"digest {result.digest}"]
+    return [f"{target and f'{target}: '}built {names} in {result.seconds:.2f} s ({steps})", f"digest {result.digest}"]
 
 
 def warning_text(warned: Warned) -> str:

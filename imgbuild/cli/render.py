@@ -48,9 +48,9 @@ class Live(Quiet):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
 
-    def finish(self, result: BuildResult) -> None:
+    def finish(self, result: BuildResult, target: str = "") -> None:
         self._stop()
-        for line in summary(result):
+        for line in summary(result, target):
             self._console.print(Text(line, style="bold"))
 
     def on_event(self, event: object) -> None:

@@ -96,9 +96,9 @@ def build_planned(
         crew.check()
     for name in names:
         place.store.tags.set(name, built.descriptor)
+    if not names:
+        place.store.tags.add_untagged(built.descriptor)
     if keep:
-        if not names:
-            place.store.tags.add_untagged(built.descriptor)
         write_outputs(place, plan.outputs, names, built, solution, on_event)
     result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, time.time() - started)
     _record(place, build_id, started, result)

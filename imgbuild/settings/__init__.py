@@ -1,4 +1,5 @@
-"""The settings file (YAML) as values. pyyaml's only room; safe loading only. `load.load_settings` reads the file, whose keys are:
+"""The settings file (YAML) as values. pyyaml's only room; safe loading only. `tree` reads build files, which are YAML too, for the room
+`bake`, and knows nothing of what they mean. `load.load_settings` reads the settings file, whose keys are:
 
     registries:                     # by the name that references use
       docker.io:

@@ -17,9 +17,15 @@ from imgbuild.registry.endpoints import RegistryRule, RegistrySettings, pull_end
 from imgbuild.settings import Settings
 from imgbuild.settings.nodes import Document
 
+_BUILD_FILE = frozenset({"targets", "groups", "variables", "target", "group", "variable", "services"})
+"""What the other file with the name imgbuild.yaml has."""
+
 
 def read_settings(document: Document, root: yaml.Node) -> Settings:
     """The settings that the file's outermost mapping says."""
+    for key, key_node, _ in document.entries(root, "the settings"):
+        if key in _BUILD_FILE:
+            document.fail(key_node, f"{key!r} belongs to a build file, and this is the settings file", "give it to `imgbuild bake -f`")
     kinds = document.quantity(_compression)
     values: dict[str, Any] = document.fields(
         root,

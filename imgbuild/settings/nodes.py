@@ -10,6 +10,7 @@ import yaml
 
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, LayerError, SettingsError, Source, Span
+from imgbuild.settings.text import node_span
 
 Value = TypeVar("Value")
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
@@ -29,10 +30,8 @@ class Document:
         raise SettingsError(message, at=self.span(node), hint=hint)
 
     def span(self, node: yaml.Node) -> Span:
-        """Where the node stands; of one that spans lines, its first."""
-        start, end = node.start_mark, node.end_mark
-        last = end.column if end.line == start.line else len(self._source.lines[start.line])
-        return Span(self._source, start.line + 1, start.line + 1, start.column + 1, max(last, start.column + 1) + 1)
+        """Where the node stands."""
+        return node_span(self._source, node)
 
     def entries(self, node: yaml.Node, what: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
         """A mapping's (key, its node, value's node); none twice. Nothing at all counts as an empty one."""

@@ -135,10 +135,18 @@ def _monorepo(imgbuild: Imgbuild, image: str) -> str:
     return f"3 kg of apples cost {price.strip()}"
 
 
+def _bake(imgbuild: Imgbuild, image: str) -> str:
+    notes = imgbuild("run", "--rm", image).stdout
+    _same(notes, "# Notes\nBuilds share what they have in common.\n")
+    _same(imgbuild("run", "--rm", image, "id", "-u").stdout, "65534\n")
+    return notes.splitlines()[0]
+
+
 ALL = (
     Example("hello", _hello),
     Example("static-site", _static_site),
     Example("python-app", _python_app, reproducible=False, targets=("test",), pip=True),
     Example("c-multistage", _c_multistage),
     Example("monorepo", _monorepo, targets=("check", "shop")),
+    Example("bake", _bake, targets=("writer",)),
 )

@@ -1,0 +1,197 @@
+"""A bake from end to end: build files, targets, and their builds side by side on one store."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from imgbuild.bake.overrides import parse_override
+from imgbuild.bake.project import Project
+from imgbuild.bake.select import Selection, select
+from imgbuild.bake.target import Target
+from imgbuild.engine.bake_files import load_project
+from imgbuild.engine.bake_requests import request_of
+from imgbuild.engine.build import DEFAULT_PARALLEL, BuildResult, OnEvent, build_planned, metadata, write_text
+from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
+from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.errors import ContextError, ImgbuildError, UsageError
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.solve.workers import Crew, Workers, beside
+from imgbuild.store.locks import Interrupted
+from imgbuild.values import dataclass
+
+_JOIN_SECONDS = 5.0
+_KEY_OF_OPTION = {
+    "--tag": "tags", "--secret": "secret", "--output": "output", "--platform": "platforms", "--build-context": "contexts",
+    "--label": "labels", "--build-arg": "args", "--ssh": "ssh", "--network": "network", "--add-host": "extra-hosts",
+    "--ulimit": "ulimits", "--shm-size": "shm-size", "--allow": "entitlements",
+}  # fmt: skip
+"""The key of a target that is to blame for what is said of an option."""
+
+
+@dataclass(frozen=True, slots=True)
+class BakeRequest:
+    """What ``imgbuild bake`` was asked for, as its options say it."""
+
+    targets: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    parallel: int | None = None
+    metadata_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A target with its build, checked before anything is started."""
+
+    target: Target
+    request: BuildRequest
+    plan: BuildPlan
+    keep: bool
+
+
+def declared(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> Project:
+    """What the build files declare."""
+    return load_project(invocation, request.files, request.variables, lambda text: on_event(Notice(text)))
+
+
+def selected(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> Selection:
+    """The targets that are meant, complete."""
+    project = declared(invocation, request, on_event)
+    overrides = [parse_override(text, project.targets, invocation.environ) for text in request.overrides]
+    return select(project, request.targets, overrides)
+
+
+def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dict[str, BuildResult]:
+    """Build all targets that are meant; the results of those that were asked for, by name, in their order.
+
+    The first failure ends the others, and is raised; what was complete before keeps its name.
+    """
+    selection = selected(invocation, request, on_event)
+    planned = {name: _planned(invocation, request, selection, name, on_event) for name in selection.targets}
+    if sum(output.dest == "-" for each in planned.values() if each.keep for output in each.plan.outputs) > 1:
+        raise UsageError("only one output can be stdout")
+    with workplace(invocation, sandboxes=True) as place, place.store.lease():
+        if place.notice:
+            on_event(Notice(place.notice))
+        results = _Bake(place, planned, on_event).run(request.parallel or place.settings.parallelism or DEFAULT_PARALLEL)
+    asked = {name: results[name] for name in planned if name in selection.asked}
+    if request.metadata_file:
+        write_text(request.metadata_file, json.dumps({name: metadata(result) for name, result in asked.items()}, indent=2) + "\n")
+    return asked
+
+
+def _planned(invocation: Invocation, request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> _Planned:
+    target = selection.targets[name]
+    try:
+        build = replace(request_of(target, request.allow, lambda text: on_event(Notice(text))), parallel=request.parallel)
+        return _Planned(target, build, make_plan(invocation, build), name in selection.asked)
+    except ImgbuildError as error:
+        option = error.message.split()[0].removesuffix(":")
+        key = _KEY_OF_OPTION.get(option, "context" if isinstance(error, ContextError) else "")
+        if error.at is None:
+            error.message = f"target {name}: {error.message}"
+        raise error.located(target.at(key)) from None
+
+
+class _Bake:
+    """Builds planned targets, each after those that it reads."""
+
+    def __init__(self, place: Workplace, planned: Mapping[str, _Planned], on_event: OnEvent) -> None:
+        self._place = place
+        self._planned = planned
+        self._numbers = _Numbers(on_event)
+        self._build_id = secrets.token_hex(8)
+        self._results: dict[str, BuildResult] = {}
+        self._failures: list[ImgbuildError] = []
+
+    def run(self, width: int) -> Mapping[str, BuildResult]:
+        """The results; the first failure where one is."""
+        if len(self._planned) == 1:
+            for name in self._planned:
+                self._build(name, None)
+            return self._results
+        # The last moment with one thread.
+        self._place.start_zygote()
+        crew, workers = Crew(width), Workers(width)
+        tasks: dict[Hashable, partial[None]] = {name: partial(self._task, name, crew) for name in self._planned}
+        needs: dict[Hashable, tuple[str, ...]] = {name: each.target.linked() for name, each in self._planned.items()}
+        try:
+            beside(lambda: workers.run(tasks, needs))
+        except BaseException as error:
+            hurried = not isinstance(error, Exception)
+            crew.stop(hurried=hurried)
+            workers.stop()
+            workers.join(_JOIN_SECONDS if hurried else None)
+            # A build that was stopped for another one's sake is not what went wrong.
+            real = [failure for failure in self._failures if not isinstance(failure, Interrupted)]
+            if not hurried and real:
+                raise real[0] from None
+            raise
+        return self._results
+
+    def _task(self, name: str, crew: Crew) -> None:
+        try:
+            crew.check()
+            self._build(name, crew)
+        except ImgbuildError as error:
+            self._failures.append(error)
+            crew.stop(hurried=False)
+            raise
+        except BaseException:
+            crew.stop(hurried=False)
+            raise
+
+    def _build(self, name: str, crew: Crew | None) -> None:
+        planned = self._planned[name]
+        try:
+            self._results[name] = build_planned(
+                self._place,
+                planned.request,
+                self._plan(planned),
+                partial(self._numbers.on_event, name),
+                build_id=self._build_id,
+                crew=crew,
+                keep=planned.keep,
+            )
+        except ImgbuildError as error:
+            error.message = f"target {name}: {error.message}"
+            raise
+
+    def _plan(self, planned: _Planned) -> BuildPlan:
+        """The plan, where what other targets left is no longer a name."""
+        contexts = dict(planned.plan.contexts)
+        for name, context in contexts.items():
+            if context.kind == "stored" and context.value in self._results:
+                contexts[name] = replace(context, value=self._results[context.value].digest)
+        return replace(planned.plan, contexts=contexts)
+
+
+class _Numbers:
+    """Events of several builds as those of one: steps with numbers of their own, and the target's name before theirs."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, int], int] = {}
+
+    def on_event(self, target: str, event: object) -> None:
+        match event:
+            case StepStarted(number, name):
+                shown = f"[{target} {name.removeprefix('[')}" if name.startswith("[") else f"[{target}] {name}"
+                event = replace(event, number=self._number(target, number), name=shown)
+            case StepOutput(number) | StepFinished(number):
+                event = replace(event, number=self._number(target, number))
+            case Notice(text):
+                event = Notice(f"{target}: {text}")
+        self._on_event(event)
+
+    def _number(self, target: str, number: int) -> int:
+        with self._lock:
+            return self._known.setdefault((target, number), len(self._known) + 1)
