@@ -31,7 +31,7 @@ def print_buildfile(buildfile: ast.Buildfile) -> str:
         first = instruction is written[0]
         if (first or isinstance(instruction, ast.From)) and (parts or instruction.comments):
             parts.append("\n")  # before the first one: so that a comment is not taken for a directive
-        parts.append(_commented(instruction, buildfile.escape))
+        parts.append(print_commented(instruction, buildfile.escape))
     return "".join(parts)
 
 
@@ -45,7 +45,8 @@ def print_instruction(instruction: ast.Instruction, escape: str = "\\") -> str:
     return "\n".join([line, *(heredoc.raw for heredoc in found)])
 
 
-def _commented(instruction: ast.Instruction, escape: str) -> str:
+def print_commented(instruction: ast.Instruction, escape: str) -> str:
+    """One instruction with the comments above it, for a file with that escape character. Raises where it can't be said with it."""
     if instruction.escape != escape and _has_escapes(instruction):
         raise UnsupportedError(
             f"this instruction's escape character is {instruction.escape}, but that of the file that includes it is {escape}",

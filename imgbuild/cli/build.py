@@ -70,7 +70,7 @@ class _Build(click.Command):
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
 @click.option(
     "--call", default="build", metavar="METHOD[,format=json]", show_default=True,
-    help="What to do with the Buildfile: build, check, outline (what a target takes), targets.",
+    help="What to do with the Buildfile: build, check, outline (what a target takes), targets, dockerfile (the plain one it is).",
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="The same as --call=check.")
 @click.option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")

@@ -16,13 +16,16 @@ from imgbuild.cli.progress import make_renderer
 from imgbuild.engine.request import BuildRequest
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import Source, Span, UsageError
+from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.buildfile.plain import Plain
+    from imgbuild.cli.progress import Renderer
     from imgbuild.engine.describe import CheckResult
     from imgbuild.graph.describe import Description, Mounted, Target
 
-CALLS = ("build", "check", "outline", "targets")
+CALLS = ("build", "check", "outline", "targets", "dockerfile")
 _ALIASES = {"lint": "check"}
 _FORMATS = ("text", "json")
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
@@ -70,6 +73,8 @@ def answer(invocation: Invocation, request: BuildRequest, call: Call) -> int:
             return _check(describe.check(invocation, request, renderer.on_event), call)
         if call.name == "outline":
             _outline(*describe.outline(invocation, request, renderer.on_event), call)
+        elif call.name == "dockerfile":
+            _dockerfile(describe.dockerfile(invocation, request), call, renderer)
         else:
             _targets(*describe.targets(invocation, request), call)
     return 0
@@ -179,6 +184,18 @@ def _targets(targets: Sequence[Target], source: Source, call: Call) -> None:
         default = "(default)" if target.default else ""
         rows.append((f"{target.name} {default}".strip(), target.description))
     _print_table(rows, after="")
+
+
+def _dockerfile(plain: Plain, call: Call, renderer: Renderer) -> None:
+    """The text on stdout, as the bytes that it is of; what is lost beside it, too."""
+    text = plain.text.encode("utf-8", "surrogateescape")
+    if call.format == "json":
+        losses = [_present(what=loss.what, instead=loss.instead, place=loss.span.lines) for loss in plain.losses]
+        _print_json({"dockerfile": text.decode("utf-8", "replace"), "losses": losses})
+        return
+    for loss in plain.losses:
+        renderer.on_event(Notice(f"{loss.span.lines} {loss}"))
+    click.echo(text, nl=not text.endswith(b"\n"))
 
 
 class _Sources:

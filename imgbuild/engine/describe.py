@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from imgbuild.buildfile.instructions import Buildfile
+from imgbuild.buildfile.plain import Plain, plain_dockerfile
 from imgbuild.buildfile.rules import LintWarning
 from imgbuild.engine.build import base_of
 from imgbuild.engine.contexts import context_image
@@ -64,6 +65,12 @@ def targets(invocation: Invocation, request: BuildRequest) -> tuple[tuple[Target
     plan = make_plan(invocation, request)
     buildfile = read_buildfile(plan.source, plan.options.build_args)
     return list_targets(buildfile), buildfile.source
+
+
+def dockerfile(invocation: Invocation, request: BuildRequest) -> Plain:
+    """The plain Dockerfile that the Buildfile amounts to."""
+    plan = make_plan(invocation, request)
+    return plain_dockerfile(read_buildfile(plan.source, plan.options.build_args), plan.source.text)
 
 
 def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> CheckResult:

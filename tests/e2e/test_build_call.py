@@ -173,6 +173,35 @@ def test_targets_in_json(bench: Bench) -> None:
     assert [target["name"] for target in answer["targets"]] == ["base", "app"]
 
 
+def test_dockerfile(bench: Bench) -> None:
+    bench.write({"part": "# P what\nARG P=1\nRUN --timeout=1m \\\n  echo $P > /part\n", "sub/file": "x"})
+    text = "# check=skip=all\n\nFROM busybox\n# kept\nINCLUDE part\nCOPY sub/ /sub/\nRUN --cpus=1 true\n"
+    done = ask(bench, text, "--call=dockerfile")
+    assert done.out == (
+        "# check=skip=all\n\nFROM busybox\n# kept\n\n# P what\nARG P=1\n"
+        "# RUN --timeout=1m has no equivalent in a Dockerfile: write timeout TIME before the command\n"
+        "RUN echo $P > /part\nCOPY sub/ /sub/\n"
+        "# RUN --cpus=1 has no equivalent in a Dockerfile: docker build --cpu-quota bounds all steps\nRUN true\n"
+    )
+    assert [line.split()[1] for line in done.err.splitlines()] == [f"{bench.context}/part:3", f"{bench.context}/Buildfile:7"]
+    bench.build(None)
+    image = bench.manifest()
+    bench.write({"Dockerfile": done.out})
+    assert set(bench.build(None, "-f", "Dockerfile").steps.values()) == {"CACHED"}
+    assert bench.manifest()["layers"] == image["layers"]
+
+
+def test_dockerfile_that_is_plain_already(bench: Bench) -> None:
+    text = "from busybox  as x\n\n   run a \\\n# c\n  b"
+    done = ask(bench, text, "--call=dockerfile")
+    assert (done.out, done.err) == (text + "\n", "")
+    assert json.loads(ask(bench, None, "--call=dockerfile,format=json").out) == {"dockerfile": text, "losses": []}
+
+
+def test_dockerfile_refused(bench: Bench) -> None:
+    assert "Buildfile:2" in ask(bench, "FROM busybox\nINCLUDE nowhere\n", "--call=dockerfile", code=10).errors[0]
+
+
 def test_places_in_an_included_file(bench: Bench) -> None:
     bench.write({"part": "ENV a b\n"})
     answer = json.loads(ask(bench, "FROM busybox\nINCLUDE part\n", "--call=check,format=json", code=1).out)
