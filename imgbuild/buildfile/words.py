@@ -19,7 +19,7 @@ _KEYWORD = re.compile(rf"[^{BLANKS}]*")
 _SPACES = re.compile(f"[{SPACE_CLASS}]*")
 _WORD = re.compile(rf"[^{BLANKS}]+")
 _FLAG_PLAIN = re.compile(rf"[^{SPACE_CLASS}'\"\\]+")
-_HEREDOC_WORD = re.compile(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\.|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
+_HEREDOC_WORD = re.compile(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\(?:.|$)|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
 
 
 @dataclass(frozen=True, slots=True)

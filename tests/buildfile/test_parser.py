@@ -198,6 +198,12 @@ def test_copy_refused(text: str, caret: str) -> None:
     assert marked(fault(f"FROM x\n{text}")) == caret
 
 
+def test_an_escape_that_escapes_nothing_belongs_to_the_heredocs_word() -> None:
+    error = fault("# escape=`\nFROM x\nCOPY <<E\\\nE\n")
+    assert error.message == "COPY needs a source and a destination"
+    assert marked(error) == "<<E\\"
+
+
 # names and values
 
 
