@@ -12,7 +12,7 @@ from dataclasses import replace
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
 from imgbuild.buildfile.parser import parse_trigger
-from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span
+from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.contexts import ContextKind, find_context
 from imgbuild.graph.ops import Base, BaseKey, BaseName
@@ -120,7 +120,9 @@ class _Outliner:
         stages = tuple(origins + extra)
         target = self._target(every_name, count)
         names = every_name | {f"image {name}": index for name, index in self._images.items()}
-        return Outline(stages, target, _reachable(stages, target), self._arguments, names, self._contexts)
+        needed = _reachable(stages, target)
+        _refuse_windows(stages[index] for index in sorted(needed))
+        return Outline(stages, target, needed, self._arguments, names, self._contexts)
 
     def _origin(self, index: int) -> StageOutline:
         origin = self._buildfile.stages[index].origin
@@ -278,6 +280,17 @@ def _reference(text: str, span: Span) -> Reference:
         return parse_reference(text)
     except ImageError as error:
         raise BuildfileError(error.message, at=span, hint=error.hint) from None
+
+
+def _refuse_windows(needed: Iterable[StageOutline]) -> None:
+    for stage in needed:
+        if stage.platform.os == "windows":
+            flag = stage.origin.flag("platform") if stage.origin is not None else None
+            raise UnsupportedError(
+                f"the stage {stage.name} is for {stage.platform}: its steps need Windows",
+                at=flag.span if flag is not None else stage.span,
+                hint="build it on Windows; a stage that the target does not need may stay in the file",
+            )
 
 
 def _reachable(stages: tuple[StageOutline, ...], target: int) -> frozenset[int]:

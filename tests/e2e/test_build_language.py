@@ -354,3 +354,23 @@ def test_format_refused(shared: Bench, text: str, words: str) -> None:
     said = shared.refused(text, code=10)
     assert words in said
     assert "Buildfile:" in said
+
+
+def test_what_needs_windows(bench: Bench) -> None:
+    text = """# escape=`
+ARG OS=windows
+FROM --platform=${OS}/amd64 base/nanoserver AS win
+SHELL ["powershell", "-Command"]
+RUN dir C:\\
+FROM busybox
+SHELL ["cmd", "/S", "/C"]
+WORKDIR C:\\app
+CMD dir
+"""
+    bench.build(text)
+    assert bench.config()["Cmd"] == ["cmd", "/S", "/C", "dir"]
+    assert bench.config()["WorkingDir"] == "/C:\\app"
+    said = bench.refused(text, "--target", "win", code=11)
+    assert "Buildfile:3:6: the stage win is for windows/amd64: its steps need Windows" in said
+    said = bench.refused("FROM busybox\nRUN --mount=type=npipe,source=//./pipe/x,target=//./pipe/x true\n", code=10)
+    assert "'npipe' is not a type of mount" in said
