@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from imgbuild.engine.lookup import find_image, find_local
+from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
@@ -43,7 +44,8 @@ def save_images(
             location,
             format=format_,  # type: ignore[arg-type]
             directory=directory,
-            platform=platform_of(platform),
+            platform=platform_of(platform) if platform else None,
+            fallback=this_platform(),
             conversion=Conversion(compression),  # type: ignore[arg-type]
         )
 
@@ -61,7 +63,7 @@ def load_images(invocation: Invocation, path: str, name: str | None, platform: s
         location, selector = split_location(path)
     chosen = reference(name) if name else None
     with workplace(invocation, snapshots=False) as place:
-        return Archivist(place.store).load(location, platform_of(platform), selector=selector, name=chosen)
+        return Archivist(place.store).load(location, platform_of(platform), selector=selector, name=chosen, whole=not platform)
 
 
 def import_rootfs(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import UsageError
+from imgbuild.linux.emulation import runs
 from imgbuild.oci.platform import Platform, normalize, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.runtime.options import ExecOptions, RunOptions
@@ -220,8 +221,11 @@ def _pulled_image(place: Workplace, request: RunRequest, reference: Reference, o
 def _platform(request: RunRequest) -> Platform:
     machine = normalize("linux", os.uname().machine)
     wanted = parse_platform(request.platform, machine) if request.platform else machine
-    if not machine.accepts(wanted):
-        raise UsageError(f"--platform {request.platform}: this machine runs images for {machine} only")
+    if not machine.accepts(wanted) and not runs(os.uname().machine, wanted.architecture):
+        raise UsageError(
+            f"--platform {request.platform}: this machine is {machine}, and has no binfmt_misc handler for such programs",
+            hint="install one (Debian, Ubuntu: apt-get install qemu-user-static binfmt-support)",
+        )
     return wanted
 
 

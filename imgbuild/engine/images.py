@@ -12,11 +12,13 @@ from imgbuild.engine.lookup import find_image
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
-from imgbuild.errors import ConflictError, CorruptError, UsageError
+from imgbuild.errors import ConflictError, CorruptError, ImageError, UsageError
+from imgbuild.store.closure import manifests
 
 if TYPE_CHECKING:
     from imgbuild.insight.history import HistoryRow
     from imgbuild.insight.images import ImageRow
+    from imgbuild.oci.image import Descriptor
     from imgbuild.store.fsck import Finding
     from imgbuild.store.garbage import Freed
     from imgbuild.store.usage import Usage
@@ -35,7 +37,8 @@ def inspect_images(invocation: Invocation, names: tuple[str, ...], platform: str
     from imgbuild.insight.inspect import inspect
 
     with workplace(invocation, snapshots=False) as place:
-        return [inspect(place.store, *find_image(place.store, name), platform_of(platform)) for name in names]
+        wanted, lenient = platform_of(platform), not platform
+        return [inspect(place.store, *find_image(place.store, name), wanted, lenient=lenient) for name in names]
 
 
 def image_history(invocation: Invocation, name: str, platform: str | None) -> tuple[HistoryRow, ...]:
@@ -43,7 +46,7 @@ def image_history(invocation: Invocation, name: str, platform: str | None) -> tu
     from imgbuild.insight.history import history
 
     with workplace(invocation, snapshots=False) as place:
-        return history(place.store, find_image(place.store, name)[1], platform_of(platform), name)
+        return history(place.store, find_image(place.store, name)[1], platform_of(platform), name, lenient=not platform)
 
 
 def tag_image(invocation: Invocation, source: str, names: tuple[str, ...]) -> None:
@@ -63,7 +66,7 @@ def remove_images(invocation: Invocation, names: tuple[str, ...], force: bool) -
     with workplace(invocation) as place:
         for name in names:
             found, descriptor = find_image(place.store, name)
-            used = _containers_of(place, descriptor.digest)
+            used = _containers_of(place, descriptor)
             others = [entry for entry in place.store.tags.entries() if entry.descriptor.digest == descriptor.digest]
             if used and not force and len(others) <= 1:
                 raise ConflictError(f"{name} is used by the container {used[0]}", hint="remove the container first, or use --force")
@@ -139,8 +142,12 @@ def _perhaps_in_use(place: Workplace) -> frozenset[str]:
         return frozenset(path.name for path in (place.store.root / "snapshots").iterdir())
 
 
-def _containers_of(place: Workplace, digest: str) -> list[str]:
+def _containers_of(place: Workplace, descriptor: Descriptor) -> list[str]:
+    """The containers of an image, or of any that an index lists."""
     from imgbuild.runtime.records import Records
 
+    digests = {descriptor.digest}
+    with suppress(CorruptError, ImageError):
+        digests |= {child.digest for child, _ in manifests(place.store.blobs, descriptor)}
     records = Records(place.store.root / "containers", place.store.discard, place.store.clock)
-    return [record.name for record in records.all() if record.image_digest == digest]
+    return [record.name for record in records.all() if record.image_digest in digests]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
 from imgbuild.oci.image import INDEX_TYPES, Descriptor, parse_index, parse_manifest
 from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.store.closure import manifests
 from imgbuild.store.store import Store
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})", re.ASCII)
@@ -58,7 +59,10 @@ def _has_id(store: Store, descriptor: Descriptor, prefix: str) -> bool:
     try:
         data = store.blobs.read(descriptor.digest)
         if descriptor.media_type in INDEX_TYPES:
-            return any(entry.digest.startswith(prefix) for entry in parse_index(data, descriptor.media_type).manifests)
+            entries = parse_index(data, descriptor.media_type).manifests
+            return any(entry.digest.startswith(prefix) for entry in entries) or any(
+                manifest.config.digest.startswith(prefix) for _, manifest in manifests(store.blobs, descriptor)
+            )
         return parse_manifest(data, descriptor.media_type).config.digest.startswith(prefix)
     except (CorruptError, ImageError, NotFoundError):
         return False

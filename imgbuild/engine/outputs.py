@@ -42,6 +42,14 @@ def parse_outputs(texts: tuple[str, ...]) -> tuple[Output, ...]:
     return outputs
 
 
+def refuse_single(outputs: tuple[Output, ...]) -> None:
+    """UsageError where an output can't hold an index."""
+    if any(output.kind == "docker" for output in outputs):
+        raise UsageError(
+            "--output type=docker holds an image for one platform, and several are built", hint="use type=oci, or build for one platform"
+        )
+
+
 def _parse(text: str) -> Output:
     if "=" not in text:
         return Output("tar", "-") if text == "-" else Output("local", text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.machine import this_platform
-from imgbuild.engine.outputs import Output, parse_outputs
+from imgbuild.engine.outputs import Output, parse_outputs, refuse_single
 from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
@@ -100,6 +100,8 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
     outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
+    if index:
+        refuse_single(outputs)
     return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts)
 
 

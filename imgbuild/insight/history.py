@@ -25,10 +25,12 @@ class HistoryRow:
     blob: Digest | None
 
 
-def history(store: Store, descriptor: Descriptor, platform: Platform, name: str = "the image") -> tuple[HistoryRow, ...]:
+def history(
+    store: Store, descriptor: Descriptor, platform: Platform, name: str = "the image", *, lenient: bool = False
+) -> tuple[HistoryRow, ...]:
     """The image's history, the last instruction first, as docker shows it. Layers beyond what the history tells of get rows of
     their own."""
-    image = load_image(store, descriptor, platform, name)
+    image = load_image(store, descriptor, platform, name, lenient=lenient)
     return tuple(reversed(tuple(_rows(image))))
 
 

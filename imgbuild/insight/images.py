@@ -39,7 +39,7 @@ def _row(store: Store, entry: Entry, platform: Platform) -> ImageRow:
     tag = None if reference is None else reference.tag
     digest = entry.descriptor.digest
     try:
-        image = load_image(store, entry.descriptor, platform, entry.name or digest)
+        image = load_image(store, entry.descriptor, platform, entry.name or digest, lenient=True)
     except (CorruptError, ImageError) as error:
         return ImageRow(repository, tag, digest, "", "", 0, error.message)
     created = image.config.created if image.config is not None else ""

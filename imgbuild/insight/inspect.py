@@ -8,7 +8,7 @@ from typing import Any
 from imgbuild.insight.image import load_image
 from imgbuild.oci.config import ImageConfig, run_config_json
 from imgbuild.oci.digest import Digest
-from imgbuild.oci.image import Descriptor, descriptor_json
+from imgbuild.oci.image import INDEX_TYPES, Descriptor, descriptor_json, parse_index
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.store.store import Store
@@ -26,10 +26,12 @@ _ALWAYS_SHOWN: dict[str, Any] = {
 }
 
 
-def inspect(store: Store, reference: Reference | None, descriptor: Descriptor, platform: Platform) -> dict[str, Any]:
+def inspect(
+    store: Store, reference: Reference | None, descriptor: Descriptor, platform: Platform, *, lenient: bool = False
+) -> dict[str, Any]:
     """The image as a JSON object, for templates and scripts written for docker. `reference` is how the user named it; of an image
     for several platforms, the one for `platform`. `Id` is the config's digest, `Digest` the manifest's."""
-    image = load_image(store, descriptor, platform, str(reference or descriptor.digest))
+    image = load_image(store, descriptor, platform, str(reference or descriptor.digest), lenient=lenient)
     config = image.config or ImageConfig(platform)
     tags, digests = _names(store, {descriptor.digest, image.descriptor.digest})
     return {
@@ -51,7 +53,16 @@ def inspect(store: Store, reference: Reference | None, descriptor: Descriptor, p
         "Metadata": {"LastTagTime": _NEVER},
         "Digest": image.descriptor.digest,
         "Descriptor": descriptor_json(descriptor),
+        **({"Manifests": _listed(store, descriptor)} if descriptor.media_type in INDEX_TYPES else {}),
     }
+
+
+def _listed(store: Store, descriptor: Descriptor) -> list[dict[str, Any]]:
+    """What an index lists, and what of it is here."""
+    index = parse_index(store.blobs.read(descriptor.digest), descriptor.media_type)
+    return [
+        {"ID": entry.digest, "Descriptor": descriptor_json(entry), "Available": store.blobs.has(entry.digest)} for entry in index.manifests
+    ]
 
 
 def _names(store: Store, digests: set[Digest]) -> tuple[list[str], list[str]]:

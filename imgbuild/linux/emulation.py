@@ -50,6 +50,14 @@ def runs_itself(machine: str, architecture: str) -> bool:
     return architecture in _OWN.get(machine, (machine,))
 
 
+def runs(machine: str, architecture: str) -> bool:
+    """Whether a machine runs programs of an architecture: by itself, by a handler that is enabled, or perhaps, where it can't be said."""
+    if runs_itself(machine, architecture) or not handlers_are_listed():
+        return True
+    handler = find_handler(architecture)
+    return handler is not None and handler.enabled
+
+
 def handlers_are_listed(directory: Path = BINFMT_MISC) -> bool:
     """Whether it can be said which handlers there are: their file system is mounted."""
     return (directory / "status").exists()

@@ -16,6 +16,7 @@ from imgbuild.transfer.convert import Conversion, convert
 from imgbuild.transfer.docker_archive import MANIFEST_FILE, DockerArchiveReader, DockerArchiveWriter
 from imgbuild.transfer.events import OnEvent, TransferFinished, TransferStarted, ignore
 from imgbuild.transfer.images import read_image
+from imgbuild.transfer.indexes import convert_index, whole_index
 from imgbuild.transfer.layout import INDEX_FILE, LAYOUT_FILE, LayoutReader, LayoutWriter
 from imgbuild.transfer.outputs import open_output
 from imgbuild.transfer.parallel import Stop
@@ -78,9 +79,13 @@ class Archivist:
         directory: bool = False,
         name: str | None = None,
         platform: Platform | None = None,
+        fallback: Platform | None = None,
         conversion: Conversion = Conversion(),
     ) -> None:
-        """As `save`, for images by their descriptors. Call under a lease."""
+        """As `save`, for images by their descriptors. Call under a lease.
+
+        Without a `platform`, an index of which all is here is written as such into a layout; of others, the image for `fallback`.
+        """
         stop = Stop(self.cancelled)
         shown = str(location) if isinstance(location, Path) else "the output"
         if format == "docker" and conversion not in (Conversion(), Conversion("none")):
@@ -93,7 +98,12 @@ class Archivist:
                 else LayoutWriter(self.store, output, self.on_event, stop)
             )
             for reference, descriptor in images:
-                image = read_image(self.store, descriptor, platform, reference)
+                index = whole_index(self.store, descriptor) if platform is None else None
+                if index is not None and isinstance(writer, LayoutWriter):
+                    made = convert_index(self.store, index, descriptor, conversion, self.on_event, stop, self.workers)
+                    writer.add_index(reference, made, name)
+                    continue
+                image = read_image(self.store, descriptor, platform or fallback, reference)
                 if isinstance(writer, DockerArchiveWriter):
                     writer.add(image, name)
                 else:
@@ -103,11 +113,18 @@ class Archivist:
             self.on_event(TransferFinished("save", shown, descriptor.digest))
 
     def load(
-        self, location: Path | BinaryIO, platform: Platform, *, selector: str | None = None, name: Reference | None = None
+        self,
+        location: Path | BinaryIO,
+        platform: Platform,
+        *,
+        selector: str | None = None,
+        name: Reference | None = None,
+        whole: bool = False,
     ) -> tuple[Loaded, ...]:
         """Bring the images of an archive into the store, and name them as the archive does, or the only one `name`.
 
-        `selector` chooses one of several by the name that it has in the archive; `platform` chooses in nested indexes.
+        `selector` chooses one of several by the name that it has in the archive; `platform` chooses in nested indexes, unless they
+        are to be brought in as a `whole` and all of them is there.
         """
         stop = Stop(self.cancelled)
         shown = str(location) if isinstance(location, Path) else "the input"
@@ -115,7 +132,7 @@ class Archivist:
             self.on_event(TransferStarted("load", shown))
             # An archive may be both; the layout keeps the manifests as they are.
             if source.has(LAYOUT_FILE) and source.has(INDEX_FILE):
-                images = LayoutReader(self.store, source, self.on_event, stop).load(selector, platform)
+                images = LayoutReader(self.store, source, self.on_event, stop, whole).load(selector, platform)
             elif source.has(MANIFEST_FILE):
                 images = DockerArchiveReader(self.store, source, self.compression, self.on_event, stop).load(selector)
             else:

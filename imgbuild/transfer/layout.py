@@ -14,6 +14,7 @@ from typing import Any
 from imgbuild.errors import CorruptError, ImageError, NotFoundError
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.oci.image import (
+    CONFIG_TYPES,
     INDEX_TYPES,
     MANIFEST_TYPES,
     MAX_MANIFEST_BYTES,
@@ -32,6 +33,7 @@ from imgbuild.store.store import Store
 from imgbuild.transfer.convert import Converted
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferNotice, ignore
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, choose, plain, read_image
+from imgbuild.transfer.indexes import ConvertedIndex
 from imgbuild.transfer.outputs import Output
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.sources import ArchiveSource, open_source, read_bounded
@@ -57,6 +59,18 @@ class LayoutWriter:
 
     def add(self, image: Image, converted: Converted, name: str | None) -> None:
         """Write an image's blobs. `name` is its ref.name, else the reference that it has."""
+        self._write(converted)
+        self._entry(replace(converted.descriptor, platform=image.config.platform), image.reference, name)
+
+    def add_index(self, reference: Reference | None, converted: ConvertedIndex, name: str | None) -> None:
+        """Write an index and all that it lists, as `add`."""
+        for child in converted.children:
+            self._write(child)
+        if not self._output.has(_path(converted.descriptor), converted.descriptor.size):
+            self._output.write(_path(converted.descriptor), converted.descriptor.size, [converted.data])
+        self._entry(converted.descriptor, reference, name)
+
+    def _write(self, converted: Converted) -> None:
         for blob in {blob.digest: blob for blob in (*converted.manifest.layers, converted.manifest.config)}.values():
             if self._output.has(_path(blob), blob.size):
                 continue
@@ -65,13 +79,14 @@ class LayoutWriter:
             self._on_event(BlobFinished(blob.digest, blob.size, "written"))
         if not self._output.has(_path(converted.descriptor), converted.descriptor.size):
             self._output.write(_path(converted.descriptor), converted.descriptor.size, [converted.data])
-        annotations = {}
-        if image.reference is not None:
-            annotations = {REF_NAME: image.reference.familiar(), CONTAINERD_NAME: str(image.reference)}
+
+    def _entry(self, descriptor: Descriptor, reference: Reference | None, name: str | None) -> None:
+        annotations = dict(descriptor.annotations)
+        if reference is not None:
+            annotations |= {REF_NAME: reference.familiar(), CONTAINERD_NAME: str(reference)}
         if name is not None:
             annotations[REF_NAME] = name
-        described = replace(converted.descriptor, platform=image.config.platform, annotations=tuple(sorted(annotations.items())))
-        self._entries.append(descriptor_json(described))
+        self._entries.append(descriptor_json(replace(descriptor, annotations=tuple(sorted(annotations.items())))))
 
     def finish(self) -> None:
         """Write what makes it a layout."""
@@ -104,6 +119,8 @@ class LayoutReader:
     source: ArchiveSource
     on_event: OnEvent
     stop: Stop
+    whole: bool = False
+    """Whether an index is brought in as such, if all that it lists is in the archive."""
 
     def load(self, selector: str | None, platform: Platform) -> tuple[tuple[tuple[Reference, ...], Descriptor], ...]:
         """Bring images into the store, without naming them, each with its names: the one named `selector`, else all."""
@@ -133,6 +150,10 @@ class LayoutReader:
         for _ in range(_MAX_DEPTH):
             if found.media_type not in INDEX_TYPES:
                 break
+            if self.whole and (children := self._all_of(data, found)):
+                for child in children:
+                    self._child(child)
+                return plain(found)
             found = choose(data, found, platform, name)
             data = self._small(found)
         check_manifest_type(found.media_type, name)
@@ -141,6 +162,20 @@ class LayoutReader:
         for blob in {blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values():
             self._blob(blob, "config" if blob.digest == manifest.config.digest else "layer")
         return read_image(self.store, plain(found), None).descriptor
+
+    def _all_of(self, data: bytes, index: Descriptor) -> tuple[Descriptor, ...]:
+        """What an index lists, if all of it is here or in the archive; nothing otherwise."""
+        entries = parse_index(data, index.media_type).manifests
+        here = (self.store.blobs.has(entry.digest, entry.size) or self.source.has(_path(entry)) for entry in entries)
+        return entries if all(entry.media_type in MANIFEST_TYPES for entry in entries) and all(here) else ()
+
+    def _child(self, entry: Descriptor) -> None:
+        """One of what an index lists, be it no image."""
+        manifest = parse_manifest(self._small(entry), entry.media_type)
+        for blob in {blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values():
+            self._blob(blob, "config" if blob.digest == manifest.config.digest else "layer")
+        if manifest.config.media_type in CONFIG_TYPES and not (entry.platform is not None and entry.platform.os == "unknown"):
+            read_image(self.store, plain(entry), None)
 
     def _small(self, blob: Descriptor) -> bytes:
         """A manifest or index, which is a blob of the store thereafter."""

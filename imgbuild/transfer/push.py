@@ -17,6 +17,7 @@ from imgbuild.store.store import Store
 from imgbuild.transfer.convert import Conversion, Converted, convert
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferFinished, TransferStarted, ignore
 from imgbuild.transfer.images import read_image
+from imgbuild.transfer.indexes import convert_index, whole_index
 from imgbuild.transfer.parallel import Stop, in_parallel
 from imgbuild.values import dataclass
 
@@ -61,7 +62,8 @@ class Pusher:
     ) -> Pushed:
         """Push the image that `source` names in the store, under `destination` (else under the same name).
 
-        `platform` chooses where the name is that of an index. NotFoundError, RegistryError, AuthError, CorruptError.
+        `platform` chooses where the name is that of an index, which is else pushed as a whole if all of it is here.
+        NotFoundError, RegistryError, AuthError, CorruptError.
         """
         with self.store.lease(cancelled=self.cancelled):
             descriptor = self.store.tags.get(source)
@@ -80,20 +82,37 @@ class Pusher:
         """As `push`, for an image by its descriptor, which needs no name. Call under a lease."""
         self.on_event(TransferStarted("push", destination.familiar(), descriptor.digest))
         stop = Stop(self.cancelled)
-        image = read_image(self.store, descriptor, platform, destination)
-        if len(image.layers) > _MAX_LAYERS:
-            raise UsageError(f"{destination.familiar()} has {len(image.layers)} layers; docker reads at most {_MAX_LAYERS}")
-        converted = convert(self.store, image, conversion, self.on_event, stop, self.client.settings.parallel)
-        if destination.digest is not None and destination.digest != converted.descriptor.digest:
-            raise UsageError(f"{destination} names another image than the one that would be pushed, {converted.descriptor.digest}")
+        children, data, pushed = self._converted(descriptor, destination, conversion, platform, stop)
+        for child in children:
+            if len(child.manifest.layers) > _MAX_LAYERS:
+                raise UsageError(f"{destination.familiar()} has {len(child.manifest.layers)} layers; docker reads at most {_MAX_LAYERS}")
+        if destination.digest is not None and destination.digest != pushed.digest:
+            raise UsageError(f"{destination} names another image than the one that would be pushed, {pushed.digest}")
         # Nobody shall be told of a push whose source a power cut could take away.
         self.store.flush()
         repository = self.client.repository(destination.registry, destination.repository)
-        blobs = self._push_blobs(repository, converted, stop)
+        blobs: dict[Digest, PushedBlob] = {}
+        for child in children:
+            blobs |= {blob.digest: blob for blob in self._push_blobs(repository, child, stop)}
+            if child.descriptor.digest != pushed.digest:
+                repository.push_manifest(child.descriptor.digest, child.data, child.descriptor.media_type)
         tag = destination.digest or destination.tag or DEFAULT_TAG
-        repository.push_manifest(tag, converted.data, converted.descriptor.media_type)
-        self.on_event(TransferFinished("push", destination.familiar(), converted.descriptor.digest))
-        return Pushed(destination, converted.descriptor, blobs)
+        repository.push_manifest(tag, data, pushed.media_type)
+        self.on_event(TransferFinished("push", destination.familiar(), pushed.digest))
+        return Pushed(destination, pushed, tuple(blobs.values()))
+
+    def _converted(
+        self, descriptor: Descriptor, destination: Reference, conversion: Conversion, platform: Platform | None, stop: Stop
+    ) -> tuple[tuple[Converted, ...], bytes, Descriptor]:
+        """What is to be sent: manifests, then what the name shall name, an index of them or the only one of them."""
+        workers = self.client.settings.parallel
+        index = whole_index(self.store, descriptor) if platform is None else None
+        if index is not None:
+            made = convert_index(self.store, index, descriptor, conversion, self.on_event, stop, workers)
+            return made.children, made.data, made.descriptor
+        image = read_image(self.store, descriptor, platform, destination)
+        converted = convert(self.store, image, conversion, self.on_event, stop, workers)
+        return (converted,), converted.data, converted.descriptor
 
     def _push_blobs(self, repository: Repository, converted: Converted, stop: Stop) -> tuple[PushedBlob, ...]:
         wanted = {blob.digest: blob for blob in (*converted.manifest.layers, converted.manifest.config)}

@@ -14,7 +14,7 @@ packages=(ca-certificates busybox-static mmdebstrap)
 case ${1:-} in
     demo) venv=.demo/venv what=(.) ;;
     test) venv=.venv what=(-e '.[test]')
-        packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssh-client openssl podman python3-venv runc skopeo uidmap zstd) ;;
+        packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssh-client openssl podman python3-venv qemu-user-static runc skopeo uidmap zstd) ;;
     *) echo "usage: $0 demo|test" >&2; exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || packages+=(uidmap)
