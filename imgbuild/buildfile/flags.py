@@ -47,7 +47,15 @@ KNOWN: dict[str, dict[str, Kind]] = {
         **dict.fromkeys(_RUN_LIMITS, _S),
         "on-failure": Kind.SEVERAL,
     },
-    "COPY": {"from": _S, "chown": _S, "chmod": _S, "link": Kind.SWITCH, "parents": Kind.SWITCH, "exclude": Kind.SEVERAL},
+    "COPY": {
+        "from": _S,
+        "chown": _S,
+        "chmod": _S,
+        "link": Kind.SWITCH,
+        "parents": Kind.SWITCH,
+        "exclude": Kind.SEVERAL,
+        "optional": Kind.SWITCH,
+    },
     "ADD": {
         "chown": _S,
         "chmod": _S,

@@ -2,7 +2,7 @@
 
 The rules are those of moby's patternmatcher, its oddities included, since the same file must mean the same to both: the last
 pattern that matches a path, or that matched a directory above it, decides; ``!`` brings back.
-Not here: walking (filtered).
+Not here: what one pattern matches (patterns), walking (filtered).
 """
 
 from __future__ import annotations
@@ -11,29 +11,9 @@ import re
 import stat
 from pathlib import Path
 
-from imgbuild.context.glob import BadPattern, check
+from imgbuild.context.glob import BadPattern
+from imgbuild.context.patterns import Pattern, clean, read_pattern, trimmed
 from imgbuild.errors import ContextError, Source, Span
-from imgbuild.values import dataclass
-
-_WILDCARD = re.compile(r"[*?\[\]\\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """One line: its text without ``!``, whether it brings back, where it stands, and the regex that paths must match.
-
-    `prefix` is the directory that every match is in or is a part of ("" when that is not known).
-    """
-
-    text: str
-    exception: bool
-    line: int
-    regex: re.Pattern[str]
-    prefix: str
-
-    def __str__(self) -> str:
-        return f"!{self.text}" if self.exception else self.text
-
 
 State = int
 """Which patterns have matched a directory or one above it, as a bit mask. 0 for the root."""
@@ -57,19 +37,20 @@ class Ignore:
         lines = text.removeprefix("\ufeff").split("\n")
         patterns = []
         for number, line in enumerate(lines, 1):
-            if line.startswith("#") or not line.strip():
+            text = "" if line.startswith("#") else _normal(line)
+            if not text:
                 continue
             try:
-                patterns.append(_pattern(line, number))
-            except (BadPattern, re.error) as error:
+                patterns.append(read_pattern(text, number))
+            except BadPattern as error:
                 at = Span(Source(name, tuple(lines)), number, number)
                 raise ContextError(f"bad pattern in the ignore file: {error}", at=at) from None
         return cls(tuple(patterns), name)
 
     @classmethod
-    def of(cls, lines: tuple[str, ...]) -> Ignore:
-        """Patterns that come from elsewhere than a file (--exclude)."""
-        return cls.parse("\n".join(lines), "--exclude") if lines else cls()
+    def of(cls, texts: tuple[str, ...]) -> Ignore:
+        """Patterns that stand in no file (--exclude): each is one, without comments, and a slash at its start stays. BadPattern."""
+        return cls(tuple(read_pattern(text, number) for number, text in enumerate(texts, 1) if trimmed(text)), "--exclude")
 
     @classmethod
     def load(cls, context: Path, buildfile: Path | None = None) -> Ignore:
@@ -81,7 +62,7 @@ class Ignore:
             try:
                 if not stat.S_ISREG(candidate.stat().st_mode):
                     raise ContextError(f"the ignore file {candidate} is not a file")
-                return cls.parse(candidate.read_text("utf-8", "surrogateescape"), candidate.name)
+                return cls.parse(candidate.read_bytes().decode("utf-8", "surrogateescape"), candidate.name)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -128,109 +109,12 @@ class Ignore:
         return decider, state
 
 
-def _pattern(line: str, number: int) -> Pattern:
-    text = line.strip()
+def _normal(line: str) -> str:
+    """A line of a file as the pattern that it stands for: relative to the context's root, whether it brings back or not."""
+    text = trimmed(line)
     exception = text.startswith("!")
-    if exception:
-        text = text[1:].strip()
-        if not text:
-            raise BadPattern("'!' alone brings back nothing")
-    text = _clean(text)
-    if len(text) > 1 and text.startswith("/"):
-        text = text[1:]
-    check(text)
-    return Pattern(text, exception, number, re.compile(_regex(text), re.DOTALL), _literal_prefix(text))
-
-
-def _clean(path: str) -> str:
-    """As Go's ``filepath.Clean``."""
-    rooted = path.startswith("/")
-    names: list[str] = []
-    for name in path.split("/"):
-        if name in ("", "."):
-            continue
-        if name == ".." and names and names[-1] != "..":
-            names.pop()
-        elif name != ".." or not rooted:
-            names.append(name)
-    return ("/" if rooted else "") + "/".join(names) or "."
-
-
-def _literal_prefix(text: str) -> str:
-    names = text.split("/")
-    literal = next((index for index, name in enumerate(names) if _WILDCARD.search(name)), len(names))
-    return "/".join(names[:literal])
-
-
-def _regex(text: str) -> str:
-    """The pattern as a regex for fullmatch."""
-    if not _WILDCARD.search(text):
-        return re.escape(text)
-    if not _WILDCARD.search(text.removesuffix("**")):
-        # 'a/**' is all below a, and 'a**' all that starts with a
-        return re.escape(text[:-2]) + ".*"
-    if text.startswith("**") and not _WILDCARD.search(text[2:]):
-        # '**/a' is an a anywhere, but '**a' all that ends in a
-        suffix = re.escape(text[2:])
-        return f".*{suffix}|{re.escape(text[3:])}" if text.startswith("**/") else f".*{suffix}"
-    return "".join(_linear(_tokens(text)))
-
-
-def _tokens(text: str) -> list[str]:
-    """The parts of a pattern: ``**`` (with the slash that follows it, which it swallows), ``*``, and regexes of one character."""
-    tokens: list[str] = []
-    position = 0
-    in_class = False
-    while position < len(text):
-        character = text[position]
-        position += 1
-        if character == "\\":
-            character = re.escape(text[position])
-            position += 1
-            if in_class:
-                tokens[-1] += character
-            else:
-                tokens.append(character)
-        elif in_class:
-            tokens[-1] += character if character in "]^-" else re.escape(character)
-            in_class = character != "]"
-        elif character == "[":
-            tokens.append("[")
-            in_class = True
-        elif character == "*" and text.startswith("*", position):
-            position += 1
-            position += text.startswith("/", position)
-            tokens.append("**")
-        else:
-            tokens.append({"*": "*", "?": "[^/]"}.get(character) or re.escape(character))
-    return tokens
-
-
-def _linear(tokens: list[str]) -> list[str]:
-    """Wildcards as regexes, so that as few of them as possible are ever tried twice.
-
-    Between two stars of one component, and between two ``**``, the leftmost place for what stands there is always good
-    enough: an atomic group.
-    """
-    out: list[str] = []
-    position = 0
-    while position < len(tokens):
-        token = tokens[position]
-        position += 1
-        if token not in ("*", "**"):
-            out.append(token)
-            continue
-        ends = ("**",) if token == "**" else ("*", "**", "/")
-        end = next((index for index in range(position, len(tokens)) if tokens[index] in ends), len(tokens))
-        between = tokens[position:end]
-        if token == "*" and end < len(tokens) and tokens[end] == "*":
-            out.append(f"(?>[^/]*?{''.join(between)})")
-            position = end
-        elif token == "**" and end < len(tokens) and between and between[-1] == "/":
-            out.append(f"(?>(?:.*?/)??{''.join(_linear(between))})")
-            position = end
-        elif token == "**":
-            out.append("(?:.*/)?" if position < len(tokens) else ".*")
-        else:
-            out.append("[^/]*")
-    return out
+    text = trimmed(text[1:]) if exception else text
+    if text:
+        text = clean(text)
+        text = text[1:] if len(text) > 1 and text.startswith("/") else text
+    return f"!{text}" if exception else text

@@ -56,9 +56,9 @@ class LocalContext(Filtered):
         self.digests.save()
         self._disk.close()
 
-    def match(self, source: str) -> tuple[Found, ...]:
+    def match(self, source: str, *, optional: bool = False) -> tuple[Found, ...]:
         """What a source word means here (see tree.match); the error for a missing one names the ignore file's line."""
-        return match(self, source, where=self.name, hint=self._why_missing)
+        return match(self, source, where=self.name, hint=self._why_missing, optional=optional)
 
     def _why_missing(self, path: str) -> str | None:
         pattern = self.ignore.reason(path[1:])

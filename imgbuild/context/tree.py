@@ -61,16 +61,23 @@ class Found:
 
 
 def match(
-    tree: Tree, source: str, *, where: str = "the build context", hint: Callable[[str], str | None] | None = None
+    tree: Tree,
+    source: str,
+    *,
+    where: str = "the build context",
+    hint: Callable[[str], str | None] | None = None,
+    optional: bool = False,
 ) -> tuple[Found, ...]:
     """What the word `source` means in `tree`, sorted by names; empty for a pattern that nothing matches.
 
     Symlinks in it are followed inside the tree, those that a pattern matched too. ContextError where a path without
-    wildcards, or the part of a pattern before the first wildcard, does not exist; `hint(path)` may say why.
+    wildcards, or the part of a pattern before the first wildcard, does not exist, unless it is `optional`; `hint(path)` may say why.
     """
-    names = _names(source, tree.local, where)
+    names = _names(source)
     plain = next((index for index, name in enumerate(names) if is_pattern(name)), len(names))
     start = "/".join(names[:plain])
+    if optional and _missing(tree, start):
+        return ()
     real = _existing(tree, start, source, where, hint)
     if plain == len(names):
         return (Found(start, real),)
@@ -87,10 +94,12 @@ def match(
             for entry, _ in tree.entries(path)
             if component.fullmatch(entry)
         ]
-    return tuple(Found(name, _existing(tree, name, name, where, hint)) for name, _ in hits)
+    found = (name for name, _ in hits if not (optional and _missing(tree, name)))
+    return tuple(Found(name, _existing(tree, name, name, where, hint)) for name in found)
 
 
-def _names(source: str, local: bool, where: str) -> list[str]:
+def _names(source: str) -> list[str]:
+    """The components of a source; as everywhere, what is above the root is the root."""
     names: list[str] = []
     for name in source.split("/"):
         if name in ("", "."):
@@ -99,9 +108,23 @@ def _names(source: str, local: bool, where: str) -> list[str]:
             names.append(name)
         elif names:
             names.pop()
-        elif local:
-            raise ContextError(f"{source!r} is outside of {where}", hint="only what is below the context's directory can be copied")
     return names
+
+
+def _leads_out(source: str) -> bool:
+    depth = 0
+    for name in source.split("/"):
+        depth += -1 if name == ".." else name not in ("", ".")
+        if depth < 0:
+            return True
+    return False
+
+
+def _missing(tree: Tree, name: str) -> bool:
+    try:
+        return tree.lstat(tree.resolve(f"/{name}")) is None
+    except OSError:
+        return False  # a circle of symlinks, of which `_existing` speaks
 
 
 def _existing(tree: Tree, name: str, source: str, where: str, hint: Callable[[str], str | None] | None) -> str:
@@ -114,7 +137,10 @@ def _existing(tree: Tree, name: str, source: str, where: str, hint: Callable[[st
     message = f"{source!r} not found in {where}"
     if real != f"/{name}":
         message += f": a symlink leads to {real!r} there"
-    raise ContextError(message, hint=(hint and hint(real)) or _similar(tree, real))
+    said = hint and hint(real)
+    if tree.local and not said and _leads_out(source):
+        said = f"what is outside of {where} can't be copied: '..' does not lead there"
+    raise ContextError(message, hint=said or _similar(tree, real))
 
 
 def _similar(tree: Tree, path: str) -> str | None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_heredoc
+from imgbuild.buildfile.modes import parse_mode
 from imgbuild.errors import BuildfileError, UnsupportedError
 from imgbuild.graph.ops import CopyOp, FileText, Origin
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
 
+_PERFORMED = ("from", "chown", "chmod", "link", "parents", "exclude", "optional", "unpack")
 _REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
 
 
@@ -31,6 +33,8 @@ class StageState(Protocol):
 
     def source(self, name: str) -> Origin: ...
 
+    def independent_epoch(self, source: int | None) -> int: ...
+
     def add_step(self, op: CopyOp, instruction: ast.Instruction, created_by: str) -> None: ...
 
 
@@ -39,7 +43,7 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
     add = isinstance(item, ast.Add)
     name = "ADD" if add else "COPY"
     for flag in item.flags:
-        if flag.name not in ("from", "chown", "chmod") and (flag.value or "true").lower() != "false":
+        if flag.name not in _PERFORMED and (flag.value or "true").lower() != "false":
             raise UnsupportedError(f"{name} --{flag.name} is not performed yet", at=flag.span)
     sources = tuple(stage.expand(word) for word in item.sources)
     for source, word in zip(sources, item.sources, strict=True):
@@ -59,19 +63,58 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
         )
     source_flag = item.flag("from")
     origin = stage.source(source_flag.value) if source_flag is not None and source_flag.value else Origin()
+    chown, chmod = _flag(stage, item, "chown"), _mode(stage, item)
+    link = _link(item, chown, chmod)
     op = CopyOp(
         sources=sources,
         destination=destination,
-        epoch=stage.epoch,
+        epoch=stage.independent_epoch(origin.stage) if link else stage.epoch,
         stage=origin.stage,
         context=origin.context,
         documents=documents,
-        chown=_flag(stage, item, "chown"),
-        chmod=_flag(stage, item, "chmod"),
-        unpack=add,
+        chown=chown,
+        chmod=chmod,
+        unpack=_switch(item, "unpack", default=add),
+        link=link,
+        parents=_switch(item, "parents"),
+        exclude=tuple(flag.value or "" for flag in item.flags if flag.name == "exclude"),
+        optional=_switch(item, "optional"),
     )
-    words = (*(f"--{flag.name}={flag.value}" for flag in item.flags), *sources, *(f"<<{doc.name}" for doc in documents))
+    flags = (f"--{flag.name}" if flag.value is None else f"--{flag.name}={flag.value}" for flag in item.flags)
+    words = (*flags, *sources, *(f"<<{doc.name}" for doc in documents))
     stage.add_step(op, item, f"{name} {' '.join((*words, destination))}")
+
+
+def _link(item: ast.Copy, chown: str, chmod: str) -> bool:
+    """Whether --link holds: BuildKit drops it beside --chmod, and so files keep following the symlinks of the destination there."""
+    if not _switch(item, "link") or chmod:
+        return False
+    for part in chown.split(":", 1):
+        if part and not (part.isascii() and part.isdigit()):
+            flag = item.flag("chown")
+            raise BuildfileError(
+                f"--chown={chown} can't be looked up with --link, which reads nothing of the image",
+                at=flag.span if flag else None,
+                hint="write the numbers of the user and the group, or leave --link out",
+            )
+    return True
+
+
+def _switch(item: ast.Copy, name: str, *, default: bool = False) -> bool:
+    flag = item.flag(name)
+    return default if flag is None else (flag.value or "true").lower() == "true"
+
+
+def _mode(stage: StageState, item: ast.Copy) -> str:
+    """The value of --chmod, which is read once now so that a bad one is said before anything is done."""
+    mode = _flag(stage, item, "chmod")
+    flag = item.flag("chmod")
+    if mode and flag is not None:
+        try:
+            parse_mode(mode)
+        except BuildfileError as error:
+            raise error.located(flag.span) from None
+    return mode
 
 
 def _document(stage: StageState, heredoc: ast.Heredoc) -> FileText:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_words
@@ -39,8 +40,9 @@ def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseKe
         stage = outline.stages[index]
         parent = lowered[stage.parent] if stage.parent is not None else None
         base = bases[stage.base] if stage.base is not None else None
-        epoch = _epoch(options, base, outline, stage, stages, bases)
-        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base, epoch)
+        ages = partial(_age, outline, stages, bases)
+        epoch = _epoch(options, base, stage, ages)
+        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base, epoch, ages)
         stages[index] = lowered[index].lower()
     if options.labels:
         target = stages[outline.target]
@@ -76,6 +78,7 @@ class _StageLowering:
         parent: _StageLowering | None,
         base: Base | None,
         epoch: int,
+        ages: Callable[[int], int],
     ) -> None:
         self.buildfile = buildfile
         self.outline = outline
@@ -88,6 +91,7 @@ class _StageLowering:
         self.author: str = parent.author if parent else (base.author if base else "")
         self.config: RunConfig = replace(parent.config if parent else (base.config if base else RunConfig()), on_build=())
         self.epoch: int = parent.epoch if parent else epoch
+        self._ages = ages
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
         self.platform: Platform = parent.platform if parent else (base.platform if base else stage.platform)
@@ -136,6 +140,12 @@ class _StageLowering:
         if name.lower() in names:
             return Origin(names[name.lower()])
         return Origin(names[f"image {name}"] if f"image {name}" in names else int(name))
+
+    def independent_epoch(self, source: int | None) -> int:
+        """The epoch of a step that makes the same on any base: as it would be from scratch, where nothing else is read."""
+        if self.options.epoch is not None:
+            return self.options.epoch
+        return 0 if source is None else self._ages(source)
 
     def add_step(self, op: RunOp | CopyOp | WorkdirOp, instruction: ast.Instruction, created_by: str) -> None:
         """Append a step and the line of history that its layer belongs to."""
@@ -269,14 +279,7 @@ class _StageLowering:
         self.add_step(WorkdirOp(path, self.config.user, self.epoch), item, f"WORKDIR {path}")
 
 
-def _epoch(
-    options: LowerOptions,
-    base: Base | None,
-    outline: Outline,
-    stage: StageOutline,
-    lowered: Mapping[int, Stage],
-    bases: Mapping[BaseKey, Base],
-) -> int:
+def _epoch(options: LowerOptions, base: Base | None, stage: StageOutline, ages: Callable[[int], int]) -> int:
     """The layers' epoch: the explicit one, else the base's age, else (from scratch) that of the youngest stage or image that is read.
 
     What is not explicit follows from what the key holds anyway, so that a cached layer and a fresh one are the same bytes.
@@ -285,14 +288,15 @@ def _epoch(
         return options.epoch
     if base is not None:
         return parse_time(base.created) or 0
-    ages = [0]
-    for index, _ in stage.reads:
-        image = outline.stages[index].base
-        if index in lowered:
-            ages.append(lowered[index].epoch)
-        elif image is not None:
-            ages.append(parse_time(bases[image].created) or 0)
-    return max(ages)
+    return max([0, *(ages(index) for index, _ in stage.reads)])
+
+
+def _age(outline: Outline, lowered: Mapping[int, Stage], bases: Mapping[BaseKey, Base], index: int) -> int:
+    """The epoch of a stage that was lowered, or the age of an image that is only read."""
+    image = outline.stages[index].base
+    if index in lowered:
+        return lowered[index].epoch
+    return (parse_time(bases[image].created) or 0) if image is not None else 0
 
 
 def _is_pair(entry: str) -> bool:

@@ -170,7 +170,8 @@ class FileText:
 class CopyOp:
     """COPY and ADD of local files. `destination` is absolute and ends in "/" where it was written so; `stage` is the stage that
     it reads, `context` the named context, neither the build context; `chown` and `chmod` as written ("" for none); `unpack` for
-    ADD's archives."""
+    ADD's archives. `link`: the result depends on nothing that it is put on. `parents`: sources keep the directories that lead to
+    them. `optional`: a source may be missing, which says nothing of what is made of those that are there."""
 
     sources: tuple[str, ...]
     destination: str
@@ -181,6 +182,10 @@ class CopyOp:
     chown: str = ""
     chmod: str = ""
     unpack: bool = False
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    optional: bool = field(default=False, metadata=UNKEYED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,11 @@ class Step:
     name: str
     span: Span
     no_cache: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether it makes the same layer whatever it stands on."""
+        return isinstance(self.op, CopyOp) and self.op.link
 
     @property
     def stages(self) -> tuple[int, ...]:

@@ -53,9 +53,11 @@ def capture(
     compression: Compression,
     *,
     rootless: bool = False,
+    rooted: bool = True,
     check: Callable[[], None] | None = None,
 ) -> Captured:
-    """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it.
+    """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it. One that is not
+    `rooted` leaves the root directory as it is on whatever it is put.
 
     A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
     `check` is called often, and ends the capture by raising.
@@ -71,6 +73,7 @@ def capture(
         def produce(write: Write) -> None:
             nonlocal entries
             found = changes(lower.path, view, epoch, rootless=rootless, on_left_out=left_out)
+            found = found if rooted else (change for change in found if change.path)
             entries = pack(found, lower.path, write if check is None else _checked(write, check))
 
         made = compress(produce, blob.write, compression)

@@ -16,6 +16,7 @@ from pathlib import Path
 from imgbuild.context.digest import TreeDigests
 from imgbuild.context.filtered import Filtered
 from imgbuild.context.ignore import Ignore
+from imgbuild.context.included import Included
 from imgbuild.context.local import LocalContext, changed
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Found, Tree
@@ -26,10 +27,14 @@ from imgbuild.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TreeSource:
-    """What one source word means in a tree: the result of `match`. Empty for a pattern that matched nothing."""
+    """What one source word means in a tree: the result of `match`. Empty for a pattern that matched nothing.
+
+    With a `pattern` (COPY --parents), what it matches below the directories that were found, with the directories that lead there.
+    """
 
     tree: Tree
     found: tuple[Found, ...]
+    pattern: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,9 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
         files = source.tree.digests if isinstance(source.tree, LocalContext) else FileDigests(source.tree)
         for found in source.found:
             if is_directory(source.tree, found):
-                tree = without(source.tree, request.exclude, found)
+                tree = seen_below(source, found, request.exclude)
                 digests.append(InputDigest(found.name, "", TreeDigests(tree, files).contents(found.path)))
-            elif not Ignore.of(request.exclude).ignores(found.base):
+            elif not source.pattern and not Ignore.of(request.exclude).ignores(found.base):
                 digests.append(InputDigest(found.name, found.base, TreeDigests(source.tree, files).entry(found.path)))
     return tuple(digests)
 
@@ -123,6 +128,7 @@ def node_of(tree: Tree, path: str) -> Node:
     return node
 
 
-def without(tree: Tree, exclude: tuple[str, ...], found: Found) -> Tree:
-    """The tree without what --exclude takes away below what was found."""
-    return Filtered(tree, Ignore.of(exclude), found.path) if exclude else tree
+def seen_below(source: TreeSource, found: Found, exclude: tuple[str, ...]) -> Tree:
+    """The source's tree as a directory that was found shows it: what the pattern means, without what --exclude takes away."""
+    tree = Filtered(source.tree, Ignore.of(exclude), found.path) if exclude else source.tree
+    return Included(tree, source.pattern, found.path) if source.pattern else tree

@@ -11,14 +11,15 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from imgbuild.buildfile.modes import parse_mode
 from imgbuild.context.digest import walk
 from imgbuild.context.ignore import Ignore
+from imgbuild.context.included import Included
 from imgbuild.context.tree import Found, Tree
 from imgbuild.errors import BuildfileError
 from imgbuild.layer.failures import explained
 from imgbuild.linux.node import Node
-from imgbuild.rootfs.copy import Copied, CopyRequest, InlineSource, TreeSource, is_directory, node_of, without
-from imgbuild.rootfs.copy_mode import parse_mode
+from imgbuild.rootfs.copy import Copied, CopyRequest, InlineSource, TreeSource, is_directory, node_of, seen_below
 from imgbuild.rootfs.copy_plan import Action, Destination, Extract, Metadata, PutData, PutFile, PutSpecial, PutSymlink, kept_xattrs
 from imgbuild.rootfs.copy_unpack import extract, is_archive
 from imgbuild.rootfs.copy_write import LayerWriter
@@ -56,6 +57,8 @@ class _Planner:
         self._request = request
         self._owner = lookup_owner(parents, request.owner) if request.owner else None
         self._mode = parse_mode(request.mode) if request.mode else None
+        # BuildKit's way: an octal --chmod is that of the directories that are made for the destination, too
+        self._made = int(request.mode, 8) & 0o777 if request.mode and request.mode.isdigit() else 0o755
         self._exclude = Ignore.of(request.exclude)
         self._wants_directory = request.destination.endswith(("/", "/."))
         self._path = posixpath.normpath("/" + request.destination.lstrip("/"))
@@ -71,8 +74,8 @@ class _Planner:
             return
         for found in source.found:
             if is_directory(source.tree, found):
-                self._plan_directory(number, source.tree, found)
-            elif not self._exclude.ignores(found.base):
+                self._plan_directory(number, source, found)
+            elif not source.pattern and not self._exclude.ignores(found.base):
                 self._plan_file(number, source.tree, found)
 
     def _plan_file(self, number: int, tree: Tree, found: Found) -> None:
@@ -84,19 +87,21 @@ class _Planner:
             return
         self._put(number, tree, found.path, node, self._file_path(found.base))
 
-    def _plan_directory(self, number: int, tree: Tree, found: Found) -> None:
+    def _plan_directory(self, number: int, source: TreeSource, found: Found) -> None:
         """The contents of a directory; the destination keeps its own metadata, or is made as any missing parent."""
         top = self.destination.resolve(self._path)
         if self.destination.kind(top) not in (None, stat.S_IFDIR):
             raise BuildfileError(f"can't copy a directory to {self._request.destination!r}: it is not a directory in the image")
-        self.destination.make_directories(top)
-        tree = without(tree, self._request.exclude, found)
+        self.destination.make_directories(top, mode=self._made)
+        tree = seen_below(source, found, self._request.exclude)
         prefix = "" if top == "/" else top
         for path, node in walk(tree, found.path):
             if path == found.path:
                 continue
             target = f"{prefix}/{path[len(found.path) :].lstrip('/')}"
             if stat.S_ISDIR(node.mode):
+                if isinstance(tree, Included) and tree.partial(path) and self.destination.change_mode(target, stat.S_IMODE(node.mode)):
+                    continue
                 self.destination.put_directory(target, self._metadata(tree, path, node), settled=True)
             else:
                 self._put(number, tree, path, node, target)
@@ -114,11 +119,11 @@ class _Planner:
     def _file_path(self, base: str) -> str:
         """Where a file of this name goes: into the destination if that is, or must be, a directory; else it becomes it."""
         if self._wants_directory:
-            self.destination.make_directories(self.destination.resolve(self._path))
+            self.destination.make_directories(self.destination.resolve(self._path), mode=self._made)
         path = self.destination.resolve(self._path)
         if self.destination.kind(path) == stat.S_IFDIR:
             return f"{path}/{base}" if path != "/" else f"/{base}"
-        self.destination.make_directories(path.rpartition("/")[0] or "/")
+        self.destination.make_directories(path.rpartition("/")[0] or "/", mode=self._made)
         return path
 
     def _metadata(self, tree: Tree, path: str, node: Node) -> Metadata:

@@ -184,8 +184,8 @@ class Destination:
         """The mtime, in seconds, that something from elsewhere gets."""
         return min(mtime_ns // SECOND, self._epoch)
 
-    def make_directories(self, path: str, owner: Owner | None = None) -> None:
-        """Directories down to a real path: 0755 and this copy's owner where they are missing, untouched where they are there."""
+    def make_directories(self, path: str, owner: Owner | None = None, mode: int = 0o755) -> None:
+        """Directories down to a real path: with this copy's owner where they are missing, untouched where they are there."""
         missing: list[str] = []
         while (kind := self.kind(path)) is None:
             missing.append(path)
@@ -193,7 +193,7 @@ class Destination:
         if kind != stat.S_IFDIR:
             raise BuildfileError(f"can't make the directory {path!r}: something else is there in the image")
         for path in reversed(missing):
-            self._make(path, Metadata(0o755, owner or self._owner, self._epoch), settled=False)
+            self._make(path, Metadata(mode, owner or self._owner, self._epoch), settled=False)
 
     def put_directory(self, path: str, metadata: Metadata, *, settled: bool, replace: bool = False) -> None:
         """A directory of a source at a real path: made, or given the source's metadata where one is there. With `replace` it also
@@ -211,6 +211,19 @@ class Destination:
         xattrs = tuple(sorted((dict(entry.metadata.xattrs) | dict(metadata.xattrs)).items()))
         entry.metadata = Metadata(metadata.mode, metadata.owner, metadata.mtime, xattrs)
         entry.settled = settled
+
+    def change_mode(self, path: str, mode: int) -> bool:
+        """Give a directory that is there another mode; False where nothing is. For one that only leads to what is copied."""
+        kind = self.kind(path)
+        if kind is None:
+            return False
+        if kind != stat.S_IFDIR:
+            raise BuildfileError(f"can't copy a directory to {path!r}: it is not a directory in the image")
+        self._enter(path)
+        entry = self._new[path]
+        assert isinstance(entry, _Directory)
+        entry.metadata = Metadata(mode, entry.metadata.owner, entry.metadata.mtime, entry.metadata.xattrs)
+        return True
 
     def put(self, action: Put, *, replace: bool = False) -> None:
         """Anything else at its real path, in the place of whatever but a directory is there; of that too with `replace`."""

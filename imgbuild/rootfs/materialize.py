@@ -41,7 +41,7 @@ def materialize(
     for index, layer in enumerate(layers):
         lower = found[layer.diff_id]
         below = tuple(lowers)
-        if lower is None or (below and _usual_root(lower) and not _usual_root(below[-1])):
+        if lower is None or (below and has_usual_root(lower) and not has_usual_root(below[-1])):
             chain = chain_id(below_layer.diff_id for below_layer in layers[: index + 1])
             lower = find_on_chain(store, chain)
             if lower is None:
@@ -52,7 +52,7 @@ def materialize(
     return tuple(lowers)
 
 
-def _usual_root(lower: Lower) -> bool:
+def has_usual_root(lower: Lower) -> bool:
     """Whether the top directory of a lower is as one that nobody named: 0755, root's, without attributes."""
     if not isinstance(lower, DirectoryLower):
         return True

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from imgbuild.errors import ContextError, ImgbuildError
+from imgbuild.errors import BuildfileError, ContextError, ImgbuildError
 from imgbuild.graph.key import RECORD_VERSION
 from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
 from imgbuild.solve.rooms import Rooms
@@ -20,7 +20,7 @@ from imgbuild.values import dataclass
 
 if TYPE_CHECKING:  # a build without COPY reads no files
     from imgbuild.context.tree import Found, Tree
-    from imgbuild.rootfs.copy import CopyRequest
+    from imgbuild.rootfs.copy import CopyRequest, TreeSource
 
 States = Callable[[int], RootState]
 """The state at the end of a stage, by its index."""
@@ -54,10 +54,11 @@ def step_inputs(rooms: Rooms, step: Step, states: States) -> StepInputs:
 
 def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
     """A COPY or ADD as the room that performs it wants it, with its sources found in `tree`."""
-    from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource
+    from imgbuild.rootfs.copy import CopyRequest, InlineSource
 
+    _check_excluded(op)
     try:
-        sources = tuple(TreeSource(tree, _found(tree, source)) for source in op.sources)
+        sources = tuple(_source(op, tree, word) for word in op.sources)
     except ContextError as error:
         if op.sources[0].startswith("["):
             error.hint = error.hint or "if the JSON form was meant: it needs double quotes and commas"
@@ -70,7 +71,42 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
         owner=op.chown or None,
         mode=op.chmod or None,
         unpack=op.unpack,
+        exclude=op.exclude,
     )
+
+
+def _check_excluded(op: CopyOp) -> None:
+    if op.exclude:
+        from imgbuild.context.glob import BadPattern
+        from imgbuild.context.ignore import Ignore
+
+        try:
+            Ignore.of(op.exclude)
+        except BadPattern as error:
+            raise BuildfileError(f"a bad pattern for --exclude: {error}") from None
+
+
+def _source(op: CopyOp, tree: Tree, word: str) -> TreeSource:
+    """What one source word of COPY or ADD means. With --parents, "/./" parts the directory that is copied from from what is copied;
+    a path without wildcards must be there."""
+    from imgbuild.context.glob import BadPattern, is_pattern
+    from imgbuild.context.ignore import Ignore
+    from imgbuild.context.patterns import clean
+    from imgbuild.rootfs.copy import TreeSource
+
+    if not op.parents:
+        return TreeSource(tree, _found(tree, word, op.optional))
+    top, pivot, pattern = word.partition("/./")
+    if not pivot:
+        top, pattern = "/", word
+    top, pattern = clean(f"/{top}"), clean(f"/{pattern}")[1:]
+    if not is_pattern(f"{top}/{pattern}") and not _found(tree, f"{top}/{pattern}", op.optional):
+        return TreeSource(tree, ())
+    try:
+        Ignore.of((pattern,))
+    except BadPattern as error:
+        raise ContextError(f"bad pattern {word!r}: {error}") from None
+    return TreeSource(tree, _found(tree, top, op.optional), pattern)
 
 
 def mount_request(tree: Tree, source: str, epoch: int) -> CopyRequest:
@@ -80,11 +116,13 @@ def mount_request(tree: Tree, source: str, epoch: int) -> CopyRequest:
     return CopyRequest(sources=(TreeSource(tree, _found(tree, source)),), destination="/source", epoch=epoch)
 
 
-def _found(tree: Tree, source: str) -> tuple[Found, ...]:
+def _found(tree: Tree, source: str, optional: bool = False) -> tuple[Found, ...]:
     from imgbuild.context.local import LocalContext
     from imgbuild.context.tree import match
 
-    return tree.match(source) if isinstance(tree, LocalContext) else match(tree, source, where="the stage or image")
+    if isinstance(tree, LocalContext):
+        return tree.match(source, optional=optional)
+    return match(tree, source, where="the stage or image", optional=optional)
 
 
 @contextmanager
@@ -103,7 +141,8 @@ def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
 
     if op.stage is None:
         return StepInputs(digests(rooms.files(op.context)))
-    words = json.dumps(["copy", op.sources, [file.name for file in op.documents], op.destination.endswith("/")])
+    ways = [op.destination.endswith("/"), op.parents, op.exclude, op.optional]
+    words = json.dumps(["copy", op.sources, [file.name for file in op.documents], *ways])
     return _of_stage(rooms, op, states, words, digests)
 
 

@@ -27,7 +27,7 @@ from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import Promise, RootState, StepLayer
+from imgbuild.solve.state import Promise, RootState, StepLayer, ground, identity_after
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
@@ -260,13 +260,15 @@ class Solver:
         if wanted is None:
             inputs = step_inputs(self._rooms, step, self._stage_state)
             self._memos += inputs.memos
-            record = key_record(step.op, self._states[(index, number - 1)].identity, inputs.digests)
+            parent = "" if step.independent else self._states[(index, number - 1)].identity
+            record = key_record(step.op, parent, inputs.digests)
             wanted = self._wanted[(index, number)] = _Wanted(step, record, step_key(record))
         return wanted
 
     def _found(self, index: int, number: int, wanted: _Wanted, result: StepLayer) -> None:
         parent = self._states[(index, number - 1)]
-        self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=result)
+        identity = identity_after(parent, wanted.step, wanted.key)
+        self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result)
         with self._tally.lock:
             self._tally.cached += 1
 
@@ -283,12 +285,15 @@ class Solver:
             lower, usage = self._perform(step, parent, shown)
             with self._tally.lock:
                 self._tally.performed += 1
+            identity = identity_after(parent, step, wanted.key)
             if lower is None:
                 self._record(wanted, None, None, usage, parent)
-                self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=StepLayer(None))
+                self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=StepLayer(None))
                 return False, usage
             promise = Promise()
-            self._states[(index, number)] = RootState(wanted.key, self._materialize, parent=parent, result=promise, lower=lower)
+            self._states[(index, number)] = RootState(
+                identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
+            )
             held = stack.pop_all()
             job = partial(self._capture, held, promise, lower, parent, wanted, usage)
             thread = threading.Thread(target=job, daemon=True, name="imgbuild-capture")
@@ -307,7 +312,7 @@ class Solver:
         row = index.step(wanted.key)
         if row is None or (wanted.step.no_cache and row.build != self._build):
             return None
-        if json.loads(row.usage).get("parent") != parent.chain():
+        if json.loads(row.usage).get("parent") != ground(parent, wanted.step):
             return None
         if row.empty or row.diff_id is None:
             return StepLayer(None)
@@ -322,7 +327,7 @@ class Solver:
         from imgbuild.solve.files import perform_copy, perform_workdir
         from imgbuild.solve.run import RunJob, perform_run
 
-        rooms, lowers = self._rooms, parent.lowers()
+        rooms, lowers = self._rooms, () if step.independent else parent.lowers()
         match step.op:
             case RunOp() as op:
 
@@ -350,10 +355,11 @@ class Solver:
                     made = capture(
                         rooms.store,
                         lower,
-                        parent.lowers(),
+                        () if wanted.step.independent else parent.lowers(),
                         epoch,
                         rooms.compression,
                         rootless=rooms.features.rootless,
+                        rooted=not wanted.step.independent,
                         check=self._check_hurried,
                     )
                 self._record(wanted, made.layer, lower, usage, parent)
@@ -368,7 +374,7 @@ class Solver:
         self, wanted: _Wanted, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
     ) -> None:
         # Not under the semaphore of captures: the parent's may still wait for its turn.
-        ledger = {"parent": parent.chain(), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}
+        ledger = {"parent": ground(parent, wanted.step), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}
         self._rooms.store.index.record_step(
             StepRow(
                 key=wanted.key,

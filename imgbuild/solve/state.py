@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from imgbuild.graph.ops import Base
+from imgbuild.graph.key import StepKey
+from imgbuild.graph.ops import Base, Step
 from imgbuild.oci.digest import chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
@@ -50,7 +51,8 @@ class Promise:
 
 
 class RootState:
-    """A root file system after a base or a step. `identity` is what the next step's key calls its parent."""
+    """A root file system after a base or a step. `identity` is what the next step's key calls its parent. The lower of a step that
+    is `independent` of its parent has a top directory of its own."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class RootState:
         base: Base | None = None,
         result: StepLayer | Promise | None = None,
         lower: Lower | None = None,
+        independent: bool = False,
     ) -> None:
         self.identity = identity
         self._materialize = materialize
@@ -68,6 +71,7 @@ class RootState:
         self._base = base
         self._result = result
         self._lower = lower
+        self._independent = independent
         self._lowers: Lowers | None = None
         self._chain: str | None = None
         self._lock = threading.Lock()
@@ -106,10 +110,30 @@ class RootState:
         """The root file system as lowers; made from layers where it is not at hand."""
         with self._lock:
             if self._lowers is None:
-                if self._lower is not None and self._parent is not None:
+                if self._lower is not None and self._parent is not None and self._fits():
                     self._lowers = (*self._parent.lowers(), self._lower)
                 elif isinstance(self._result, StepLayer) and self._result.layer is None and self._parent is not None:
                     self._lowers = self._parent.lowers()
                 else:
                     self._lowers = self._materialize(self.layers())
             return self._lowers
+
+    def _fits(self) -> bool:
+        """Whether the lower shows on the parent's what its layer means there: overlay takes the top directory from the topmost."""
+        if not self._independent or self._parent is None:
+            return True
+        from imgbuild.rootfs.materialize import has_usual_root
+
+        below = self._parent.lowers()
+        return not below or has_usual_root(below[-1])
+
+
+def identity_after(parent: RootState, step: Step, key: StepKey) -> str:
+    """What the next step's key calls the state after a step: the key, which holds what the step stands on, unless it does not matter to
+    it: it does to the next."""
+    return digest_of(f"{parent.identity} {key}".encode()) if step.independent else key
+
+
+def ground(parent: RootState, step: Step) -> str:
+    """What a step's record says of the layers that it was performed on."""
+    return "" if step.independent else parent.chain()

@@ -43,13 +43,14 @@ COPY . all
 ADD file /added
 COPY file ../up
 COPY ./dir/../file /dotted
+COPY ../../file /above
 COPY /file /slashed
 """)
     files = bench.files()
     expected = {
         "w/file", "w/renamed", "w/new/dir/file", "abs", "w/many/file", "w/many/other", "w/indir/a", "w/indir/sub/b", "w/indir/empty",
         "w/a", "w/sub/b", "w/empty", "w/globbed/a", "w/globbed/b", "w/class/a", "w/some/file", "w/spaces/x y", "w/literal/*star",
-        "w/escaped/*star", "w/all/dir/sub/b", "w/all/Buildfile", "added", "up", "dotted", "slashed",
+        "w/escaped/*star", "w/all/dir/sub/b", "w/all/Buildfile", "added", "up", "above", "dotted", "slashed",
     }  # fmt: skip
     assert expected <= set(files), expected - set(files)
     assert "w/globbed/empty" not in files
@@ -200,7 +201,7 @@ def test_files_and_directories_do_not_change_into_each_other(bench: Bench) -> No
         ("COPY --chown=nobody-here file /", 10, "nobody-here"),
         ("COPY --chmod=9 file /", 10, "9"),
         ("COPY --from=busybox /missing /", 12, "missing"),
-        ("COPY --link file /", 11, "link"),
+        ("COPY --checksum=x file /", 10, "checksum"),
         ("COPY file/x /", 12, "directory"),
         ("COPY [a- /", 12, "pattern"),
         ("COPY <<EOF\nx\nEOF", 10, "destination"),

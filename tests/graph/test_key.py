@@ -38,6 +38,9 @@ CHANGES: list[tuple[Op, str, object]] = [
     (COPY, "chown", "1"),
     (COPY, "chmod", "1"),
     (COPY, "unpack", True),
+    (COPY, "link", True),
+    (COPY, "parents", True),
+    (COPY, "exclude", ("*.md",)),
     (WORKDIR, "path", "/x"),
     (WORKDIR, "user", "u"),
     (WORKDIR, "epoch", 1),
@@ -76,6 +79,10 @@ def test_addresses_groups_and_what_is_saved_do_not_count() -> None:
 
 def test_limits_proxies_and_places_do_not_count() -> None:
     assert key(replace(RUN, limits=Limits(memory=1, retry=2), proxy=("http_proxy=x",))) == key(RUN)
+
+
+def test_that_a_source_may_be_missing_does_not_count() -> None:
+    assert key(replace(COPY, optional=True)) == key(COPY)
 
 
 def test_the_number_of_a_stage_does_not_count() -> None:

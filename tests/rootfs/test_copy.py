@@ -172,9 +172,9 @@ class TestMetadata:
     @pytest.mark.parametrize(
         ("mode", "expected"),
         [
-            ("640", "new/@0755 new/d/@0640 new/d/e@0640 new/s@0640"),
+            ("640", "new/@0640 new/d/@0640 new/d/e@0640 new/s@0640"),
             ("4755", "new/@0755 new/d/@4755 new/d/e@4755 new/s@4755"),
-            ("0", "new/@0755 new/d/@0000 new/d/e@0000 new/s@0000"),
+            ("0", "new/@0000 new/d/@0000 new/d/e@0000 new/s@0000"),
             ("u=rwX,go=rX", "new/@0755 new/d/@0755 new/d/e@0644 new/s@0755"),
             ("a+x", "new/@0755 new/d/@0755 new/d/e@0755 new/s@4755"),
             ("go-rwx", "new/@0755 new/d/@0700 new/d/e@0600 new/s@4700"),
