@@ -20,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OPERATOR = re.compile(r":?[-?+]")
 _DEEPEST = 20
+_LONGEST = 1 << 20
+"""Characters of one expanded text: variables made of variables made of others grow fast."""
 
 Lookup = Callable[[str, Span], str | None]
 
@@ -44,6 +46,7 @@ class Scope:
         self._declared = declared or {}
         self._bound = bound or {}
         self._open: list[str] = []
+        self._made: dict[str, str] = {}
 
     def bind(self, bound: Mapping[str, str]) -> Scope:
         """The scope with further names, which come before all others."""
@@ -57,12 +60,17 @@ class Scope:
         default = self._declared.get(name)
         if default is None or default.null:
             return None
+        if name in self._made:
+            return self._made[name]
+        if len(self._open) > _DEEPEST:
+            fail(default.span, f"the variable {name} is made of variables deeper than {_DEEPEST} in each other")
         if name in self._open:
             cycle = " -> ".join([*self._open[self._open.index(name) :], name])
             fail(default.span, f"the variable {name} is made of itself: {cycle}")
         self._open.append(name)
         try:
-            return self.expand(default.text, default.span)
+            self._made[name] = self.expand(default.text, default.span)
+            return self._made[name]
         finally:
             self._open.pop()
 
@@ -102,8 +110,10 @@ class _Expansion:
         self._value = value
         self._missing = missing
         self._position = 0
+        self._left = _LONGEST
 
     def all(self) -> str:
+        """The whole text, expanded."""
         return self._read(live=True, depth=0)
 
     def _read(self, *, live: bool, depth: int) -> str:
@@ -152,11 +162,16 @@ class _Expansion:
             fail(self._span, f"the variable {name} is needed{': ' + argument if argument else ''}")
         if wanted:
             return argument
-        return "" if operator.endswith("+") else value or ""
+        return "" if operator.endswith("+") else self._plain(name)
 
     def _plain(self, name: str) -> str:
         value = self._value(name, self._span)
-        return self._missing(name, self._span) if value is None else value
+        if value is None:
+            return self._missing(name, self._span)
+        self._left -= len(value)
+        if self._left < 0:
+            fail(self._span, "the variables here make a text that is too long")
+        return value
 
     def _name(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._position)

@@ -64,7 +64,7 @@ class _Tree:
         made, size = self._make(node, depth)
         self._open.discard(id(node))
         if size > _MOST_NODES:
-            fail(span, "aliases make this larger than a build file can be")
+            fail(span, f"this is larger than a build file can be: it has more than {_MOST_NODES} words, aliases written out")
         self._made[id(node)] = (made, size)
         return made, size
 

@@ -192,6 +192,13 @@ def test_variable_made_of_itself() -> None:
     assert "the variable A is made of itself: A -> B -> A" in refused("variables: {A: '$B', B: '${A}'}\ntargets: {t: {tags: [$A]}}")
 
 
+def test_variables_that_grow_or_go_deep() -> None:
+    doubled = ", ".join(f"v{number}: $v{number + 1}$v{number + 1}" for number in range(18))
+    assert "make a text that is too long" in refused(f"variables: {{{doubled}, v18: '{'x' * 10}'}}\ntargets: {{t: {{tags: [$v0]}}}}")
+    chain = ", ".join(f"v{number}: $v{number + 1}" for number in range(3000))
+    assert "deeper than 20 in each other" in refused(f"variables: {{{chain}, v3000: x}}\ntargets: {{t: {{tags: [$v0]}}}}")
+
+
 def test_an_inline_buildfile_is_verbatim() -> None:
     text = "targets: {t: {buildfile-inline: 'FROM scratch\nENV A=$B ${C}'}}".replace("\n", "\\n").replace("'", '"')
     assert read(text).values("t")["dockerfile-inline"] == "FROM scratch\nENV A=$B ${C}"

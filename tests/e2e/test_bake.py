@@ -393,6 +393,18 @@ def test_only_one_output_can_be_stdout(bench: Bench) -> None:
     assert "only one output can be stdout" in _bake(bench, "--set", "*.output=type=tar,dest=-", code=2).err
 
 
+def test_what_the_readme_shows(bench: Bench) -> None:
+    readme = (SOURCE / "README.md").read_text(encoding="utf-8")
+    text = readme[readme.index("### Several targets") :].split("```yaml\n")[1].split("```")[0]
+    bench.write({"imgbuild.yaml": text, "Buildfile": "FROM busybox AS app\nARG VERSION\nRUN mkdir /docs && echo $VERSION > /docs/a\n"})
+    _bake(bench, environ={"VERSION": "3"})
+    assert _names(bench) == ["busybox:latest", "me/app:latest", "me/docs:html", "me/docs:text"]
+    assert bench.files("me/docs:text")["a"].data == b"3\n"
+    _bake(bench, "app", "--set", "*.args.VERSION=2")
+    assert bench.files("me/app:latest")["docs/a"].data == b"2\n"
+    assert set(json.loads(bench.run("bake", "--print", "docs").out)["target"]) == {"app", "docs-html", "docs-text"}
+
+
 def test_the_example(bench: Bench, tmp_path: Path) -> None:
     context = shutil.copytree(SOURCE / "Buildfile.examples" / "bake", tmp_path / "notes")
     done = bench.run("bake", "--progress=plain", "everything", cwd=context)
