@@ -55,7 +55,8 @@ services:
 secrets: {s: {file: ./f}}
 """
 PARTS = [
-    "{", "}", "[", "]", ":", ",", "\n", "- ", "  ", "~", "null", "*base", "&base", "<<", "${", "$", '"', "'", "!!x", "#", "target:", "=", ".", "",
+    "{", "}", "[", "]", ":", ",", "\n", "- ", "  ", "~", "null", "*base", "&base", "<<", "${", "$", '"', "'", "!!x", "#", "target:", "=",
+    ".", "",
 ]  # fmt: skip
 CHANGES = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 12), st.sampled_from(PARTS)), max_size=4)
 
