@@ -82,9 +82,12 @@ class Statement:
 
     def json(self, part: Slice) -> tuple[str, ...] | None:
         try:
-            return json_words(part.text)
+            words = json_words(part.text)
         except BuildfileError as error:
             raise error.located(self.line.span(part.start, part.end)) from None
+        if words is not None and any("\0" in word for word in words):
+            raise self.fault("a NUL byte in a JSON form", part=part)
+        return words
 
     def only(self) -> ast.Word:
         """The whole rest of the line as the one argument."""

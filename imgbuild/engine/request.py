@@ -91,7 +91,7 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     index = makes_index(build_args, platforms)
     options = LowerOptions(
         platform=this_platform(), build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels,
-        run=run_defaults(request), build_platform=this_platform(), explicit=bool(platforms), several=index,
+        run=run_defaults(request, build_args), build_platform=this_platform(), explicit=bool(platforms), several=index,
     )  # fmt: skip
     contexts = parse_contexts(request.contexts)
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})

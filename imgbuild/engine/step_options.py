@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imgbuild.errors import BuildfileError, ImgbuildError, UsageError
-from imgbuild.graph.ops import Limits, RunDefaults
+from imgbuild.graph.ops import HOSTNAME, Limits, RunDefaults
 
 if TYPE_CHECKING:
     from imgbuild.solve.agents import Agent, Agents
@@ -48,7 +48,7 @@ class StepOptions(Protocol):
     def cpu_quota(self) -> str | None: ...
 
 
-def run_defaults(request: StepOptions) -> RunDefaults:
+def run_defaults(request: StepOptions, build_args: Mapping[str, str]) -> RunDefaults:
     """What all RUN steps of the build have in common; UsageError where it can't be meant."""
     if request.network not in _NETWORKS:
         raise UsageError(f"--network {request.network} is not known", hint=_nearest(request.network, _NETWORKS))
@@ -63,7 +63,13 @@ def run_defaults(request: StepOptions) -> RunDefaults:
         ulimits = tuple(_read("--ulimit", word, parse_ulimit) for word in request.ulimits)
     for name, address in hosts:
         _check_address(name, address)
+    hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME", "")
+    if hostname:
+        from imgbuild.runtime.options import parse_hostname
+
+        hostname = _read("--build-arg BUILDKIT_SANDBOX_HOSTNAME", hostname, parse_hostname)
     return RunDefaults(
+        hostname=hostname or HOSTNAME,
         network=request.network,
         hosts=hosts,
         shm_size=_size("--shm-size", request.shm_size),

@@ -23,7 +23,7 @@ PROXY_ARGUMENTS = frozenset(
 
 _FOR_THE_BUILDER = frozenset((
     "BUILDKIT_SYNTAX", "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_INLINE_CACHE",
-    "SOURCE_DATE_EPOCH",
+    "BUILDKIT_MULTI_PLATFORM", "SOURCE_DATE_EPOCH",
 ))  # fmt: skip
 """Given without being declared, for the builder itself. An image need not carry its cache here: the store has it."""
 

@@ -109,11 +109,15 @@ class DeviceOp:
     span: Span | None = field(default=None, compare=False, metadata=UNKEYED)
 
 
+HOSTNAME = "imgbuild"
+"""What a step's machine is called where nothing else is asked for: the same everywhere, so that what a step makes is."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunDefaults:
     """What a build was asked for with regard to all of its RUN steps. `network` is that of steps that name none, `hosts` are names
-    and addresses, `ulimits` are (name, soft, hard), `allow` what steps may ask for beyond a sandbox: ``security.insecure``,
-    ``device`` or ``device=NAME``."""
+    and addresses, `hostname` is the machine's own, `ulimits` are (name, soft, hard), `allow` what steps may ask for beyond a
+    sandbox: ``security.insecure``, ``device`` or ``device=NAME``."""
 
     network: str = "default"
     hosts: tuple[tuple[str, str], ...] = ()
@@ -121,6 +125,7 @@ class RunDefaults:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
+    hostname: str = HOSTNAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,7 @@ class RunOp:
     hosts: tuple[str, ...] = ()
     shm_size: int | None = None
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    hostname: str = HOSTNAME
     addresses: tuple[str, ...] = field(default=(), metadata=UNKEYED)
     cgroup_parent: str = field(default="", metadata=UNKEYED)
     keep: tuple[str, ...] = field(default=(), metadata=UNKEYED)

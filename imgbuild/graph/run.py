@@ -54,6 +54,8 @@ class StageState(Protocol):
 def lower_run(stage: StageState, item: ast.Run) -> None:
     """Append the step of a RUN to its stage."""
     argv, document = _command(stage, item.command)
+    if any("\0" in word for word in argv):
+        raise BuildfileError("a NUL byte in the command", hint="no program can be given one: write it to a file with COPY <<NAME")
     defaults = stage.options.run
     network = _value(item, "network") or "default"
     op = RunOp(
@@ -69,6 +71,7 @@ def lower_run(stage: StageState, item: ast.Run) -> None:
         devices=lower_devices(item, defaults.allow, stage.env, stage.buildfile.escape),
         hosts=tuple(name for name, _ in defaults.hosts),
         shm_size=defaults.shm_size,
+        hostname=defaults.hostname,
         ulimits=defaults.ulimits,
         addresses=tuple(address for _, address in defaults.hosts),
         cgroup_parent=defaults.cgroup_parent,

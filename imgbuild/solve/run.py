@@ -191,7 +191,7 @@ def _is_full(directory: Path) -> bool:
 
 def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> SandboxSpec:
     op = job.op
-    etc = etc_mounts(rooms.host, zip(op.hosts, op.addresses, strict=True))
+    etc = etc_mounts(replace(rooms.host, hostname=op.hostname), zip(op.hosts, op.addresses, strict=True))
     insecure = op.security == "insecure"
     devices = devices_of(op.devices, partial(_say, job), insecure=insecure)
     own = [Mount(Bind(path), path, read_only=True) for path, _ in devices]
@@ -221,6 +221,7 @@ def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: St
         root=root,
         process=process,
         mounts=tuple(placed),
+        hostname=op.hostname,
         network="none" if op.network == "none" else "host",
         limits=_limits(rooms, op),
         privileged=insecure,

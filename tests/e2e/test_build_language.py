@@ -209,6 +209,9 @@ def test_args_of_the_builder(bench: Bench) -> None:
     bench.build(text, "--build-arg", "BUILDKIT_CACHE_MOUNT_NS=other")
     assert contents(bench)["n"] == "\n"
     done = bench.build(text, "--build-arg", "BUILDKIT_NONSENSE=1", "--build-arg", "BUILDKIT_INLINE_CACHE=1")
+    bench.build("FROM busybox\nRUN cat /proc/sys/kernel/hostname > /n\n", "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=builder")
+    assert contents(bench)["n"] == "builder\n"
+    assert "'a b'" in bench.refused(text, "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=a b", code=2)
     notices = [line for line in done.err.splitlines() if line.startswith("notice:")]
     assert notices == ["notice: no ARG declares what --build-arg gives: BUILDKIT_NONSENSE"]
     assert "SOURCE_DATE_EPOCH=today" in bench.refused(text, "--build-arg", "SOURCE_DATE_EPOCH=today", code=2)
@@ -345,6 +348,8 @@ def test_volumes_refused(shared: Bench, text: str) -> None:
         ("# nothing\n", "has no instructions"),
         ("", "has no instructions"),
         ("FROM busybox\nRUN a\0b\n", "a NUL byte"),
+        ('FROM busybox\nCOPY ["a", "/b\\u0000"]\n', "a NUL byte in a JSON form"),
+        ("FROM busybox\nRUN <<E\n\0\nE\n", "a NUL byte in the command"),
         ("FROM busybox\nONBUILD ONBUILD RUN x\n", "can't be a trigger"),
         ("FROM busybox\nONBUILD FROM x\n", "can't be a trigger"),
         ("FROM busybox\nONBUILD\n", "ONBUILD needs an instruction"),

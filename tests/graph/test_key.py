@@ -28,6 +28,7 @@ CHANGES: list[tuple[Op, str, object]] = [
     (RUN, "hosts", ("name",)),
     (RUN, "shm_size", 1),
     (RUN, "ulimits", (("nofile", 1, 1),)),
+    (RUN, "hostname", "other"),
     (RUN, "platform", "linux/arm64"),
     (COPY, "sources", ("b",)),
     (COPY, "destination", "/b/"),
