@@ -17,7 +17,9 @@ from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
 from imgbuild.values import dataclass
 
-_DIRECTIVES = ("syntax", "escape", "check")
+DIRECTIVES = ("syntax", "escape", "check")
+"""What a directive can be about."""
+
 _DIRECTIVE = re.compile(f"#[{SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE_CLASS}]*=[{SPACE_CLASS}]*")
 _ESCAPES = ("\\", "`")
 
@@ -100,7 +102,7 @@ def _directives(physical: list[str], source: Source) -> tuple[tuple[Directive, .
         line = written.lstrip(SPACE)
         match = _DIRECTIVE.match(line)
         value = line[match.end() :].rstrip(SPACE) if match else ""
-        if match is None or not value or match.group(1).lower() not in _DIRECTIVES:
+        if match is None or not value or match.group(1).lower() not in DIRECTIVES:
             break
         name = match.group(1).lower()
         indent = len(written) - len(line)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from imgbuild.buildfile import rules
 from imgbuild.buildfile.instructions import Arg, Buildfile, Copy, From, Heredoc, Instruction, Maintainer, Onbuild, Run
+from imgbuild.buildfile.lexer import DIRECTIVES, directive_in
 from imgbuild.buildfile.rules import Linter
+from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import blank_words, split_command
 from imgbuild.errors import Span
 
@@ -38,6 +40,18 @@ def written(buildfile: Buildfile) -> Iterator[Instruction]:
     for stage in buildfile.stages:
         yield stage.origin
         yield from stage.instructions
+
+
+def misspelt_directive(buildfile: Buildfile) -> tuple[Span, str] | None:
+    """The first line that would be a directive, were its name not nearly that of one, and the name that was meant. It is a comment,
+    and ends the directives."""
+    first = 1 if buildfile.source.lines[:1] and buildfile.source.lines[0].startswith("#!") else 0
+    for number, line in enumerate(buildfile.source.lines[first:], first + 1):
+        found = directive_in(line)
+        if found is None or found[0] not in DIRECTIVES:
+            near = did_you_mean(found[0], DIRECTIVES) if found is not None else None
+            return (Span(buildfile.source, number, number), near) if near is not None else None
+    return None
 
 
 def keyword(item: Instruction) -> str:

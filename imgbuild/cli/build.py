@@ -106,6 +106,9 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
             raise UsageError("--offline and --pull contradict each other")
         policy = "never"
     if policy not in _PULL_WORDS.values():
-        raise UsageError(f"--pull {policy} is not a policy", hint="it is one of missing, always, newer, never")
+        from imgbuild.buildfile.suggest import did_you_mean
+
+        hint = did_you_mean(policy, ("missing", "always", "newer", "never")) or "it is one of missing, always, newer, never"
+        raise UsageError(f"--pull {policy} is not a policy", hint=hint)
     outputs = (*options["outputs"], "type=registry") if options.pop("push") else options["outputs"]
     return {**options, "pull": policy, "outputs": outputs}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgbuild.buildfile.instructions import Buildfile
+from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
@@ -127,7 +127,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
                     else:
                         image = _pull_base(place, puller, need.reference, need.platform, request.pull)
                 except ImgbuildError as error:
-                    raise error.located(need.span) from None
+                    raise _near_stage(error, need, buildfile).located(need.span) from None
                 bases[need.key] = base_of(need, image)
     _say_unused(buildfile, plan.options, bases, on_event)
     for options in targets:
@@ -154,6 +154,17 @@ def base_of(need: BaseNeed, image: Image) -> Base:
     )
 
 
+def _near_stage(error: ImgbuildError, need: BaseNeed, buildfile: Buildfile) -> ImgbuildError:
+    """The error of a base that can't be had, with the stage of nearly its name, which may have been meant."""
+    from imgbuild.buildfile.suggest import did_you_mean
+
+    stages = [stage.origin.alias for stage in buildfile.stages if stage.origin.alias]
+    near = did_you_mean(need.reference.familiar().removesuffix(":latest"), stages)
+    if near is not None:
+        error.hint = near.replace("did you mean ", "did you mean the stage ")
+    return error
+
+
 def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base], on_event: OnEvent) -> None:
     """A build argument that nothing declares is a slip more often than not."""
     triggers = [parse_trigger(text, base.name) for base in bases.values() for text in base.config.on_build]
@@ -161,7 +172,16 @@ def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Base
     if unused:
         from imgbuild.solve.events import Notice
 
-        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(unused)}"))
+        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(_with_near(unused, buildfile))}"))
+
+
+def _with_near(names: Iterable[str], buildfile: Buildfile) -> list[str]:
+    """The names, each with the argument that it may have been meant for."""
+    from imgbuild.buildfile.lint import written
+    from imgbuild.buildfile.suggest import nearest
+
+    declared = [word.text for item in written(buildfile) if isinstance(item, Arg) for word, _ in item.pairs]
+    return [f"{name} (did you mean {near}?)" if (near := nearest(name, declared)) else name for name in names]
 
 
 def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:

@@ -14,7 +14,7 @@ from imgbuild.buildfile.rules import LintWarning
 from imgbuild.engine.build import base_of
 from imgbuild.engine.contexts import context_image
 from imgbuild.engine.includes import read_buildfile
-from imgbuild.engine.lint import ignores_of, make_linter
+from imgbuild.engine.lint import ignores_of, make_linter, say_misspelt
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import BuildfileError, ImgbuildError, NotFoundError, Source
@@ -83,6 +83,7 @@ def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
         linter = make_linter(buildfile, options)
     except BuildfileError as refused:
         return CheckResult((), refused, buildfile.source)
+    say_misspelt(buildfile, on_event)
     lint_text(buildfile, linter)
     lint_origins(buildfile, options, linter)
     bases = _Bases(place, request, plan, on_event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from imgbuild.buildfile.instructions import Buildfile
-from imgbuild.buildfile.lint import lint_text
+from imgbuild.buildfile.lint import lint_text, misspelt_directive
 from imgbuild.buildfile.rules import ARGUMENT, Linter, LintWarning, choice_of
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError
@@ -13,7 +13,7 @@ from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
 from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import make_outline
-from imgbuild.solve.events import Warned
+from imgbuild.solve.events import Notice, Warned
 
 
 class BuildLint:
@@ -25,6 +25,7 @@ class BuildLint:
         self._on_event = on_event
         self._linter = make_linter(buildfile, options)
         self._said: set[LintWarning] = set()
+        say_misspelt(buildfile, on_event)
 
     def check_text(self, options: LowerOptions) -> None:
         """What the file alone tells, before bases are looked for."""
@@ -46,6 +47,13 @@ class BuildLint:
             if warning not in self._said:
                 self._said.add(warning)
                 self._on_event(Warned(warning.rule.name, warning.message, warning.span))
+
+
+def say_misspelt(buildfile: Buildfile, on_event: Callable[[object], None]) -> None:
+    """A directive with a slip in its name is a comment for every builder, and does nothing: that is no rule's, but worth a word."""
+    if (misspelt := misspelt_directive(buildfile)) is not None:
+        span, near = misspelt
+        on_event(Notice(f"{span.lines} is only a comment: {near}"))
 
 
 def make_linter(buildfile: Buildfile, options: LowerOptions) -> Linter:

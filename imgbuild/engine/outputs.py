@@ -53,19 +53,19 @@ def refuse_single(outputs: tuple[Output, ...]) -> None:
 def _parse(text: str) -> Output:
     if "=" not in text:
         return Output("tar", "-") if text == "-" else Output("local", text)
+    from imgbuild.buildfile.suggest import did_you_mean
     from imgbuild.engine.registries import reference
 
     fields: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in _KEYS:
-            from imgbuild.buildfile.suggest import did_you_mean
-
             raise UsageError(f"--output {text!r}: {part!r} is not understood", hint=did_you_mean(key, _KEYS) or "write type=KIND,dest=PATH")
         fields[key.strip()] = value
     kind = fields.get("type", "")
     if kind not in _KINDS:
-        raise UsageError(f"--output {text!r}: {kind!r} is not a type", hint=f"it is one of {', '.join(_KINDS)}")
+        hint = did_you_mean(kind, _KINDS) or f"it is one of {', '.join(_KINDS)}"
+        raise UsageError(f"--output {text!r}: {kind!r} is not a type", hint=hint)
     dest = fields.get("dest", "")
     if kind == "local" and (not dest or dest == "-"):
         raise UsageError(f"--output {text!r} needs dest=DIRECTORY")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
 from imgbuild.buildfile.parser import parse_trigger
+from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.contexts import ContextKind, find_context
@@ -245,8 +246,8 @@ class _Outliner:
             return names[target.lower()]
         if target.isascii() and target.isdigit() and int(target) < count:
             return int(target)
-        known = ", ".join(sorted(names)) or "none of the stages has a name"
-        raise NotFoundError(f"there is no stage {target!r} in {self._buildfile.source.name}", hint=f"stages: {known}")
+        hint = did_you_mean(target, names) or f"stages: {', '.join(sorted(names)) or 'none of the stages has a name'}"
+        raise NotFoundError(f"there is no stage {target!r} in {self._buildfile.source.name}", hint=hint)
 
 
 def source_names(instructions: Iterable[Instruction]) -> Iterable[tuple[str, Span]]:
