@@ -41,7 +41,6 @@ def scope(given: Mapping[str, str], environ: Mapping[str, str], notice: Callable
 
 def read_services(files: Sequence[tuple[Node, Base]], variables: Scope, notice: Callable[[str], None]) -> tuple[dict[str, Target], Group]:
     """The targets of compose files, later ones joined to earlier ones, and their group."""
-    reader = Reader(variables.expand)
     targets: dict[str, Target] = {}
     images: dict[str, str] = {}
     built: dict[str, None] = {}
@@ -56,7 +55,7 @@ def read_services(files: Sequence[tuple[Node, Base]], variables: Scope, notice: 
         span = parts["services"].span if "services" in parts else span
         for entry in entries(parts["services"].value, "services") if "services" in parts else ():
             name = check_name(entry.key.replace(".", "_"), entry.span, "target")
-            service = _Service(reader, base, secrets, notice)
+            service = _Service(variables, base, secrets, notice)
             target = service.target(name, entry)
             before = targets.get(name)
             targets[name] = target if before is None else _joined(before, target)
@@ -89,8 +88,9 @@ def _named(target: Target, image: str) -> Target:
 class _Service:
     """Reads one service of one file."""
 
-    def __init__(self, reader: Reader, base: Base, secrets: Mapping[str, tuple[Entry, Base]], notice: Callable[[str], None]) -> None:
-        self._reader = reader
+    def __init__(self, variables: Scope, base: Base, secrets: Mapping[str, tuple[Entry, Base]], notice: Callable[[str], None]) -> None:
+        self._variables = variables
+        self._reader = Reader(variables.expand)
         self._base = base
         self._secrets = secrets
         self._notice = notice
@@ -154,6 +154,8 @@ class _Service:
         value = read(self._reader, key, entry.value)
         if key == "contexts" and isinstance(value, Mapping):
             value = {name: _linked(text or "") for name, text in value.items()}
+        if key == "args" and isinstance(value, Mapping):  # one without a value has that of a variable, of which .env may tell
+            value = {name: self._variables.value(name, entry.span) if text is None else text for name, text in value.items()}
         self._set(key, value, entry.span)
 
     def _set(self, key: str, value: Value, span: Span) -> None:

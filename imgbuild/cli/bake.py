@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from imgbuild.bake.project import Project
+    from imgbuild.engine.bake import BakeRequest
 
 
 @click.command()
@@ -17,6 +21,10 @@ from imgbuild.errors import UsageError
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the build file.")
 @click.option("--print", "shown", is_flag=True, help="Print what would be built as JSON, and build nothing.")
 @click.option("--list", "listed", metavar="targets|variables", help="List what the build file declares.")
+@click.option(
+    "--call", default="build", metavar="METHOD", show_default=True, help="As with build, of each target: check, outline, targets."
+)
+@click.option("--check", is_flag=True, help="The same as --call=check.")
 @click.option("--push", is_flag=True, help="Push the tags of every target; the same as --set *.push=true.")
 @click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
@@ -46,6 +54,9 @@ def bake(invocation: Invocation, /, **options: Any) -> int:
         parallel=options["parallel"],
         metadata_file=options["metadata_file"],
     )
+    call = "check" if options["check"] else options["call"]
+    if call.partition(",")[0] != "build":
+        return _answers(invocation, request, call)
     with make_renderer("quiet" if options["quiet"] else options["progress"], invocation.environ) as renderer:
         if options["listed"]:
             click.echo(_listing(options["listed"], declared(invocation, request, renderer.on_event)))
@@ -59,7 +70,26 @@ def bake(invocation: Invocation, /, **options: Any) -> int:
     return 0
 
 
-def _listing(kind: str, project: Any) -> str:
+def _answers(invocation: Invocation, request: BakeRequest, call: str) -> int:
+    """What is asked of each target's Buildfile, below its name; the worst exit code."""
+    from imgbuild.cli.call import answer, parse_call
+    from imgbuild.cli.progress import make_renderer
+    from imgbuild.engine.bake import requests
+
+    wanted = parse_call(call)
+    with make_renderer("plain", invocation.environ) as renderer:
+        asked = requests(invocation, request, renderer.on_event)
+    if wanted.format == "json" and len(asked) > 1:
+        raise UsageError(f"--call {call}: JSON is about one target, and {len(asked)} are asked", hint="name one target")
+    worst = 0
+    for number, (name, each) in enumerate(asked.items()):
+        if len(asked) > 1:
+            click.echo(f"{chr(10) if number else ''}target {name}:")
+        worst = max(worst, answer(invocation, each, wanted))
+    return worst
+
+
+def _listing(kind: str, project: Project) -> str:
     from imgbuild.cli.tables import table
 
     if kind in ("targets", "type=targets"):

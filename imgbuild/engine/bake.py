@@ -68,6 +68,16 @@ def selected(invocation: Invocation, request: BakeRequest, on_event: OnEvent) ->
     return select(project, request.targets, overrides)
 
 
+def requests(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dict[str, BuildRequest]:
+    """What each target that was asked for asks of a build."""
+    selection = selected(invocation, request, on_event)
+    return {
+        name: request_of(target, request.allow, lambda text: on_event(Notice(text)))
+        for name, target in selection.targets.items()
+        if name in selection.asked
+    }
+
+
 def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dict[str, BuildResult]:
     """Build all targets that are meant; the results of those that were asked for, by name, in their order.
 
@@ -75,8 +85,7 @@ def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dic
     """
     selection = selected(invocation, request, on_event)
     planned = {name: _planned(invocation, request, selection, name, on_event) for name in selection.targets}
-    if sum(output.dest == "-" for each in planned.values() if each.keep for output in each.plan.outputs) > 1:
-        raise UsageError("only one output can be stdout")
+    _check_results(planned)
     with workplace(invocation, sandboxes=True) as place, place.store.lease():
         if place.notice:
             on_event(Notice(place.notice))
@@ -85,6 +94,21 @@ def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dic
     if request.metadata_file:
         write_text(request.metadata_file, json.dumps({name: metadata(result) for name, result in asked.items()}, indent=2) + "\n")
     return asked
+
+
+def _check_results(planned: Mapping[str, _Planned]) -> None:
+    """UsageError where two targets would leave their results in one place, so that which of them is there at the end is chance."""
+    taken: dict[str, str] = {}
+    for name, each in planned.items():
+        if not each.keep:
+            continue
+        places = {f"the tag {tag.familiar()}": "tags" for tag in each.plan.names}
+        files = [output for output in each.plan.outputs if output.dest and output.kind != "local"]
+        places |= {"stdout" if output.dest == "-" else f"the file {output.dest}": "output" for output in files}
+        for place, key in places.items():
+            if place in taken:
+                raise UsageError(f"the targets {taken[place]} and {name} both make {place}", at=each.target.at(key), hint="only one can")
+            taken[place] = name
 
 
 def _planned(invocation: Invocation, request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> _Planned:

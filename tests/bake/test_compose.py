@@ -112,6 +112,13 @@ def test_variables() -> None:
     assert found.notices == [f"file:1:{column}: the variable GONE is not set, and counts as empty"]
 
 
+def test_arguments_without_a_value() -> None:
+    text = "services: {a: {build: {args: [A, B, C]}}, b: {build: {args: {A: }}}}"
+    found = read(text, environ={"A": "env"}, dotenv={"A": "x", "B": "file"})
+    assert found.values("a")["args"] == {"A": "env", "B": "file", "C": None}
+    assert found.values("b")["args"] == {"A": "env"}
+
+
 def test_a_variable_that_is_needed() -> None:
     assert "the variable TAG is needed: set it" in refused("services: {a: {build: {tags: ['${TAG:?set it}']}}}")
 

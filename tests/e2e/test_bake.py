@@ -381,6 +381,21 @@ targets:
     assert labels == [("amd64", {"arch": "amd64", "b": "1"}), ("arm64", {"arch": "arm64", "b": "1"})]
 
 
+def test_checks_of_targets(bench: Bench) -> None:
+    bench.write({"Buildfile": SHARED, "imgbuild.yaml": TARGETS})
+    done = bench.run("bake", "--check")
+    assert done.out == "target app:\nCheck complete, no warnings found.\n\ntarget worker:\nCheck complete, no warnings found.\n"
+    bench.write(
+        {"imgbuild.yaml": "targets: {default: {buildfile-inline: 'from busybox\n\n\n      RUN true', contexts: {x: 'target:b'}}, b: {}}"}
+    )
+    done = bench.run("bake", "--call=check,format=json", code=1)
+    assert [each["ruleName"] for each in json.loads(done.out)["warnings"]] == ["ConsistentInstructionCasing"]
+    bench.write({"imgbuild.yaml": TARGETS})
+    assert "name one target" in bench.run("bake", "--call=outline,format=json", code=2).err
+    assert "VERSION" in bench.run("bake", "--call=outline", "app").out
+    assert "did you mean check?" in bench.run("bake", "--call=chekc", code=2).err
+
+
 def test_no_build_file(bench: Bench) -> None:
     assert "there is no build file here" in bench.run("bake", code=13).err
     assert "can't read the build file gone.yaml" in bench.run("bake", "-f", "gone.yaml", code=10).err
@@ -388,9 +403,14 @@ def test_no_build_file(bench: Bench) -> None:
     assert "is HCL" in bench.run("bake", code=11).err
 
 
-def test_only_one_output_can_be_stdout(bench: Bench) -> None:
+def test_two_targets_do_not_make_one_thing(bench: Bench) -> None:
     bench.write({"Buildfile": SHARED, "imgbuild.yaml": TARGETS})
-    assert "only one output can be stdout" in _bake(bench, "--set", "*.output=type=tar,dest=-", code=2).err
+    assert "the targets app and worker both make stdout" in _bake(bench, "--set", "*.output=type=tar,dest=-", code=2).err
+    assert "both make the file f.tar" in _bake(bench, "--set", "*.output=type=oci,dest=f.tar", code=2).err
+    said = _bake(bench, "--set", "worker.tags+=app", code=2).err
+    assert "imgbuild.yaml:5:28: the targets app and worker both make the tag app:latest" in said
+    _bake(bench, "--set", "*.output=type=local,dest=both")
+    assert {path.name for path in (bench.context / "both").iterdir()} > {"app", "worker", "version"}
 
 
 def test_what_the_readme_shows(bench: Bench) -> None:

@@ -83,6 +83,21 @@ def test_build_and_run_with_the_digest_that_root_gets(guest: VisitorBench, bench
     assert guest.run("fsck").out.count("damaged") == 0
 
 
+def test_a_bake_with_the_digests_that_root_gets(guest: VisitorBench, bench: Bench) -> None:
+    targets = """
+groups: {default: [one, two]}
+targets:
+  one: {context: ., tags: [one]}
+  two: {buildfile-inline: "FROM lib\\nRUN cat /out > /again\\n", contexts: {lib: "target:one"}, tags: [two]}
+  three: {buildfile-inline: "FROM busybox\\nRUN id -u > /three\\n", tags: [three]}
+"""
+    for each in (guest, bench):
+        each.write({**FILES, "imgbuild.yaml": targets})
+        each.run("bake", "--progress=plain", "default", "three")
+    for name in ("one", "two", "three"):
+        assert guest.inspect(name)["Digest"] == bench.inspect(name)["Digest"]
+
+
 def test_containers(guest: VisitorBench) -> None:
     script = f"echo started; echo kept > /data/file; sleep {PATIENCE * 10}"
     guest.run("run", "-d", "--name", "c", "-v", "data:/data", "busybox", "sh", "-c", script)
