@@ -28,6 +28,7 @@ ALLOWED_SKIPS = (
     r"needs control groups",
     r"needs cgroup v2",
     r"needs cgroup v1",
+    r"needs a device that sandboxes do not have",
     r"needs overlayfs in a user namespace",
     r"needs a user namespace for an unprivileged user",
     r"needs clone3",

@@ -37,16 +37,19 @@ _RUN_LIMITS = (
     "io-write-iops",
 )
 
+_RUN: dict[str, Kind] = {
+    "mount": Kind.SEVERAL,
+    "network": _S,
+    "security": _S,
+    "device": Kind.SEVERAL,
+    **dict.fromkeys(_RUN_LIMITS, _S),
+    "on-failure": Kind.SEVERAL,
+}
+
 KNOWN: dict[str, dict[str, Kind]] = {
     "FROM": {"platform": _S},
-    "RUN": {
-        "mount": Kind.SEVERAL,
-        "network": _S,
-        "security": _S,
-        "device": Kind.SEVERAL,
-        **dict.fromkeys(_RUN_LIMITS, _S),
-        "on-failure": Kind.SEVERAL,
-    },
+    "RUN": _RUN,
+    "TEST": _RUN,
     "COPY": {
         "from": _S,
         "chown": _S,
@@ -99,7 +102,7 @@ def _check(instruction: str, flag: Flag, kind: Kind) -> None:
         return
     if flag.value is None:
         raise BuildfileError(f"--{flag.name} needs a value", at=flag.span, hint=f"write --{flag.name}=VALUE, without a space")
-    if instruction == "RUN":
+    if instruction in ("RUN", "TEST"):
         _check_run(flag.name, flag.value, flag.span)
     elif instruction == "HEALTHCHECK":
         _check_healthcheck(flag.name, flag.value, flag.span)

@@ -1,6 +1,6 @@
 """Which heredocs a logical line opens, and what the word that opens one says.
 
-BuildKit looks for them in RUN, COPY and ADD, also as triggers of ONBUILD, and never in a JSON form.
+BuildKit looks for them in RUN, COPY and ADD (and so it is with TEST), also as triggers of ONBUILD, and never in a JSON form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imgbuild.buildfile.words import json_words, split_command
 from imgbuild.errors import BuildfileError, Span
 from imgbuild.values import dataclass
 
-_HOLDERS = ("RUN", "COPY", "ADD")
+_HOLDERS = ("RUN", "COPY", "ADD", "TEST")
 _OPENER = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)$")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)

@@ -92,6 +92,11 @@ class Run(Instruction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Test(Run):
+    """As `Run`, on what the stage is at that point: it must succeed, and leaves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Copy(Instruction):
     """`sources` are words; those that are heredocs stand in `heredocs` instead, in order, as files of that name."""
 

@@ -168,6 +168,7 @@ _PRINTERS: dict[type[ast.Instruction], Callable[[Any], str]] = {
     ast.Onbuild: lambda i: _line(i.trigger),
     ast.Run: lambda i: _command(i.command),
     ast.Shell: lambda i: _json(i.words),
+    ast.Test: lambda i: _command(i.command),
     ast.Stopsignal: lambda i: i.signal.text,
     ast.User: lambda i: i.user.text,
     ast.Volume: lambda i: _list([path.text for path in i.paths]),

@@ -34,7 +34,7 @@ from imgbuild.values import dataclass
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _FIRST_WORD = re.compile(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")
 _FIRST_BLANKS = re.compile(rf"[{BLANKS}]+")
-_NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER", "INCLUDE")
+_NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER", "INCLUDE", "TEST")
 
 
 class _Common(TypedDict):
@@ -144,6 +144,11 @@ def _command(s: Statement, part: Slice) -> ast.Command:
 def _run(s: Statement) -> ast.Run:
     mounts = tuple(split_mount(flag) for flag in s.flags if flag.name == "mount")
     return ast.Run(command=_command(s, s.rest), mounts=mounts, **s.common)
+
+
+def _test(s: Statement) -> ast.Test:
+    mounts = tuple(split_mount(flag) for flag in s.flags if flag.name == "mount")
+    return ast.Test(command=_command(s, s.rest), mounts=mounts, **s.common)
 
 
 def _cmd(s: Statement) -> ast.Cmd:
@@ -346,6 +351,7 @@ _READERS: dict[str, Callable[[Statement], ast.Instruction]] = {
     "RUN": _run,
     "SHELL": _shell,
     "STOPSIGNAL": _stopsignal,
+    "TEST": _test,
     "USER": _user,
     "VOLUME": _volume,
     "WORKDIR": _workdir,

@@ -14,6 +14,7 @@ from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
+from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import write_outputs
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
@@ -34,6 +35,7 @@ from imgbuild.values import dataclass
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.solver import Solution
+    from imgbuild.solve.verdicts import Verdicts
     from imgbuild.solve.workers import Crew
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
@@ -87,7 +89,8 @@ def build_planned(
     started = time.time()
     graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
     compression = _compression(place, request)
-    solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew)
+    with reported(plan.outputs if keep else (), graph) as verdicts:
+        solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew, verdicts)
     from imgbuild.engine.assemble import assemble
 
     built = assemble(place.store, graph, solution, compression.kind, plan)
@@ -213,6 +216,7 @@ def _solve(
     compression: Compression,
     on_event: OnEvent,
     crew: Crew | None,
+    verdicts: Verdicts,
 ) -> Solution:
     from imgbuild.context.local import LocalContext
     from imgbuild.solve.etc import HostNetwork
@@ -239,7 +243,7 @@ def _solve(
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout
-        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=seconds, crew=crew).solve()
+        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts).solve()
 
 
 def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imgbuild.engine.assemble import Built
     from imgbuild.solve.solver import Solution
 
-_KINDS = ("oci", "docker", "local", "tar", "registry", "image")
+_KINDS = ("oci", "docker", "local", "tar", "registry", "image", "junit")
 _KEYS = {"type", "dest", "name", "tar", "push", "compression"}
 
 
@@ -69,9 +69,11 @@ def _parse(text: str) -> Output:
     dest = fields.get("dest", "")
     if kind == "local" and (not dest or dest == "-"):
         raise UsageError(f"--output {text!r} needs dest=DIRECTORY")
+    if kind == "junit" and not dest:
+        raise UsageError(f"--output {text!r} needs dest=FILE")
     if kind in ("oci", "docker", "tar") and not dest:
         dest = "-"
-    if dest == "-" and sys.stdout.isatty():
+    if dest == "-" and kind != "junit" and sys.stdout.isatty():
         raise UsageError(f"--output {text!r} would write an archive to the terminal", hint="add dest=FILE, or redirect stdout")
     return Output(
         kind=kind,

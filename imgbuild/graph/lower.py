@@ -18,9 +18,9 @@ from imgbuild.errors import BuildfileError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.copy import lower_copy
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
-from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, Step, WorkdirOp
+from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, StageTest, Step, TestOp, WorkdirOp
 from imgbuild.graph.outline import Outline, StageOutline, make_outline
-from imgbuild.graph.run import lower_run
+from imgbuild.graph.run import lower_run, lower_test
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import parse_time
@@ -86,6 +86,7 @@ class _StageLowering:
         self.stage = stage
         self.base = base
         self.steps: list[Step] = []
+        self.tests: list[StageTest] = []
         self.lines: list[HistoryLine] = []
         self.arguments: dict[str, str] = dict(parent.arguments) if parent else {}
         self.author: str = parent.author if parent else (base.author if base else "")
@@ -98,7 +99,9 @@ class _StageLowering:
         self.env: dict[str, str] = dict(parent.env) if parent else {}
         self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
         self.cmd_is_set = False
-        self._total = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions) + bool(stage.files)
+        self._tests = sum(isinstance(item, ast.Test) for item in stage.instructions)
+        steps = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
+        self._total = steps - self._tests + bool(stage.files)
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -126,6 +129,7 @@ class _StageLowering:
             platform=self.platform,
             epoch=self.epoch,
             span=self.stage.span,
+            tests=tuple(self.tests),
         )
 
     def expand(self, word: ast.Word) -> str:
@@ -153,10 +157,19 @@ class _StageLowering:
 
     def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
-        label = f"{self._platforms()} " if self.options.several else ""
-        label += f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else ""
         self.lines.append(HistoryLine(created_by, len(self.steps)))
-        self.steps.append(Step(op, f"[{label}{number}/{self._total}] {' '.join(text.split())}", span, self.options.no_cache))
+        self.steps.append(Step(op, f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}", span, self.options.no_cache))
+
+    def add_test(self, op: TestOp, instruction: ast.Instruction) -> None:
+        """Append a test of what the stage is so far."""
+        text = " ".join(instruction.text.split())
+        step = Step(op, f"[{self._prefix}test {len(self.tests) + 1}/{self._tests}] {text}", instruction.span, self.options.no_cache)
+        self.tests.append(StageTest(step, len(self.steps)))
+
+    @property
+    def _prefix(self) -> str:
+        label = f"{self._platforms()} " if self.options.several else ""
+        return label + (f"{self.stage.name} " if len(self.outline.needed) > 1 or (self.stage.origin and self.stage.origin.alias) else "")
 
     def _context(self, name: str) -> None:
         """The files of a named context as the root file system to start from."""
@@ -175,6 +188,8 @@ class _StageLowering:
 
     def _instruction(self, item: ast.Instruction) -> None:
         match item:
+            case ast.Test():
+                lower_test(self, item)
             case ast.Run():
                 lower_run(self, item)
             case ast.Copy():

@@ -165,6 +165,11 @@ class RunOp:
 
 
 @dataclass(frozen=True, slots=True)
+class TestOp(RunOp):
+    """TEST: what must succeed on a root file system, and changes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class FileText:
     """A heredoc source of COPY: a file of that name with that content."""
 
@@ -231,6 +236,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class StageTest:
+    """A TEST of a stage: its step, and how many of the stage's own steps are behind when it runs."""
+
+    step: Step
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryLine:
     """One entry of the history to be; `step` is the number of the stage's own step whose layer it names, if any."""
 
@@ -254,6 +267,14 @@ class Stage:
     platform: Platform
     epoch: int
     span: Span
+    tests: tuple[StageTest, ...] = ()
+
+    def step_at(self, number: int) -> tuple[Step, int]:
+        """The step with that number, counted from 1, steps first and then tests; and how many steps it stands on."""
+        if number <= len(self.steps):
+            return self.steps[number - 1], number - 1
+        test = self.tests[number - len(self.steps) - 1]
+        return test.step, test.after
 
 
 @dataclass(frozen=True, slots=True)

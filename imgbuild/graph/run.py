@@ -14,7 +14,7 @@ from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duratio
 from imgbuild.errors import BuildfileError, Span
 from imgbuild.graph.arguments import LowerOptions, proxy_environment
 from imgbuild.graph.devices import lower_devices
-from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp
+from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp, TestOp
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
@@ -29,6 +29,7 @@ AGENTS = "/run/buildkit/ssh_agent"
 INSECURE = "security.insecure"
 
 _T = TypeVar("_T")
+_Op = TypeVar("_Op", bound=RunOp)
 _NANOSECONDS = 1e9
 
 
@@ -50,15 +51,29 @@ class StageState(Protocol):
 
     def add_step(self, op: RunOp, instruction: ast.Instruction, created_by: str) -> None: ...
 
+    def add_test(self, op: TestOp, instruction: ast.Instruction) -> None: ...
+
 
 def lower_run(stage: StageState, item: ast.Run) -> None:
     """Append the step of a RUN to its stage."""
-    argv, document = _command(stage, item.command)
+    op = _op(stage, item, RunOp)
+    arguments = [f"{name}={stage.env[name]}" for name in stage.arguments]
+    words = ((f"|{len(arguments)}", *arguments) if arguments else ()) + op.argv
+    stage.add_step(op, item, f"RUN {' '.join(words)}")
+
+
+def lower_test(stage: StageState, item: ast.Test) -> None:
+    """Append a TEST to its stage; it has no line of history."""
+    stage.add_test(_op(stage, item, TestOp), item)
+
+
+def _op(stage: StageState, item: ast.Run, kind: type[_Op]) -> _Op:
+    argv, document = _command(stage, item)
     if any("\0" in word for word in argv):
         raise BuildfileError("a NUL byte in the command", hint="no program can be given one: write it to a file with COPY <<NAME")
     defaults = stage.options.run
     network = _value(item, "network") or "default"
-    op = RunOp(
+    return kind(
         argv=argv,
         env=tuple(f"{name}={value}" for name, value in stage.env.items()),
         cwd=stage.config.working_dir or "/",
@@ -80,20 +95,18 @@ def lower_run(stage: StageState, item: ast.Run) -> None:
         limits=_limits(item, stage.options.limits),
         platform=str(stage.platform),
     )
-    arguments = [f"{name}={stage.env[name]}" for name in stage.arguments]
-    words = ((f"|{len(arguments)}", *arguments) if arguments else ()) + argv
-    stage.add_step(op, item, f"RUN {' '.join(words)}")
 
 
-def _command(stage: StageState, command: ast.Command) -> tuple[tuple[str, ...], Document | None]:
+def _command(stage: StageState, item: ast.Run) -> tuple[tuple[str, ...], Document | None]:
+    command = item.command
     if command.words is not None:
         if not command.words:
-            raise BuildfileError("RUN without a command")
+            raise BuildfileError(f"{type(item).__name__.upper()} without a command")
         return command.words, None
     line = command.line or ""
     if not command.heredocs:
         if not line.strip():
-            raise BuildfileError("RUN without a command")
+            raise BuildfileError(f"{type(item).__name__.upper()} without a command")
         return (*stage.shell, line), None
     if command.is_script:
         only = command.heredocs[0]

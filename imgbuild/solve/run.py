@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from imgbuild.errors import SandboxError
-from imgbuild.graph.ops import RunOp, Step
+from imgbuild.graph.ops import RunOp, Step, TestOp
 from imgbuild.linux.emulation import runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubTarget, make_stubs
@@ -85,8 +85,8 @@ class _Ended:
     disk_full: bool = False
 
 
-def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLower, Usage]:
-    """Run the command until it succeeds or has used up its retries; the committed lower, and what it cost.
+def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLower | None, Usage]:
+    """Run the command until it succeeds or has used up its retries; the committed lower, and what it cost. A test commits none.
 
     `directory` is for what the step needs beside its root, and is the caller's to remove.
     """
@@ -104,7 +104,8 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
             with StepMounts(rooms, job.op, job.stage_lowers, directory / str(attempt), job.stopped) as mounts:
                 ended = _attempt(rooms, job, directory / str(attempt), active, mounts)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
-                return commit(rooms, active, job.op.epoch), ended.status.usage
+                lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)
+                return lower, ended.status.usage
             last = attempt == attempts or job.stopped() or bool(ended.status.setup_error)
             if last and job.op.keep:
                 _keep(rooms, job, active)

@@ -18,16 +18,18 @@ from dataclasses import asdict, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imgbuild.errors import ImgbuildError
+from imgbuild.errors import ImgbuildError, StepFailed
 from imgbuild.graph.key import StepKey, key_record, step_key
-from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, WorkdirOp
+from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
+from imgbuild.solve.nodes import Node, end, in_order, needs, tests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Promise, RootState, StepLayer, ground, identity_after
+from imgbuild.solve.verdicts import Verdicts
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
@@ -37,10 +39,6 @@ if TYPE_CHECKING:
     from imgbuild.sandbox.spec import Usage
 
 _JOIN_SECONDS = 5.0
-
-_Node = tuple[int, int]
-"""A stage's index and how many of its steps are behind: 0 is its origin."""
-
 
 @dataclass(frozen=True, slots=True)
 class SolvedStage:
@@ -92,6 +90,7 @@ class Solver:
         width: int,
         seconds: float | None = None,
         crew: Crew | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._rooms = rooms
         self._graph = graph
@@ -101,16 +100,17 @@ class Solver:
         self._crew = crew
         self._captures = threading.Semaphore(2)
         self._hurried = threading.Event()
-        self._states: dict[_Node, RootState] = {}
-        self._wanted: dict[_Node, _Wanted] = {}
+        self._states: dict[Node, RootState] = {}
+        self._wanted: dict[Node, _Wanted] = {}
         self._tally = _Tally()
         self._capturing: list[threading.Thread] = []
         self._memos: list[Memo] = []
+        self._verdicts = verdicts or Verdicts()
 
     def solve(self) -> Solution:
-        """The solution; StepFailed or another located error where a step can't be done. On any exception, KeyboardInterrupt
-        included, everything that was started has been told to stop."""
-        order = self._order()
+        """The solution; StepFailed or another located error where a step can't be done, or, when all else is done, where a test
+        failed. On any exception, KeyboardInterrupt included, everything that was started has been told to stop."""
+        order = in_order(self._graph)
         try:
             missing = [node for node in order if not self._find(*node)]
             if missing:
@@ -122,60 +122,42 @@ class Solver:
             hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
             self._abandon(hurried=hurried)
             raise
+        self._verdicts.check()
         return Solution(stages, self._tally.cached, self._tally.performed)
-
-    def _order(self) -> list[_Node]:
-        """Every node after what it needs. Stage numbers do not say that: images that are only read come last."""
-        found: dict[_Node, None] = {}
-        pending = [self._end(index) for index in reversed(self._graph.stages)]
-        while pending:
-            node = pending[-1]
-            before = [other for other in self._needs(node) if other not in found]
-            if not before:
-                found.setdefault(node)
-                pending.pop()
-            else:
-                pending += before
-        return list(found)
-
-    def _needs(self, node: _Node) -> list[_Node]:
-        index, number = node
-        stage = self._graph.stages[index]
-        if number == 0:
-            return [self._end(stage.parent)] if stage.parent is not None else []
-        return [(index, number - 1), *(self._end(other) for other in stage.steps[number - 1].stages)]
 
     def _find(self, index: int, number: int) -> bool:
         """Look a node up before anything is performed; False where it must be, or stands on what must be."""
-        if any(other not in self._states for other in self._needs((index, number))):
+        if any(other not in self._states for other in needs(self._graph, (index, number))):
             return False
         if number == 0:
             self._origin(index)
             return True
-        step = self._graph.stages[index].steps[number - 1]
+        step, before = self._graph.stages[index].step_at(number)
         started = time.monotonic()
         try:
             wanted = self._want(index, number, step)
         except ImgbuildError as error:
             raise error.located(step.span) from None
-        found = self._lookup(wanted, self._states[(index, number - 1)])
+        found = self._lookup(wanted, self._states[(index, before)])
         if found is None:
             return False
         shown = self._next_number()
         self._on_event(StepStarted(shown, step.name, step.span))
         self._found(index, number, wanted, found)
-        self._on_event(StepFinished(shown, "cached", time.monotonic() - started))
+        self._finished(step, shown, "cached", started)
         return True
 
-    def _perform_all(self, missing: list[_Node]) -> None:
+    def _perform_all(self, missing: list[Node]) -> None:
         # The last moment with one thread: from here on, only the zygote makes processes.
         self._rooms.zygote()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
-        needs: dict[Hashable, list[Hashable]] = {node: [other for other in self._needs(node) if other in tasks] for node in missing}
-        beside(lambda: self._work(tasks, needs))
+        before: dict[Hashable, list[Hashable]] = {
+            node: [other for other in needs(self._graph, node) if other in tasks] for node in missing
+        }
+        beside(lambda: self._work(tasks, before))
 
-    def _work(self, tasks: dict[Hashable, Callable[[], None]], needs: dict[Hashable, list[Hashable]]) -> None:
-        self._workers.run(tasks, needs)
+    def _work(self, tasks: dict[Hashable, Callable[[], None]], before: dict[Hashable, list[Hashable]]) -> None:
+        self._workers.run(tasks, before, frozenset(tests(self._graph)))
         for thread in self._capturing:
             thread.join()
 
@@ -183,16 +165,12 @@ class Solver:
         if number == 0:
             self._origin(index)
         else:
-            self._step(index, number, self._graph.stages[index].steps[number - 1])
-
-    def _end(self, index: int | None) -> _Node:
-        assert index is not None
-        return (index, len(self._graph.stages[index].steps))
+            self._step(index, number, self._graph.stages[index].step_at(number)[0])
 
     def _solved(self, index: int) -> SolvedStage:
         stage = self._graph.stages[index]
         own = [self._states[(index, number)].own() for number in range(1, len(stage.steps) + 1)]
-        state = self._states[self._end(index)]
+        state = self._states[end(self._graph, index)]
         return SolvedStage(tuple(result for result in own if result is not None), state.layers(), state)
 
     def _abandon(self, *, hurried: bool) -> None:
@@ -229,7 +207,7 @@ class Solver:
     def _origin(self, index: int) -> None:
         stage = self._graph.stages[index]
         if stage.parent is not None:
-            self._states[(index, 0)] = self._states[self._end(stage.parent)]
+            self._states[(index, 0)] = self._states[end(self._graph, stage.parent)]
             return
         layers = stage.base.layers if stage.base is not None else ()
         identity = chain_id(layer.diff_id for layer in layers)
@@ -244,15 +222,29 @@ class Solver:
         shown = self._next_number()
         started = time.monotonic()
         self._on_event(StepStarted(shown, step.name, step.span))
-        outcome, usage = "failed", None
+        outcome, usage, failure = "failed", None, None
         try:
             cached, usage = self._resolve(index, number, step, shown)
             outcome = "cached" if cached else "done"
         except ImgbuildError as error:
+            failure = error.located(step.span)
             outcome = "canceled" if self._workers.stopped.is_set() else "failed"
-            raise error.located(step.span) from None
+            # A test that fails ends the build when the other tests are over, too.
+            if not (outcome == "failed" and isinstance(step.op, TestOp) and isinstance(error, StepFailed)):
+                raise failure from None
         finally:
-            self._on_event(StepFinished(shown, outcome, time.monotonic() - started, usage))
+            self._finished(step, shown, outcome, started, usage, failure)
+
+    def _finished(
+        self, step: Step, shown: int, outcome: str, started: float, usage: Usage | None = None, failure: ImgbuildError | None = None
+    ) -> None:
+        seconds = time.monotonic() - started
+        if isinstance(step.op, TestOp):
+            self._verdicts.add(step, outcome, seconds, failure)
+        self._on_event(StepFinished(shown, outcome, seconds, usage))
+
+    def _parent(self, index: int, number: int) -> RootState:
+        return self._states[(index, self._graph.stages[index].step_at(number)[1])]
 
     def _want(self, index: int, number: int, step: Step) -> _Wanted:
         """The step's record and key, made once; what it reads has been solved."""
@@ -260,13 +252,13 @@ class Solver:
         if wanted is None:
             inputs = step_inputs(self._rooms, step, self._stage_state)
             self._memos += inputs.memos
-            parent = "" if step.independent else self._states[(index, number - 1)].identity
+            parent = "" if step.independent else self._parent(index, number).identity
             record = key_record(step.op, parent, inputs.digests)
             wanted = self._wanted[(index, number)] = _Wanted(step, record, step_key(record))
         return wanted
 
     def _found(self, index: int, number: int, wanted: _Wanted, result: StepLayer) -> None:
-        parent = self._states[(index, number - 1)]
+        parent = self._parent(index, number)
         identity = identity_after(parent, wanted.step, wanted.key)
         self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result)
         with self._tally.lock:
@@ -274,7 +266,7 @@ class Solver:
 
     def _resolve(self, index: int, number: int, step: Step, shown: int) -> tuple[bool, Usage | None]:
         """Find or perform the step, and note the state after it. True where it was found."""
-        parent = self._states[(index, number - 1)]
+        parent = self._parent(index, number)
         wanted = self._want(index, number, step)
         with ExitStack() as stack:
             stack.enter_context(self._rooms.store.lock(f"step {wanted.key}", cancelled=self._workers.stopped.is_set))
@@ -302,7 +294,7 @@ class Solver:
             return False, usage
 
     def _stage_state(self, index: int) -> RootState:
-        return self._states[self._end(index)]
+        return self._states[end(self._graph, index)]
 
     def _lookup(self, wanted: _Wanted, parent: RootState) -> StepLayer | None:
         """What the index knows of the step, if its layer is really there and it was performed on the very bytes of this parent: one that

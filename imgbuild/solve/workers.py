@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from imgbuild.errors import StepFailed
@@ -60,8 +60,14 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
 
-    def run(self, tasks: Mapping[Hashable, Callable[[], None]], needs: Mapping[Hashable, Iterable[Hashable]]) -> None:
-        """Run all `tasks`; `needs` says which must be done before each. There is no cycle."""
+    def run(
+        self,
+        tasks: Mapping[Hashable, Callable[[], None]],
+        needs: Mapping[Hashable, Iterable[Hashable]],
+        later: Container[Hashable] = (),
+    ) -> None:
+        """Run all `tasks`; `needs` says which must be done before each. There is no cycle. Those in `later` start when nothing else
+        could: nothing that waits should stand behind them."""
         waiting = {task: set(needs.get(task, ())) for task in tasks}
         followers: dict[Hashable, list[Hashable]] = {task: [] for task in tasks}
         for task, before in waiting.items():
@@ -79,7 +85,8 @@ class Workers:
                         self._changed.wait()
                     if self.stopped.is_set():
                         return
-                    task = self._ready.popleft()
+                    task = next((task for task in self._ready if task not in later), self._ready[0])
+                    self._ready.remove(task)
                     self._running += 1
                 failure: BaseException | None = None
                 try:

@@ -20,6 +20,7 @@ ALL += ["USER", "VOLUME", "WORKDIR"]
         "RUN --memory=$M --cpus=${C} --timeout=$T x",
         "RUN --io-weight=100 --io-read-bps=1m --io-write-bps=1m --io-read-iops=9 --io-write-iops=9 x",
         "RUN --on-failure=save=/reports --on-failure=save=/log x",
+        "TEST --mount=target=/b --network=none --memory=1g --retry=2 --on-failure=save=/r x",
         "COPY --from=a --chown=b:c --chmod=u=rwx --link --parents --exclude=d --exclude=e f g",
         "COPY --link=false --parents=TRUE a b",
         "COPY --chown= --from='' a b",

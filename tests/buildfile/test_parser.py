@@ -74,7 +74,7 @@ def test_no_from() -> None:
         ("WORKDRI", "did you mean WORKDIR?"),
         ("ENTRY_POINT", "did you mean ENTRYPOINT?"),
         ("INCLUSIVE", None),
-        ("TEST", None),
+        ("TSET", "did you mean TEST?"),
         ("&&", None),
     ],
 )
@@ -330,3 +330,13 @@ def test_a_big_file_is_read_whole() -> None:
     stages = parse(text, "B").stages
     assert len(stages) == 1000
     assert stages[-1].instructions[-1].span.line == 5000
+
+
+def test_a_test_is_read_as_a_run_is() -> None:
+    item = only("TEST --mount=type=tmpfs,target=/t --timeout=1m <<E\nmake check\nE\n")
+    assert isinstance(item, ast.Test) and isinstance(item, ast.Run)
+    assert item.command.is_script and item.command.heredocs[0].content == "make check\n"
+    assert item.mounts == ((("type", "tmpfs"), ("target", "/t")),)
+    exec_form = only('test ["a", "b"]')
+    assert isinstance(exec_form, ast.Test) and exec_form.command.words == ("a", "b")
+    assert "trigger" in fault("FROM x\nONBUILD TEST y").message

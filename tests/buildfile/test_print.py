@@ -48,6 +48,9 @@ def test_what_it_looks_like() -> None:
         "COPY --from='a b' x /y",
         'COPY --exclude=\\"a\\" x /y',
         "RUN -- --x",
+        "TEST --network=none -- --x",
+        "TEST <<E cat\nx\nE",
+        'TEST ["a b"]',
         "RUN --network=none -- --x",
         "RUN",
         "CMD []",
@@ -105,6 +108,7 @@ def _line(draw: st.DrawFn) -> str:
         st.sampled_from(
             [
                 "RUN",
+                "TEST",
                 "CMD",
                 "ENTRYPOINT",
                 "COPY",

@@ -51,7 +51,7 @@ def a_device() -> Path:
         path = Path("/dev", name)
         if path.exists() and stat.S_ISCHR(path.stat().st_mode):
             return path
-    pytest.skip("needs control groups: and a device beyond those of every sandbox")
+    pytest.skip("needs a device that sandboxes do not have")
 
 
 def test_a_device_that_is_allowed_can_be_opened(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from imgbuild.graph import ops
 from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import CopyOp, DeviceOp, Document, FileText, Limits, MountOp, Op, RunOp, WorkdirOp
 
@@ -76,6 +77,11 @@ def test_every_field_of_a_mount_counts(change: dict[str, object]) -> None:
 
 def test_addresses_groups_and_what_is_saved_do_not_count() -> None:
     assert key(replace(RUN, addresses=("10.0.0.1",), cgroup_parent="/g", keep=("/report",))) == key(RUN)
+
+
+def test_a_test_is_no_run() -> None:
+    test = ops.TestOp(**{item.name: getattr(RUN, item.name) for item in fields(RUN)})
+    assert key(test) != key(RUN)
 
 
 def test_limits_proxies_and_places_do_not_count() -> None:

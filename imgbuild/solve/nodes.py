@@ -1,0 +1,46 @@
+"""The nodes of a solve, and which must be done before which. Pure.
+
+A node is a stage's index and a number: 0 is the stage's origin, then come its steps, and behind them its tests.
+"""
+
+from __future__ import annotations
+
+from imgbuild.graph.ops import BuildGraph
+
+Node = tuple[int, int]
+
+
+def end(graph: BuildGraph, index: int) -> Node:
+    """The node that a stage's result is known at."""
+    return (index, len(graph.stages[index].steps))
+
+
+def tests(graph: BuildGraph) -> list[Node]:
+    """All tests. Nothing else needs them."""
+    stages = graph.stages.items()
+    return [(index, len(stage.steps) + number) for index, stage in stages for number in range(1, len(stage.tests) + 1)]
+
+
+def needs(graph: BuildGraph, node: Node) -> list[Node]:
+    """What must be done before a node."""
+    index, number = node
+    stage = graph.stages[index]
+    if number == 0:
+        return [end(graph, stage.parent)] if stage.parent is not None else []
+    step, before = stage.step_at(number)
+    return [(index, before), *(end(graph, other) for other in step.stages)]
+
+
+def in_order(graph: BuildGraph) -> list[Node]:
+    """Every node after what it needs, tests last. Stage numbers do not say that: images that are only read come last."""
+    found: dict[Node, None] = {}
+    pending = [*reversed(tests(graph)), *(end(graph, index) for index in reversed(graph.stages))]
+    while pending:
+        node = pending[-1]
+        before = [other for other in needs(graph, node) if other not in found]
+        if not before:
+            found.setdefault(node)
+            pending.pop()
+        else:
+            pending += before
+    return list(found)
