@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.includes import DEEPEST, MOST_FILES, Includes
+from imgbuild.buildfile.lexer import lex
 from imgbuild.buildfile.parser import parse, parse_trigger
 from imgbuild.buildfile.print import print_buildfile, print_instruction
+from imgbuild.buildfile.statements import read_instruction
 from imgbuild.errors import BuildfileError, UnsupportedError
 
 from .faults import fault, marked, refused
@@ -141,8 +144,17 @@ def test_where_there_is_no_reader() -> None:
 
 
 def test_it_is_printed() -> None:
-    from imgbuild.buildfile.lexer import lex
-    from imgbuild.buildfile.statements import read_instruction
-
     (line,) = lex("include  a/b", "x").lines
     assert print_instruction(read_instruction(line, "\\")) == "INCLUDE a/b"
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "golden").iterdir()), ids=lambda path: path.name)
+def test_any_file_may_be_cut_in_two(path: Path) -> None:
+    text = path.read_bytes()
+    lexed, whole = lex(text, "B"), parse(text, "B")
+    lines = [line + b"\n" for line in text.split(b"\n")]
+    directive = f"# escape={lexed.escape}\n\n".encode()
+    for line in lexed.lines[:-1]:
+        head, rest = b"".join(lines[: line.end_line]), b"".join(lines[line.end_line :])
+        cut = parse(head + b"\nINCLUDE rest\n", "B", Includes(lambda path, rest=rest: (path, directive + rest)))  # type: ignore[misc]
+        assert meaning(cut) == meaning(whole)
