@@ -148,7 +148,7 @@ def _logical_lines(physical: list[str], index: int, source: Source, escape: str)
             pieces.append((offset, index, 1))
         texts.append(line)
         logical = LogicalLine(source, "".join(texts), tuple(pieces), first, index, tuple(comments), blank)
-        _check_characters(logical)
+        logical = _of_characters(logical)
         comments.clear()
         if "<<" in logical.text:
             logical, index = _with_heredocs(logical, physical, index)
@@ -207,14 +207,19 @@ def _terminator(opener: heredocs.Opener, physical: list[str], index: int) -> int
     return None
 
 
-def _check_characters(logical: LogicalLine) -> None:
+def _of_characters(logical: LogicalLine) -> LogicalLine:
+    """The line, if it is text. Names of people were long written in other encodings: in what only describes the image, a byte
+    that is not UTF-8 becomes U+FFFD, as in BuildKit."""
     nul = logical.text.find("\0")
     if nul >= 0:
         raise BuildfileError("a NUL byte in an instruction", at=logical.span(nul, nul + 1))
     if logical.text.isascii():
-        return
+        return logical
     try:
         logical.text.encode()
     except UnicodeEncodeError as error:
+        if logical.text.split(None, 1)[0].upper() in ("MAINTAINER", "LABEL"):
+            return replace(logical, text=replace_surrogates(logical.text))
         at = logical.span(error.start, error.start + 1)
         raise BuildfileError("a byte that is not UTF-8 in an instruction", at=at, hint="save the file as UTF-8") from None
+    return logical

@@ -214,3 +214,10 @@ def test_a_shift_is_no_heredoc_unless_something_ends_it(line: str) -> None:
 def test_a_heredoc_with_a_plain_name_must_end() -> None:
     assert fault("RUN cat << EOF\nx\n").message == "the heredoc 'EOF' does not end"
     assert fault("RUN cat <<3))\nx\n").message == "the heredoc '3))' does not end"
+
+
+@pytest.mark.parametrize("keyword", ["MAINTAINER", "label"])
+def test_descriptions_in_another_encoding_are_kept_but_for_what_is_not_utf_8(keyword: str) -> None:
+    (line,) = lex(f"{keyword} a=Jos".encode() + b"\xe9 \n", "B").lines
+    assert line.text.rstrip() == f"{keyword} a=Jos\ufffd"
+    assert fault(b"FROM x\nENV a=Jos\xe9\n").message == "a byte that is not UTF-8 in an instruction"
