@@ -184,7 +184,7 @@ def assert_nowhere(bench: Bench, text: str) -> None:
         ("type=secret,id=none,required=true", 10, "was not given"),
         ("type=bind,source=nothing,target=/x", 12, "nothing"),
         ("type=bind,from=busybox,source=/nothing,target=/x", 12, "nothing"),
-        ("type=bind,source=../..,target=/x", 12, ".."),
+        ("type=bind,source=../../nothing,target=/x", 12, "nothing"),
         ("type=bind,source=Buildfile,target=/etc", 20, "/etc"),
         ("type=bind,source=.,target=/etc/passwd", 20, "/etc/passwd"),
     ],

@@ -34,7 +34,7 @@ touch "/sp ace" "/new
 line" "/$(printf 'latin\351')" && dd if=/dev/zero of=/sparse bs=1 seek=5000000 count=1
 EOF
 RUN rm /pair/first && chmod 600 /pair/second && cat /capable > /copy
-COPY --chown=ann --chmod=640 context/ /context/
+COPY --chown=ann --chmod=u=rwX,g=rX,o= context/ /context/
 WORKDIR /work/place
 USER ann:50
 ENV A=b
