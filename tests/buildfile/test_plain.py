@@ -10,7 +10,7 @@ import pytest
 
 from imgbuild.buildfile.flags import KNOWN
 from imgbuild.buildfile.includes import Includes
-from imgbuild.buildfile.instructions import Flag
+from imgbuild.buildfile.instructions import Flag, Maintainer, Word
 from imgbuild.buildfile.parser import parse
 from imgbuild.buildfile.plain import Plain, plain_dockerfile
 from imgbuild.errors import Span, UnsupportedError
@@ -81,6 +81,46 @@ def test_every_flag_of_our_own_is_named() -> None:
         flagged = replace(run, flags=(Flag(name, "1", Span(parsed.source, 2, 2)),))
         stages = (replace(parsed.stages[0], instructions=(flagged,)),)
         assert [loss.what for loss in plain_dockerfile(replace(parsed, stages=stages), b"FROM a\nRUN x\n").losses] == [f"RUN --{name}=1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("conf.d/app.conf /etc/", "conf.d/app.con[f] /etc/"),
+        ("a/ b-1/ /x/", "[a]/ b-[1]/ /x/"),
+        ('["a b", "/x y/"]', '["a [b]", "/x y/"]'),
+        ("*.txt a? /x/", "*.txt a? /x/"),
+        ("--from=s --chmod=600 /a /b", "--from=s --chmod=600 /[a] /b"),
+    ],
+)
+def test_an_optional_source_is_a_pattern(written: str, said: str) -> None:
+    assert plain(f"FROM s AS s\nCOPY --optional {written}\n").text == f"FROM s AS s\nCOPY {said}\n"
+    assert plain(f"FROM s AS s\nCOPY --optional=false {written}\n").text == f"FROM s AS s\nCOPY {written}\n"
+
+
+@pytest.mark.parametrize("source", ["$x", "./.", '"a"', "a\\b"])
+def test_an_optional_source_that_is_no_pattern(source: str) -> None:
+    made = plain(f"FROM s\nCOPY --optional {source} /x/\n")
+    assert made.text.endswith(f"\nCOPY {source} /x/\n")
+    assert [loss.what for loss in made.losses] == ["COPY --optional"]
+
+
+def test_an_instruction_without_an_equivalent() -> None:
+    """Whatever instruction is not BuildKit's, whoever adds it."""
+
+    class Probe(Maintainer):
+        pass
+
+    text = "FROM a\nRUN x\n# it\nPROBE a \\\n  b\nRUN y\n"
+    parsed = parse(text.replace("PROBE", "RUN"), "B")
+    first, second, third = parsed.stages[0].instructions
+    probe = Probe(span=second.span, text="PROBE a   b", name=Word("a", second.span))
+    parsed = replace(parsed, source=second.span.source, stages=(replace(parsed.stages[0], instructions=(first, probe, third)),))
+    made = plain_dockerfile(parsed, text.encode())
+    assert made.text.splitlines() == [
+        "FROM a", "RUN x", "# it", "# PROBE has no equivalent in a Dockerfile", "# RUN a \\", "#   b", "", "RUN y",
+    ]  # fmt: skip
+    assert [loss.what for loss in made.losses] == ["PROBE"]
 
 
 def test_in_triggers_and_beside_heredocs() -> None:
