@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"buildfile", "oci", "linux"}),
     frozenset({"graph", "context", "store", "layer", "snapshot", "sandbox", "registry", "bake"}),
-    frozenset({"rootfs", "transfer"}),
+    frozenset({"rootfs", "transfer", "fetch"}),
     frozenset({"solve", "runtime", "insight", "settings"}),
     frozenset({"engine"}),
     frozenset({"cli"}),

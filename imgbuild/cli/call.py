@@ -74,9 +74,9 @@ def answer(invocation: Invocation, request: BuildRequest, call: Call) -> int:
         if call.name == "outline":
             _outline(*describe.outline(invocation, request, renderer.on_event), call)
         elif call.name == "dockerfile":
-            _dockerfile(describe.dockerfile(invocation, request), call, renderer)
+            _dockerfile(describe.dockerfile(invocation, request, renderer.on_event), call, renderer)
         else:
-            _targets(*describe.targets(invocation, request), call)
+            _targets(*describe.targets(invocation, request, renderer.on_event), call)
     return 0
 
 

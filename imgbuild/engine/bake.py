@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +17,7 @@ from imgbuild.bake.target import Target
 from imgbuild.engine.bake_files import load_project
 from imgbuild.engine.bake_requests import request_of
 from imgbuild.engine.build import DEFAULT_PARALLEL, BuildResult, OnEvent, build_planned, metadata, write_text
+from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ContextError, ImgbuildError, UsageError
@@ -84,11 +86,17 @@ def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dic
     The first failure ends the others, and is raised; what was complete before keeps its name.
     """
     selection = selected(invocation, request, on_event)
-    planned = {name: _planned(invocation, request, selection, name, on_event) for name in selection.targets}
-    _check_results(planned)
-    with workplace(invocation, sandboxes=True) as place, place.store.lease():
-        if place.notice:
-            on_event(Notice(place.notice))
+    builds = {name: _request(request, selection, name, on_event) for name in selection.targets}
+    with ExitStack() as stack:
+        place: Workplace | None = None
+        if any(is_elsewhere(build.context) for build in builds.values()):
+            place = _opened(invocation, stack, on_event)
+            for name, build in builds.items():
+                with _of_target(selection.targets[name]):
+                    builds[name] = stack.enter_context(brought_in(place, build, on_event))
+        planned = {name: _planned(invocation, build, selection, name) for name, build in builds.items()}
+        _check_results(planned)
+        place = place or _opened(invocation, stack, on_event)
         results = _Bake(place, planned, on_event).run(request.parallel or place.settings.parallelism or DEFAULT_PARALLEL)
     asked = {name: results[name] for name in planned if name in selection.asked}
     if request.metadata_file:
@@ -111,16 +119,36 @@ def _check_results(planned: Mapping[str, _Planned]) -> None:
             taken[place] = name
 
 
-def _planned(invocation: Invocation, request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> _Planned:
+def _opened(invocation: Invocation, stack: ExitStack, on_event: OnEvent) -> Workplace:
+    place = stack.enter_context(workplace(invocation, sandboxes=True))
+    stack.enter_context(place.store.lease())
+    if place.notice:
+        on_event(Notice(place.notice))
+    return place
+
+
+def _request(request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> BuildRequest:
     target = selection.targets[name]
-    try:
-        build = replace(request_of(target, request.allow, lambda text: on_event(Notice(text))), parallel=request.parallel)
+    with _of_target(target):
+        return replace(request_of(target, request.allow, lambda text: on_event(Notice(text))), parallel=request.parallel)
+
+
+def _planned(invocation: Invocation, build: BuildRequest, selection: Selection, name: str) -> _Planned:
+    target = selection.targets[name]
+    with _of_target(target):
         return _Planned(target, build, make_plan(invocation, build), name in selection.asked)
+
+
+@contextmanager
+def _of_target(target: Target) -> Iterator[None]:
+    """Errors inside name the target, and the key that they are about."""
+    try:
+        yield
     except ImgbuildError as error:
         option = error.message.split()[0].removesuffix(":")
         key = _KEY_OF_OPTION.get(option, "context" if isinstance(error, ContextError) else "")
         if error.at is None:
-            error.message = f"target {name}: {error.message}"
+            error.message = f"target {target.name}: {error.message}"
         raise error.located(target.at(key)) from None
 
 

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable
 
 from imgbuild.bake.target import Target
+from imgbuild.engine.elsewhere import is_elsewhere
 from imgbuild.engine.request import BuildRequest
 from imgbuild.errors import BuildfileError, UnsupportedError, UsageError
 
@@ -80,7 +81,7 @@ def _file(target: Target, context: str) -> str | None:
     name = target.text("dockerfile")
     if target.text("dockerfile-inline") is not None:
         return f"{target.span.source.name}[{target.name}]"
-    if not name or "://" in context or context == "-":
+    if not name or is_elsewhere(context):
         return name or None
     return posixpath.normpath(posixpath.join(context, name))
 

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING
 from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
+from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import write_outputs
+from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
@@ -62,10 +65,15 @@ class BuildResult:
 
 def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
-    plan = make_plan(invocation, request)
-    with workplace(invocation, sandboxes=True) as place, place.store.lease():
+    plan = None if is_elsewhere(request.context) else make_plan(invocation, request)
+    with ExitStack() as stack:
+        place = stack.enter_context(workplace(invocation, sandboxes=True))
+        stack.enter_context(place.store.lease())
         if place.notice:
             on_event(Notice(place.notice))
+        if plan is None:
+            request = stack.enter_context(brought_in(place, request, on_event))
+            plan = make_plan(invocation, request)
         result = build_planned(place, request, plan, on_event, build_id=secrets.token_hex(8))
     write_files(request, result)
     return result
@@ -224,10 +232,12 @@ def _solve(
     from imgbuild.solve.solver import Solver
 
     store = place.store
+    stats = None if plan.source.fetched and not plan.source.kept else store.index
     with (
-        LocalContext(plan.source.context, plan.source.ignore, stats=store.index) as context,
-        opened_contexts(place, plan.contexts, graph) as contexts,
+        LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
         opened_agents(plan.agents, place.environ) as agents,
+        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never") as fetchers,
+        opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
     ):
         rooms = Rooms(
             store=store,
@@ -240,6 +250,7 @@ def _solve(
             contexts=contexts,
             agents=agents,
             failures=Path(request.failure_dir) if request.failure_dir else None,
+            remotes=fetch_sources(fetchers, graph),
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout

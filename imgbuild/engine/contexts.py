@@ -1,31 +1,35 @@
 """``--build-context``: what each named context is, and how it is brought in when a build needs it. docker buildx's words.
 
-A directory is read in place, by its own ``.dockerignore``; an image is a base like any other.
+A directory is read in place, by its own ``.dockerignore``; an image is a base like any other; of a repository all files are read, and
+a file behind a URL is called "context".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from imgbuild.engine.remote import REMOTE_FILE, Fetchers
 from imgbuild.engine.workplace import Workplace
-from imgbuild.errors import ContextError, ImageError, ImgbuildError, NotFoundError, UsageError
+from imgbuild.errors import BuildfileError, ContextError, ImageError, ImgbuildError, NotFoundError, UsageError
 from imgbuild.graph.contexts import ContextKind, context_key
 from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
+from imgbuild.graph.remote import parse_context
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
-    from imgbuild.context.local import LocalContext
+    from imgbuild.context.tree import Tree
     from imgbuild.transfer.images import Image
 
 _IMAGE, _LAYOUT, _STORED = "docker-image://", "oci-layout://", "store-image://"
-_HINT = "write NAME=DIRECTORY, NAME=docker-image://REFERENCE or NAME=oci-layout://PATH[:TAG][@DIGEST]"
+_HINT = "write NAME=DIRECTORY, NAME=docker-image://REFERENCE, NAME=oci-layout://PATH[:TAG][@DIGEST], or the URL of a repository or file"
 
-Kind = Literal["directory", "image", "layout", "stored"]
+Kind = Literal["directory", "image", "layout", "stored", "remote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,12 @@ def _parse(name: str, value: str, text: str) -> NamedContext:
         return NamedContext(name, "layout", value.removeprefix(_LAYOUT))
     if value.startswith(_STORED):
         return NamedContext(name, "stored", value.removeprefix(_STORED))
+    try:
+        remote = None if Path(value).is_dir() else parse_context(value)
+    except BuildfileError as error:
+        raise UsageError(f"--build-context {text!r}: {error.message}", hint=error.hint) from None
+    if remote is not None:
+        return NamedContext(name, "remote", value)
     if not Path(value).is_dir():
         problem = "is not a directory" if Path(value).exists() else "does not exist"
         raise ContextError(f"the build context {name!r} can't be used: {value} {problem}", hint=_HINT)
@@ -114,17 +124,28 @@ def _split_tag(location: str) -> tuple[Path, str | None]:
 
 
 @contextmanager
-def opened_contexts(place: Workplace, contexts: Mapping[str, NamedContext], graph: BuildGraph) -> Iterator[dict[str, LocalContext]]:
+def opened_contexts(
+    place: Workplace, contexts: Mapping[str, NamedContext], graph: BuildGraph, fetchers: Fetchers
+) -> Iterator[dict[str, Tree]]:
     """The contexts of files that the graph's steps read."""
     from imgbuild.context.ignore import Ignore
     from imgbuild.context.local import LocalContext
 
-    opened: dict[str, LocalContext] = {}
+    opened: dict[str, Tree] = {}
     with ExitStack() as stack:
         for name in sorted(_read_by(graph)):
-            directory = Path(contexts[name].value)
-            local = LocalContext(directory, Ignore.load(directory), name=f"the build context {name!r}", stats=place.store.index)
-            opened[name] = stack.enter_context(local)
+            context = contexts[name]
+            remote = parse_context(context.value) if context.kind == "remote" else None
+            if remote is None:
+                directory = Path(context.value)
+                local = LocalContext(directory, Ignore.load(directory), name=f"the build context {name!r}", stats=place.store.index)
+                opened[name] = stack.enter_context(local)
+                continue
+            try:
+                opened[name] = fetchers.tree(replace(remote, name=REMOTE_FILE), f"the build context {name!r}")
+            except ImgbuildError as error:
+                error.message = f"the build context {name!r} can't be used: {error.message}"
+                raise
         yield opened
 
 

@@ -5,7 +5,8 @@ Of bases, only the configs are looked at. Where one can't be had, that is a noti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from imgbuild.buildfile.instructions import Buildfile
@@ -13,6 +14,7 @@ from imgbuild.buildfile.plain import Plain, plain_dockerfile
 from imgbuild.buildfile.rules import LintWarning
 from imgbuild.engine.build import base_of
 from imgbuild.engine.contexts import context_image
+from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.lint import ignores_of, make_linter, say_misspelt
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
@@ -42,35 +44,56 @@ class CheckResult:
 
 def check(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> CheckResult:
     """Lint the target, or without one all stages, and find what a build would be refused for."""
-    plan = make_plan(invocation, request)
-    try:
-        buildfile = read_buildfile(plan.source, plan.options.build_args)
-    except BuildfileError as error:
-        return CheckResult((), error, None)
-    with workplace(invocation, snapshots=False) as place, place.store.lease():
-        return _check(place, request, plan, buildfile, on_event)
+    with _asked(invocation, request, on_event) as (here, plan, opened):
+        try:
+            buildfile = read_buildfile(plan.source, plan.options.build_args)
+        except BuildfileError as error:
+            return CheckResult((), error, None)
+        with _workplace(invocation, opened) as place:
+            return _check(place, here, plan, buildfile, on_event)
 
 
 def outline(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> tuple[Description, Source]:
     """What the target takes."""
-    plan = make_plan(invocation, request)
-    buildfile = read_buildfile(plan.source, plan.options.build_args)
-    with workplace(invocation, snapshots=False) as place, place.store.lease():
-        bases = _Bases(place, request, plan, on_event).find(buildfile, plan.options)
-        return describe(buildfile, make_outline(buildfile, plan.options, bases), plan.options, bases), buildfile.source
+    with _asked(invocation, request, on_event) as (here, plan, opened):
+        buildfile = read_buildfile(plan.source, plan.options.build_args)
+        with _workplace(invocation, opened) as place:
+            bases = _Bases(place, here, plan, on_event).find(buildfile, plan.options)
+            return describe(buildfile, make_outline(buildfile, plan.options, bases), plan.options, bases), buildfile.source
 
 
-def targets(invocation: Invocation, request: BuildRequest) -> tuple[tuple[Target, ...], Source]:
+def targets(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> tuple[tuple[Target, ...], Source]:
     """The stages that can be built."""
-    plan = make_plan(invocation, request)
-    buildfile = read_buildfile(plan.source, plan.options.build_args)
+    with _asked(invocation, request, on_event) as (_, plan, _):
+        buildfile = read_buildfile(plan.source, plan.options.build_args)
     return list_targets(buildfile), buildfile.source
 
 
-def dockerfile(invocation: Invocation, request: BuildRequest) -> Plain:
+def dockerfile(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> Plain:
     """The plain Dockerfile that the Buildfile amounts to."""
-    plan = make_plan(invocation, request)
-    return plain_dockerfile(read_buildfile(plan.source, plan.options.build_args), plan.source.text)
+    with _asked(invocation, request, on_event) as (_, plan, _):
+        return plain_dockerfile(read_buildfile(plan.source, plan.options.build_args), plan.source.text)
+
+
+@contextmanager
+def _asked(
+    invocation: Invocation, request: BuildRequest, on_event: OnEvent
+) -> Iterator[tuple[BuildRequest, BuildPlan, Workplace | None]]:
+    """The request and its plan; with a workplace where the context had to be brought in."""
+    if not is_elsewhere(request.context):
+        yield request, make_plan(invocation, request), None
+        return
+    with workplace(invocation) as place, place.store.lease(), brought_in(place, request, on_event) as here:
+        yield here, make_plan(invocation, here), place
+
+
+@contextmanager
+def _workplace(invocation: Invocation, opened: Workplace | None) -> Iterator[Workplace]:
+    if opened is not None:
+        yield opened
+        return
+    with workplace(invocation, snapshots=False) as place, place.store.lease():
+        yield place
 
 
 def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> CheckResult:

@@ -60,7 +60,7 @@ def make_client(invocation: Invocation, settings: Settings) -> RegistryClient:
     from imgbuild import __version__
     from imgbuild.registry.client import RegistryClient
 
-    registries = _registry_settings(invocation.environ, settings)
+    registries = registry_settings(invocation.environ, settings)
     return RegistryClient(registries, credentials(invocation), user_agent=f"imgbuild/{__version__}")
 
 
@@ -163,7 +163,7 @@ def _settings(invocation: Invocation) -> Iterator[Settings]:
         yield load_settings(path)
 
 
-def _registry_settings(environ: Mapping[str, str], settings: Settings) -> RegistrySettings:
+def registry_settings(environ: Mapping[str, str], settings: Settings) -> RegistrySettings:
     """What the file says, and what the environment says where the file does not: certificates and proxies."""
     from imgbuild.registry.endpoints import Proxies, RegistrySettings
 

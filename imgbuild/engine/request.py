@@ -58,6 +58,8 @@ class BuildRequest:
     iidfile: str | None = None
     metadata_file: str | None = None
     contexts: tuple[str, ...] = ()
+    source: BuildSource | None = None
+    """What the context and the Buildfile are, where that is known already: a context that was brought in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class BuildPlan:
 
 
 def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
-    source = find_source(request.context, request.file, request.text)
+    source = request.source or find_source(request.context, request.file, request.text)
     platforms = chosen_platforms(request.platforms, invocation.environ)
     build_args = _build_args(request.build_args, invocation.environ)
     epoch = explicit_epoch(request.source_date_epoch or build_args.get("SOURCE_DATE_EPOCH"), invocation.environ)
@@ -97,7 +99,8 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
     targets = tuple(replace(options, platform=platform) for platform in platforms or (options.platform,))
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
-    created = epoch if epoch is not None else commit_time(source.context, invocation.environ)
+    time = source.time if source.fetched else commit_time(source.context, invocation.environ)
+    created = epoch if epoch is not None else time
     outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
     if index:

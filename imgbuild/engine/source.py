@@ -10,26 +10,28 @@ from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.values import dataclass
 
 NAMES = ("Buildfile", "Dockerfile", "Containerfile")
-_MOST_BYTES = 16 << 20
+MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class BuildSource:
     """The context's directory, the Buildfile's bytes and the name it is known by, and what the context leaves out. `file` is
-    the Buildfile's path, None where it comes from a stream: then what it includes is beside it in the context."""
+    the Buildfile's path, None where it comes from a stream: then what it includes is beside it in the context. `fetched`: the context
+    was brought in (elsewhere); `kept`: its directory stays the same after the build; `time` is its commit's, if it is one."""
 
     context: Path
     text: bytes
     name: str
     ignore: Ignore
     file: Path | None = None
+    fetched: bool = False
+    kept: bool = False
+    time: int | None = None
 
 
 def find_source(context: str, file: str | None, text: bytes | None = None) -> BuildSource:
     """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context.
     `text` is the Buildfile where it is in no file of its own: `file` is then its name."""
-    if context.startswith(("http://", "https://", "git://", "git@", "ssh://")) or context == "-":
-        raise ContextError(f"the build context {context!r} is not a directory", hint="only directories are supported as yet")
     directory = Path(context)
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
@@ -37,15 +39,15 @@ def find_source(context: str, file: str | None, text: bytes | None = None) -> Bu
     if text is not None:
         return BuildSource(directory, text, file or "Buildfile", Ignore.load(directory))
     if file == "-":
-        return BuildSource(directory, sys.stdin.buffer.read(_MOST_BYTES + 1), "stdin", Ignore.load(directory))
+        return BuildSource(directory, sys.stdin.buffer.read(MOST_BYTES + 1), "stdin", Ignore.load(directory))
     path = _buildfile(directory, file)
     try:
         with path.open("rb") as stream:
-            text = stream.read(_MOST_BYTES + 1)
+            text = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise BuildfileError(f"can't read {path}: {error.strerror}") from None
-    if len(text) > _MOST_BYTES:
-        raise BuildfileError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no Buildfile")
+    if len(text) > MOST_BYTES:
+        raise BuildfileError(f"{path} is larger than {MOST_BYTES >> 20} MiB: that is no Buildfile")
     return BuildSource(directory, text, str(path), Ignore.load(directory, path), path)
 
 

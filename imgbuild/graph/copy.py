@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_heredoc
 from imgbuild.buildfile.modes import parse_mode
-from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.errors import BuildfileError
+from imgbuild.graph.add import remote_sources
 from imgbuild.graph.ops import CopyOp, FileText, Origin
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig
 
-_PERFORMED = ("from", "chown", "chmod", "link", "parents", "exclude", "optional", "unpack")
-_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
 
 
 class StageState(Protocol):
@@ -42,19 +41,11 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
     """Append the step of a COPY or ADD to its stage."""
     add = isinstance(item, ast.Add)
     name = "ADD" if add else "COPY"
-    for flag in item.flags:
-        if flag.name not in _PERFORMED and (flag.value or "true").lower() != "false":
-            raise UnsupportedError(f"{name} --{flag.name} is not performed yet", at=flag.span)
     sources = tuple(stage.expand(word) for word in item.sources)
     for source, word in zip(sources, item.sources, strict=True):
         if not source:
             raise BuildfileError(f"a source of {name} is empty once its variables are replaced", at=word.span)
-        if add and source.startswith(_REMOTE):
-            raise UnsupportedError(
-                f"ADD of a remote source is not performed yet: {source}",
-                at=word.span,
-                hint="fetch it in a RUN step, or copy a local file",
-            )
+    remotes = remote_sources(item, sources, _flag(stage, item, "checksum"))
     documents = tuple(_document(stage, heredoc) for heredoc in item.heredocs)
     destination = _destination(stage, item.destination, name)
     if len(sources) + len(documents) > 1 and not destination.endswith("/"):
@@ -66,7 +57,8 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
     chown, chmod = _flag(stage, item, "chown"), _mode(stage, item)
     link = _link(item, chown, chmod)
     op = CopyOp(
-        sources=sources,
+        sources=tuple(source for number, source in enumerate(sources) if all(remote.position != number for remote in remotes)),
+        remotes=remotes,
         destination=destination,
         epoch=stage.independent_epoch(origin.stage) if link else stage.epoch,
         stage=origin.stage,

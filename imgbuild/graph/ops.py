@@ -178,17 +178,36 @@ class FileText:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """A source that is fetched: a file ("http") called `name`, or a tree of a repository ("git"). `checksum` is "" or what it must be;
+    `position` its place among the sources of its instruction; `unpack` says that an archive is extracted. Where it comes from does
+    not count, only what comes."""
+
+    kind: str
+    url: str = field(metadata=UNKEYED)
+    name: str = field(default="", metadata=UNKEYED)
+    checksum: str = field(default="", metadata=UNKEYED)
+    ref: str = field(default="", metadata=UNKEYED)
+    subdir: str = field(default="", metadata=UNKEYED)
+    keep_git_dir: bool | None = field(default=None, metadata=UNKEYED)
+    submodules: bool = field(default=True, metadata=UNKEYED)
+    unpack: bool = False
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CopyOp:
-    """COPY and ADD of local files. `destination` is absolute and ends in "/" where it was written so; `stage` is the stage that
-    it reads, `context` the named context, neither the build context; `chown` and `chmod` as written ("" for none); `unpack` for
-    ADD's archives. `link`: the result depends on nothing that it is put on. `parents`: sources keep the directories that lead to
-    them. `optional`: a source may be missing, which says nothing of what is made of those that are there."""
+    """COPY and ADD. `sources` are the local ones, as written; `destination` is absolute and ends in "/" where it was written so;
+    `stage` is the stage that it reads, `context` the named context, neither the build context; `chown` and `chmod` as written ("" for
+    none); `unpack` for ADD's archives. `link`: the result depends on nothing that it is put on. `parents`: sources keep the directories
+    that lead to them. `optional`: a source may be missing, which says nothing of what is made of those that are there."""
 
     sources: tuple[str, ...]
     destination: str
     epoch: int
     stage: int | None = None
     context: str = ""
+    remotes: tuple[RemoteSource, ...] = ()
     documents: tuple[FileText, ...] = ()
     chown: str = ""
     chmod: str = ""

@@ -207,5 +207,20 @@ def _usable(challenges: Iterable[Challenge]) -> Challenge | None:
     return known.get("bearer") or known.get("basic")
 
 
+def authorization(value: str) -> dict[str, str]:
+    """The header for a value that was given as it is."""
+    return {"Authorization": value}
+
+
+def authorization_line(value: str) -> str:
+    """The same as a line of text."""
+    return f"Authorization: {value}"
+
+
+def basic(username: str, password: str) -> str:
+    """The value for a user's name and password."""
+    return _basic(Credential(username, password))
+
+
 def _basic(credential: Credential) -> str:
     return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()

@@ -3,7 +3,7 @@
 The destination is resolved in the parents' union and the result is written as one more lower above them. The rules are
 BuildKit's (copy_perform, copy_plan); the bytes written depend only on what is in a step's key: see `input_digests`.
 A build in which all is cached asks for digests only: what performs a copy (copy_perform) is imported when one is to be performed.
-Not here: URLs and Git sources, joining the destination with WORKDIR, and which files a source word means (context).
+Not here: fetching (fetch), joining the destination with WORKDIR, and which files a source word means (context).
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ class TreeSource:
     """What one source word means in a tree: the result of `match`. Empty for a pattern that matched nothing.
 
     With a `pattern` (COPY --parents), what it matches below the directories that were found, with the directories that lead there.
+    `unpack` is the request's where it is None.
     """
 
     tree: Tree
     found: tuple[Found, ...]
     pattern: str = ""
+    unpack: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

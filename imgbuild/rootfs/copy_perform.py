@@ -76,11 +76,12 @@ class _Planner:
             if is_directory(source.tree, found):
                 self._plan_directory(number, source, found)
             elif not source.pattern and not self._exclude.ignores(found.base):
-                self._plan_file(number, source.tree, found)
+                self._plan_file(number, source, found)
 
-    def _plan_file(self, number: int, tree: Tree, found: Found) -> None:
-        node = node_of(tree, found.path)
-        if self._request.unpack and stat.S_ISREG(node.mode) and is_archive(tree, found.path):
+    def _plan_file(self, number: int, source: TreeSource, found: Found) -> None:
+        tree, node = source.tree, node_of(source.tree, found.path)
+        unpack = self._request.unpack if source.unpack is None else source.unpack
+        if unpack and stat.S_ISREG(node.mode) and is_archive(tree, found.path):
             path = self.destination.resolve(self._path)
             self.destination.make_directories(path)
             self.destination.actions.append(Extract(path, tree, found.path, node, self._owner))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError
 from imgbuild.graph.key import RECORD_VERSION
-from imgbuild.graph.ops import CopyOp, MountOp, RunOp, Step
+from imgbuild.graph.ops import CopyOp, MountOp, RemoteSource, RunOp, Step
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass
@@ -58,11 +58,13 @@ def copy_request(rooms: Rooms, op: CopyOp, tree: Tree) -> CopyRequest:
 
     _check_excluded(op)
     try:
-        sources = tuple(_source(op, tree, word) for word in op.sources)
+        sources = [_source(op, tree, word) for word in op.sources]
     except ContextError as error:
-        if op.sources[0].startswith("["):
+        if op.sources and op.sources[0].startswith("["):
             error.hint = error.hint or "if the JSON form was meant: it needs double quotes and commas"
         raise
+    for remote in op.remotes:
+        sources.insert(remote.position, _remote(rooms, remote))
     documents = tuple(InlineSource(file.name, file.content.encode("utf-8", "surrogateescape")) for file in op.documents)
     return CopyRequest(
         sources=(*sources, *documents),
@@ -107,6 +109,15 @@ def _source(op: CopyOp, tree: Tree, word: str) -> TreeSource:
     except BadPattern as error:
         raise ContextError(f"bad pattern {word!r}: {error}") from None
     return TreeSource(tree, _found(tree, top, op.optional), pattern)
+
+
+def _remote(rooms: Rooms, remote: RemoteSource) -> TreeSource:
+    """What was fetched: a file by its name, or all that is in a repository's tree."""
+    from imgbuild.context.tree import Found
+    from imgbuild.rootfs.copy import TreeSource
+
+    found = Found(remote.name, f"/{remote.name}") if remote.kind == "http" else Found("", "/")
+    return TreeSource(rooms.remote(remote), (found,), unpack=remote.unpack)
 
 
 def mount_request(tree: Tree, source: str, epoch: int) -> CopyRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.context.local import LocalContext
+    from imgbuild.context.tree import Tree
+    from imgbuild.graph.ops import RemoteSource
     from imgbuild.layer.compression import Compression
     from imgbuild.linux.features import Features
     from imgbuild.sandbox.zygote import Zygote
@@ -35,11 +37,17 @@ class Rooms:
     compression: Compression
     host: HostNetwork = HostNetwork()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    contexts: Mapping[str, LocalContext] = field(default_factory=dict)
+    contexts: Mapping[str, Tree] = field(default_factory=dict)
     agents: Agents | None = None
     failures: Path | None = None
+    remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)
+    """What was fetched, by the source without its `position` and `unpack`."""
 
-    def files(self, context: str) -> LocalContext:
+    def remote(self, source: RemoteSource) -> Tree:
+        """What a remote source is."""
+        return self.remotes[replace(source, position=0, unpack=False)]
+
+    def files(self, context: str) -> Tree:
         """A named context that is files; the build context where the name is ""."""
         return self.contexts[context] if context else self.context
 

@@ -41,7 +41,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to go: images by entry, steps by key, blobs, snapshots by id, whole directories (cache mounts, failed steps), and
+    """What is to go: images by entry, steps by key, blobs, snapshots by id, whole directories (cache mounts, failed steps, sources), and
     memos recorded before a time."""
 
     untagged: tuple[Entry, ...]
@@ -83,6 +83,7 @@ def plan(store: Store, policy: Policy) -> Plan:
     present = _listing(store.root / "snapshots")
     live.snapshots.update(row.id for row in store.index.snapshots() if row.diff_id in live.diff_ids)
     if policy.keep_cache:
+        live.blobs.update(store.index.downloads())
         live.blobs.update(row.blob.digest for row in store.index.layers() if row.diff_id in live.diff_ids)
     memos_before = policy.unused_since if policy.keep_cache else store.clock() + 1
     return Plan(
@@ -187,12 +188,12 @@ def _can_be_served(store: Store, row: StepRow, here: set[DiffID]) -> bool:
 
 
 def _directories(store: Store, policy: Policy) -> tuple[Path, ...]:
-    failed = [store.root / "failed" / name for name in _listing(store.root / "failed")]
+    failed, cache, sources = ([store.root / kind / name for name in _listing(store.root / kind)] for kind in ("failed", "cache", "sources"))
     if not policy.keep_cache:
-        return (*failed, *(store.root / "cache" / name for name in _listing(store.root / "cache")))
+        return (*failed, *cache, *sources)
     if policy.unused_since is None:
         return ()
-    return tuple(path for path in failed if path.lstat().st_mtime < policy.unused_since)
+    return tuple(path for path in (*failed, *sources) if path.lstat().st_mtime < policy.unused_since)
 
 
 def _listing(directory: Path) -> list[str]:

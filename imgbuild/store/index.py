@@ -19,6 +19,9 @@ from imgbuild.store.connections import Connections
 from imgbuild.store.rows import BuildRow, FileStat, LayerRow, SnapshotRow, SourceRow, StepRow
 from imgbuild.store.stats import pack_directories, unpack_directories
 
+_DOWNLOADS = "http"
+"""The owner of what is remembered of files by their URLs."""
+
 SCHEMA = """
 CREATE TABLE steps(key TEXT PRIMARY KEY, record BLOB NOT NULL, diff_id TEXT, snapshot TEXT NOT NULL, empty INTEGER NOT NULL,
                    usage TEXT NOT NULL, build TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL);
@@ -153,6 +156,18 @@ class Index:
     def record_content_digest(self, owner: str, path: str, digest: str) -> None:
         """Remember the digest of `path`; `owner` must change whenever the content below it may."""
         self._write("INSERT OR REPLACE INTO contents VALUES(?,?,?,?)", (owner, _bytes(path), digest, self._clock()))
+
+    def download(self, url: str) -> str | None:
+        """What was recorded of the file behind a URL."""
+        return self.content_digest(_DOWNLOADS, url)
+
+    def record_download(self, url: str, facts: str) -> None:
+        """Remember what is known of the file behind a URL: a JSON object, whose "digest" names its blob."""
+        self.record_content_digest(_DOWNLOADS, url, facts)
+
+    def downloads(self) -> frozenset[Digest]:
+        """The blobs of all downloads that are remembered."""
+        return frozenset(Digest(json.loads(row[0])["digest"]) for row in self._all("SELECT digest FROM contents WHERE owner=?", _DOWNLOADS))
 
     def stats(self, root: str) -> dict[str, FileStat]:
         """What `record_stats` was last given for `root`."""

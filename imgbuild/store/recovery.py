@@ -51,6 +51,8 @@ def recover(root: Path, blobs: Blobs, index: Index, scratch: Scratch) -> None:
     for name in snapshots:
         if name not in kept:
             scratch.discard(root / "snapshots" / name)
+    for name in os.listdir(root / "sources"):  # never synced either, and fetched again when they are needed
+        scratch.discard(root / "sources" / name)
     if (root / "index.db").exists():
         with suppress(IndexDamagedError):  # a damaged index is told about when it is asked, and made anew by fsck
             index.forget(

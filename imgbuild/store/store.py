@@ -2,7 +2,7 @@
 
 On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
 lease), ``locks/``, ``boot``, ``reserve``, ``snapshots/<id>/fs``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
-``tmp/``, ``trash/``.
+``sources/<id>/``, ``tmp/``, ``trash/``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from imgbuild.store.tags import Tags
 from imgbuild.store.temporary import Scratch, make_reserve, write_durably
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "locks", "tmp", "trash")
+_DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "locks", "tmp", "trash")
 _FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "reserve")
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 

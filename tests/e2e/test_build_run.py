@@ -225,7 +225,6 @@ def test_limits_are_not_in_the_key(bench: Bench) -> None:
         ("RUN []", 10, "command"),
         ("RUN <<EOF\nnever ends", 10, "EOF"),
         ("ADD --checksum=sha256:00 a /", 11, "checksum"),
-        ("ADD https://example.invalid/x /x", 11, "remote"),
         ("RNU true", 10, "RUN"),
         ("COPY --chwon=a b /c", 10, "--chown"),
         ("SHELL /bin/sh", 10, "JSON"),

@@ -9,7 +9,7 @@ import pytest
 
 from imgbuild.graph import ops
 from imgbuild.graph.key import key_record, step_key
-from imgbuild.graph.ops import CopyOp, DeviceOp, Document, FileText, Limits, MountOp, Op, RunOp, WorkdirOp
+from imgbuild.graph.ops import CopyOp, DeviceOp, Document, FileText, Limits, MountOp, Op, RemoteSource, RunOp, WorkdirOp
 
 RUN = RunOp(("a",), ("E=1",), "/", "", 0, mounts=(MountOp("cache", "/c", id="i"),))
 COPY = CopyOp(("a",), "/b", 0)
@@ -36,6 +36,7 @@ CHANGES: list[tuple[Op, str, object]] = [
     (COPY, "epoch", 1),
     (COPY, "stage", 0),
     (COPY, "context", "c"),
+    (COPY, "remotes", (RemoteSource("http", "https://a/b"),)),
     (COPY, "documents", (FileText("f", "x"),)),
     (COPY, "chown", "1"),
     (COPY, "chmod", "1"),
@@ -90,6 +91,16 @@ def test_limits_proxies_and_places_do_not_count() -> None:
 
 def test_that_a_source_may_be_missing_does_not_count() -> None:
     assert key(replace(COPY, optional=True)) == key(COPY)
+
+
+def test_of_a_remote_source_only_its_kind_and_its_place_count() -> None:
+    file = RemoteSource("http", "https://a/b", name="b")
+    known = key(replace(COPY, remotes=(file,)))
+    elsewhere = {"url": "https://c/d", "name": "d", "checksum": "x", "ref": "r", "subdir": "s", "keep_git_dir": True, "submodules": False}
+    for name, value in elsewhere.items():
+        assert key(replace(COPY, remotes=(replace(file, **{name: value}),))) == known
+    for name, value in {"kind": "git", "position": 1, "unpack": True}.items():
+        assert key(replace(COPY, remotes=(replace(file, **{name: value}),))) != known
 
 
 def test_the_number_of_a_stage_does_not_count() -> None:

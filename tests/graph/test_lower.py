@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imgbuild.buildfile.parser import parse
-from imgbuild.errors import BuildfileError, NotFoundError, UnsupportedError
+from imgbuild.errors import BuildfileError, NotFoundError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import DEFAULT_PATH, lower
 from imgbuild.graph.ops import Base, BuildGraph, CopyOp, Limits, RunOp, Stage, WorkdirOp
@@ -141,7 +141,7 @@ def test_the_target_stage_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "line"),
     [
-        ("FROM base\nRUN x\nADD http://x/y /\n", UnsupportedError, 3),
+        ("FROM base\nRUN x\nADD --checksum=x http://x/y /\n", BuildfileError, 3),
         ("FROM base\nCOPY a b /c\n", BuildfileError, 2),
         ("FROM base\nRUN --mount=type=ssh,source=/s x\n", BuildfileError, 2),
         ("FROM base\nRUN x\nRUN --security=insecure x\n", BuildfileError, 3),

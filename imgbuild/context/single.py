@@ -1,0 +1,46 @@
+"""A tree of one file that is somewhere else on the disk: what a downloaded file is copied from."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from imgbuild.linux.node import Node
+
+_ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 1, 0)
+
+
+class SingleFile:
+    """The file `data` as ``/name``, owned by root, with a mode and a time (seconds) of its own."""
+
+    local = False
+
+    def __init__(self, name: str, data: Path, size: int, mode: int, mtime: int) -> None:
+        self.path = f"/{name}"
+        self._data = data
+        self._node = Node(stat.S_IFREG | mode, 0, 0, size, mtime * 1_000_000_000, 0, 1, 0, 2, 0)
+
+    def lstat(self, path: str) -> Node | None:
+        return _ROOT if path == "/" else self._node if path == self.path else None
+
+    def entries(self, path: str) -> Iterator[tuple[str, Node]]:
+        if path != "/":
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return iter([(self.path[1:], self._node)])
+
+    def open(self, path: str) -> int:
+        if path != self.path:
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return os.open(self._data, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def readlink(self, path: str) -> str:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        return {}
+
+    def resolve(self, path: str, follow_last: bool = True) -> str:
+        return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
