@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -46,8 +47,9 @@ class Files:
 
 
 @contextmanager
-def serving_files() -> Iterator[Files]:
-    """A server on this machine, until the end of the context."""
+def serving_files(certificate: tuple[Path, Path] | None = None) -> Iterator[Files]:
+    """A server on this machine, until the end of the context; over TLS with a certificate and its key. It is a proxy, too, whose pages
+    are at whole URLs."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -72,8 +74,8 @@ def serving_files() -> Iterator[Files]:
             """Quiet."""
 
     files = Files("")
-    with _running(Handler) as port:
-        files.url = f"http://127.0.0.1:{port}"
+    with _running(Handler, certificate) as port:
+        files.url = f"https://localhost:{port}" if certificate else f"http://127.0.0.1:{port}"
         yield files
 
 
@@ -203,8 +205,12 @@ def serving_git_over_http(place: Path, authorization: str = "") -> Iterator[Repo
 
 
 @contextmanager
-def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+def _running(handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None) -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -177,6 +177,21 @@ def test_settings_and_hooks_of_others_do_nothing(bench: Bench, repository: str, 
     assert not (home / "ran").exists()
 
 
+def test_over_ssh(bench: Bench, repository: str, host: Repositories) -> None:
+    fake = bench.place / "bin" / "ssh"
+    fake.parent.mkdir()
+    # The last argument is the command; the one before is whom it is sent to.
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {bench.place}/asked\nfor last; do :; done\ncd {host.place} && eval "exec $last"\n')
+    fake.chmod(0o755)
+    environ = {"PATH": f"{fake.parent}:{bench.environ['PATH']}"}
+    for url in ("git@far.example.com:app.git#v1", f"ssh://me@far.example.com:2222{host.place}/app.git#v1"):
+        bench.build(_add(url), "--no-cache", environ=environ)
+        assert _a(bench) == b"one"
+    asked = (bench.place / "asked").read_text().splitlines()
+    assert "BatchMode=yes" in asked
+    assert {"git@far.example.com", "me@far.example.com", "2222"} <= set(asked)
+
+
 def test_over_http_with_a_token(bench: Bench, tmp_path: Path) -> None:
     value = "Basic " + base64.b64encode(b"x-access-token:let-me-in").decode()
     with serving_git_over_http(tmp_path / "private", value) as host:
@@ -200,6 +215,7 @@ def test_what_is_not_there(bench: Bench, repository: str) -> None:
     said = bench.refused(_add(repository.replace("app", "gone")), code=12)
     assert "can't read the refs of" in said
     assert "can't read the refs" in bench.refused(_add("git://127.0.0.1:1/x.git"), code=12)
+    assert "the program git is not there" in bench.refused(_add(repository), code=12, environ={"PATH": "/nonexistent"})
     assert not [name for name in os.listdir(bench.root / "tmp") if name.startswith("git")]
 
 

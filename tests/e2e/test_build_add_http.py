@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,12 @@ MODIFIED = "Tue, 14 Nov 2023 22:13:00 GMT"
 def web() -> Iterator[Files]:
     with serving_files() as files:
         yield files
+
+
+def _impatient(bench: Bench) -> dict[str, str]:
+    """An environment in which nothing is tried twice."""
+    (bench.place / "imgbuild.yaml").write_text("network: {attempts: 1, connect-timeout: 5s, read-timeout: 5s}\n")
+    return {"IMGBUILD_CONFIG": str(bench.place / "imgbuild.yaml")}
 
 
 def _sum(data: bytes) -> str:
@@ -191,3 +199,33 @@ def test_refused(shared: Bench, line: str, code: int, words: str) -> None:
     said = shared.refused(f"FROM scratch\n{line}\n", code=code)
     assert words in said
     assert "Buildfile:2" in said
+
+
+def test_over_tls_with_a_certificate_of_ones_own(bench: Bench, tmp_path: Path) -> None:
+    certificate = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", certificate[0], "-keyout", certificate[1], "-days", "2"]
+    subprocess.run([*command, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    with serving_files(certificate) as web:
+        url = web.put("/x", b"secure")
+        said = bench.refused(f"FROM scratch\nADD {url} /x\n", code=12)
+        assert "certificate" in said
+        bench.build(f"FROM scratch\nADD {url} /x\n", environ={"SSL_CERT_FILE": str(certificate[0])})
+    assert bench.files()["x"].data == b"secure"
+
+
+def test_by_way_of_a_proxy(bench: Bench, web: Files) -> None:
+    url = "http://files.example.invalid/x"
+    web.pages[url] = Page(b"by proxy")
+    bench.build(f"FROM scratch\nADD {url} /x\n", environ={"HTTP_PROXY": web.url})
+    assert bench.files()["x"].data == b"by proxy"
+    environ = {"HTTP_PROXY": web.url, "NO_PROXY": ".example.invalid"}
+    assert "can't fetch" in bench.refused(f"FROM scratch\nADD {url}2 /x\n", code=12, environ=environ | _impatient(bench))
+
+
+def test_on_build_triggers_fetch(bench: Bench, web: Files) -> None:
+    bench.build(f"FROM busybox\nONBUILD ADD {web.put('/x', b'one')} /x\n", "-t", "parent")
+    assert web.paths() == []
+    bench.build("FROM parent\n")
+    assert bench.files()["x"].data == b"one"
+    said = bench.refused(f"FROM busybox AS a\nONBUILD ADD {web.url}/gone /x\nFROM a\n", code=12)
+    assert "the server answered 404" in said

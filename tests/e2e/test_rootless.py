@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from registry_mock.client import Mock
 
 from .aftermath import wait_for_the_end_of
 from .harness import PATIENCE, Bench, base_tar, ended, wait_for_line
+from .servers import serving_files, serving_git
 from .visitor import UID, VisitorBench, needs_namespaces, visitor
 
 BUILDFILE = """
@@ -249,3 +252,23 @@ def test_examples(ranged: VisitorBench, bases: Bases, imgbuild: Imgbuild, name: 
     imgbuild("build", "-t", name, *options, ranged.context)  # not in a git work tree, either, whose age would be the image's
     (image,) = json.loads(imgbuild("inspect", name).stdout)
     assert ranged.inspect(name)["Digest"] == image["Digest"]
+
+
+def test_sources_and_contexts_from_elsewhere(guest: VisitorBench, bench: Bench, tmp_path: Path) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        info = tarfile.TarInfo("inner")
+        info.uid = info.gid = 1234
+        tar.addfile(info)
+        with serving_files() as web, serving_git(tmp_path / "git") as host:
+            url = host.make("app")
+            host.commit("app", {"a": "1", "sub/b": "2"})
+            text = f"FROM busybox\nADD --chmod=644 {web.put('/x', b'data')} /x\nADD {url} /r\nCOPY inner /\n"
+            entry = tarfile.TarInfo("Buildfile")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+            tar.close()
+            for each in (guest, bench):
+                each.run("build", "-t", "x", "-", stdin=data.getvalue())
+    assert guest.inspect()["Digest"] == bench.inspect()["Digest"]
+    assert {"x", "r/a", "r/sub/b", "inner"} <= set(bench.files())

@@ -117,3 +117,13 @@ def test_a_damaged_index_does_not_stop_it(root: Path) -> None:
     with Store.open(root) as store:
         assert store.tags.get(HELLO) is not None
         assert {finding.kind for finding in check(store)} == {"index"}
+
+
+def test_sources_are_fetched_again(root: Path) -> None:
+    with Store.open(root) as store:
+        (store.root / "sources" / "x" / "tree").mkdir(parents=True)
+    with Store.open(root) as store:
+        assert os.listdir(store.root / "sources") == ["x"]
+    _reboot(root)
+    with Store.open(root) as store:
+        assert os.listdir(store.root / "sources") == []
