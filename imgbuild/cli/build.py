@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from imgbuild.cli.buildx import buildx_options, check_buildx_options
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import UsageError
 
@@ -14,6 +16,9 @@ _PULL_WORDS = {
     "true": "always", "1": "always", "false": "missing", "0": "missing",
 }  # fmt: skip
 """docker's switch, and podman's policies."""
+
+
+PROGRESS = ("auto", "tty", "plain", "json", "rawjson", "quiet", "none")
 
 
 class _Build(click.Command):
@@ -38,6 +43,7 @@ class _Build(click.Command):
 )  # fmt: skip
 @click.option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
+@click.option("--no-cache-filter", multiple=True, metavar="STAGE[,...]", help="Perform every step of these stages.")
 @click.option(
     "--pull", default="missing", metavar="[POLICY]",
     help="When to ask a registry for bases: missing (default), always, newer or never.",
@@ -45,7 +51,6 @@ class _Build(click.Command):
 @click.option("--offline", is_flag=True, help="The same as --pull never.")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH or DIRECTORY.")
 @click.option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
-@click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store.")
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")
 @click.option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys for RUN --mount=type=ssh.")
 @click.option("--allow", multiple=True, metavar="RIGHT", help="What steps may ask for: security.insecure, device[=NAME], network.host.")
@@ -60,11 +65,15 @@ class _Build(click.Command):
 @click.option("--cpu-quota", metavar="MICROSECONDS", hidden=True, help="How long in each period a RUN may use processors.")
 @click.option("--failure-dir", metavar="DIRECTORY", help="Where RUN --on-failure=save=PATH saves to; default: in the store.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the image.")
+@click.option(
+    "--annotation", "annotations", multiple=True, metavar="[LEVEL[PLATFORM]:]NAME=VALUE",
+    help="An annotation of the manifest, or of the level that is named: index, manifest-descriptor, index-descriptor.",
+)  # fmt: skip
 @click.option("--platform", "platforms", multiple=True, metavar="PLATFORM[,...]", help="What to build for; several make an index.")
 @click.option("--source-date-epoch", metavar="SECONDS", help="Bounds all times in the image; default: $SOURCE_DATE_EPOCH.")
 @click.option("--compression", type=click.Choice(["zstd", "gzip", "none"]), help="How layers are compressed; default: zstd.")
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once.")
-@click.option("--progress", type=click.Choice(["auto", "tty", "plain", "json", "quiet"]), default="auto", show_default=True)
+@click.option("--progress", type=click.Choice(PROGRESS), default="auto", show_default=True, help="Default: $BUILDKIT_PROGRESS, else auto.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
 @click.option("--iidfile", metavar="FILE", help="Write the image's ID there.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
@@ -74,6 +83,7 @@ class _Build(click.Command):
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="The same as --call=check.")
 @click.option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")
+@buildx_options
 @click.argument("context", default=".")
 @click.pass_obj
 def build(invocation: Invocation, /, **options: Any) -> int:
@@ -81,10 +91,10 @@ def build(invocation: Invocation, /, **options: Any) -> int:
     from imgbuild.cli.progress import make_renderer
     from imgbuild.engine.build import build_image
     from imgbuild.engine.request import BuildRequest
+    from imgbuild.solve.events import Notice
 
-    mode = "quiet" if options.pop("quiet") else options.pop("progress")
-    options.pop("progress", None)
-    options.pop("load")
+    mode = _progress(options.pop("quiet"), options.pop("progress"), invocation.environ)
+    notices = check_buildx_options(options)
     call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
     request = BuildRequest(**_checked(options))
     if call != "build" or check or format_ is not None:
@@ -94,9 +104,22 @@ def build(invocation: Invocation, /, **options: Any) -> int:
         if wanted.name != "build":
             return answer(invocation, request, wanted)
     with make_renderer(mode, invocation.environ) as renderer:
+        for notice in notices:
+            renderer.on_event(Notice(notice))
         result = build_image(invocation, request, renderer.on_event)
         renderer.finish(result)
     return 0
+
+
+def _progress(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
+    """How progress is shown: as the options say, else the environment."""
+    if quiet:
+        return "quiet"
+    if mode == "auto" and (chosen := environ.get("BUILDKIT_PROGRESS")):
+        if chosen not in PROGRESS:
+            raise UsageError(f"BUILDKIT_PROGRESS={chosen} is not known", hint=f"it is one of {', '.join(PROGRESS)}")
+        return chosen
+    return mode
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

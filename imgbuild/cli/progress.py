@@ -44,6 +44,12 @@ def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
         mode = "tty" if live else "plain"
     if mode == "quiet":
         return Quiet()
+    if mode == "none":
+        return Silent()
+    if mode == "rawjson":
+        from imgbuild.cli.rawjson import RawJson
+
+        return RawJson(sys.stderr)
     if mode == "json":
         return JsonLines(sys.stdout)
     if mode == "tty":
@@ -67,6 +73,13 @@ class Quiet:
 
     def finish(self, result: BuildResult, target: str = "") -> None:
         click.echo(result.image_id)
+
+
+class Silent(Quiet):
+    """Says nothing."""
+
+    def finish(self, result: BuildResult, target: str = "") -> None:
+        pass
 
 
 class Plain(Quiet):

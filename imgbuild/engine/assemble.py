@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imgbuild.engine.annotations import Annotation, Level, pairs
 from imgbuild.graph.ops import Base, BuildGraph, Stage
 from imgbuild.oci.config import History, ImageConfig, config_bytes
-from imgbuild.oci.digest import Digest
+from imgbuild.oci.digest import Digest, digest_of
 from imgbuild.oci.image import (
     LAYER_COMPRESSION,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
+    Annotations,
     Descriptor,
     Index,
     Layer,
@@ -41,7 +43,8 @@ COMMENT = "imgbuild"
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An image whose config and manifest are in the store; `platform` is the one that it was built for, `stage` the target's number."""
+    """An image whose config is in the store, and once it is `Built` its manifest, too; `platform` is the one that it was built for,
+    `stage` the target's number."""
 
     descriptor: Descriptor
     config_digest: Digest
@@ -49,14 +52,17 @@ class Assembled:
     layers: tuple[Layer, ...]
     platform: Platform
     stage: int
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build made: an image a platform, and what names them: the manifest of the only one, or an index of all."""
+    """What a build made: an image a platform, and what names them: the manifest of the only one, or an index of all. `annotations` are
+    all that were asked for."""
 
     images: tuple[Assembled, ...]
     descriptor: Descriptor
+    annotations: tuple[Annotation, ...] = ()
 
     @property
     def index(self) -> bool:
@@ -68,6 +74,12 @@ class Built:
         """What docker takes for the image's ID."""
         return self.descriptor.digest if self.index else self.images[0].config_digest
 
+    @property
+    def described(self) -> Annotations:
+        """The annotations of what names it, where that is listed."""
+        level: Level = "index-descriptor" if self.index else "manifest-descriptor"
+        return pairs(self.annotations, level, self.images[0].platform)
+
 
 def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: CompressionKind, plan: BuildPlan) -> Built:
     """Put the targets' configs and manifests into the store, and an index of them where there shall be one."""
@@ -75,10 +87,31 @@ def assemble(store: Store, graph: BuildGraph, solution: Solution, compression: C
         _image(store, graph, solution, compression, number, options.platform, plan.created)
         for number, options in zip(graph.targets, plan.targets, strict=True)
     )
-    if not plan.index:
-        return Built(images, images[0].descriptor)
-    data = index_bytes(Index(tuple(replace(image.descriptor, platform=image.platform) for image in images)))
-    return Built(images, Descriptor(OCI_INDEX, store.blobs.put(data), len(data)))
+    return _built(store, images, plan.index, plan.annotations)
+
+
+def annotated(store: Store, built: Built, annotations: tuple[Annotation, ...]) -> Built:
+    """The same with more annotations."""
+    return _built(store, built.images, built.index, (*built.annotations, *annotations))
+
+
+def _built(store: Store, images: tuple[Assembled, ...], index: bool, annotations: tuple[Annotation, ...]) -> Built:
+    images = tuple(_annotated(store, image, pairs(annotations, "manifest", image.platform)) for image in images)
+    if not index:
+        return Built(images, images[0].descriptor, annotations)
+    entries = tuple(
+        replace(image.descriptor, platform=image.platform, annotations=pairs(annotations, "manifest-descriptor", image.platform))
+        for image in images
+    )
+    data = index_bytes(Index(entries, annotations=pairs(annotations, "index")))
+    return Built(images, Descriptor(OCI_INDEX, store.blobs.put(data), len(data)), annotations)
+
+
+def _annotated(store: Store, image: Assembled, annotations: Annotations) -> Assembled:
+    """The image with its manifest in the store."""
+    manifest = replace(image.manifest, annotations=annotations)
+    data = manifest_bytes(manifest)
+    return replace(image, descriptor=Descriptor(OCI_MANIFEST, store.blobs.put(data), len(data)), manifest=manifest)
 
 
 def _image(
@@ -110,8 +143,8 @@ def _image(
         layers=tuple(layer.blob for layer in layers),
     )
     text = manifest_bytes(manifest)
-    descriptor = Descriptor(OCI_MANIFEST, store.blobs.put(text), len(text))
-    return Assembled(descriptor, digest, config, layers, platform, number)
+    descriptor = Descriptor(OCI_MANIFEST, digest_of(text), len(text))
+    return Assembled(descriptor, digest, config, layers, platform, number, manifest)
 
 
 def _uniform(

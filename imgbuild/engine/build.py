@@ -179,10 +179,11 @@ def _near_stage(error: ImgbuildError, need: BaseNeed, buildfile: Buildfile) -> I
 def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base], on_event: OnEvent) -> None:
     """A build argument that nothing declares is a slip more often than not."""
     triggers = [parse_trigger(text, base.name) for base in bases.values() for text in base.config.on_build]
+    names = {name for number, stage in enumerate(buildfile.stages) for name in (stage.origin.alias, f"stage-{number}") if name}
+    if unknown := sorted(options.stale - names):
+        on_event(Notice(f"no stage has the name that --no-cache-filter gives: {', '.join(unknown)}"))
     unused = unused_arguments(buildfile, options, triggers)
     if unused:
-        from imgbuild.solve.events import Notice
-
         on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(_with_near(unused, buildfile))}"))
 
 
@@ -198,7 +199,7 @@ def _with_near(names: Iterable[str], buildfile: Buildfile) -> list[str]:
 def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:
     from imgbuild.transfer.pull import PullPolicy
 
-    image = puller.resolve(reference, platform, PullPolicy(policy))
+    image = puller.resolve(reference, platform, PullPolicy(policy), strict=False)
     if not image.complete(place.store):
         # Layers are fetched by threads, and steps will surely be performed.
         place.start_zygote()

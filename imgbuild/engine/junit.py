@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
-from imgbuild.engine.outputs import Output
+from imgbuild.engine.output_options import Output
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.ops import BuildGraph
 from imgbuild.solve.verdicts import Verdict, Verdicts

@@ -1,4 +1,4 @@
-"""``--output``: what else is done with an image than keeping it in the store. docker buildx's words."""
+"""What else is done with an image than keeping it in the store, as ``--output`` says it."""
 
 from __future__ import annotations
 
@@ -6,84 +6,18 @@ import errno
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imgbuild.engine.output_options import Output
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import StoreError, UsageError
 from imgbuild.oci.reference import Reference
-from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.engine.assemble import Built
     from imgbuild.solve.solver import Solution
-
-_KINDS = ("oci", "docker", "local", "tar", "registry", "image", "junit")
-_KEYS = {"type", "dest", "name", "tar", "push", "compression"}
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output. `dest` is a path, "-" for stdout, "" for none; `names` are those of ``name=``; `archive` is false for ``tar=false``."""
-
-    kind: str
-    dest: str = ""
-    names: tuple[Reference, ...] = ()
-    archive: bool = True
-    push: bool = False
-    compression: str | None = None
-
-
-def parse_outputs(texts: tuple[str, ...]) -> tuple[Output, ...]:
-    """Read ``--output`` values; UsageError where one is not understood."""
-    outputs = tuple(_parse(text) for text in texts)
-    if sum(output.dest == "-" for output in outputs) > 1:
-        raise UsageError("only one output can be stdout")
-    return outputs
-
-
-def refuse_single(outputs: tuple[Output, ...]) -> None:
-    """UsageError where an output can't hold an index."""
-    if any(output.kind == "docker" for output in outputs):
-        raise UsageError(
-            "--output type=docker holds an image for one platform, and several are built", hint="use type=oci, or build for one platform"
-        )
-
-
-def _parse(text: str) -> Output:
-    if "=" not in text:
-        return Output("tar", "-") if text == "-" else Output("local", text)
-    from imgbuild.buildfile.suggest import did_you_mean
-    from imgbuild.engine.registries import reference
-
-    fields: dict[str, str] = {}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if not equals or key.strip() not in _KEYS:
-            raise UsageError(f"--output {text!r}: {part!r} is not understood", hint=did_you_mean(key, _KEYS) or "write type=KIND,dest=PATH")
-        fields[key.strip()] = value
-    kind = fields.get("type", "")
-    if kind not in _KINDS:
-        hint = did_you_mean(kind, _KINDS) or f"it is one of {', '.join(_KINDS)}"
-        raise UsageError(f"--output {text!r}: {kind!r} is not a type", hint=hint)
-    dest = fields.get("dest", "")
-    if kind == "local" and (not dest or dest == "-"):
-        raise UsageError(f"--output {text!r} needs dest=DIRECTORY")
-    if kind == "junit" and not dest:
-        raise UsageError(f"--output {text!r} needs dest=FILE")
-    if kind in ("oci", "docker", "tar") and not dest:
-        dest = "-"
-    if dest == "-" and kind != "junit" and sys.stdout.isatty():
-        raise UsageError(f"--output {text!r} would write an archive to the terminal", hint="add dest=FILE, or redirect stdout")
-    return Output(
-        kind=kind,
-        dest=dest,
-        names=tuple(reference(fields["name"]) for _ in (0,) if fields.get("name")),
-        archive=fields.get("tar", "true").lower() != "false",
-        push=kind == "registry" or fields.get("push", "false").lower() == "true",
-        compression=fields.get("compression"),
-    )
-
 
 def write_outputs(
     place: Workplace,
@@ -94,7 +28,14 @@ def write_outputs(
     on_event: Callable[[object], None],
 ) -> None:
     """Write an image out, in the order in which the outputs were given."""
+    whole = built
     for output in outputs:
+        if output.annotations:
+            from imgbuild.engine.assemble import annotated
+
+            built = annotated(place.store, whole, output.annotations)
+        else:
+            built = whole
         try:
             if output.kind in ("oci", "docker"):
                 _save(place, output, names, built, on_event)
@@ -106,8 +47,10 @@ def write_outputs(
             if error.errno == errno.ENOSPC:
                 raise StoreError(f"can't write the output {output.dest}: no space left on its disk") from None
             raise UsageError(f"can't write the output {output.dest}: {error.strerror or error}") from None
-        for name in output.names:
+        for name in () if output.by_digest else output.names:
             place.store.tags.set(name, built.descriptor)
+        for name in (output.names or names) if output.canonical else ():
+            place.store.tags.set(replace(name, tag=None, digest=built.descriptor.digest), built.descriptor)
         if output.push:
             _push(place, output, output.names or names, built, on_event)
 
@@ -125,7 +68,8 @@ def _save(
         location,
         format="docker" if output.kind == "docker" else "oci",
         directory=not output.archive,
-        conversion=Conversion(output.compression),  # type: ignore[arg-type]
+        conversion=Conversion(output.compression),
+        annotations=built.described,
     )
 
 
@@ -139,7 +83,8 @@ def _export(place: Workplace, output: Output, built: Built, solution: Solution) 
         for image in built.images:
             lowers = solution.stages[image.stage].state.lowers()
             view = stack.enter_context(UnionView(lowers, userxattr=place.features.rootless))
-            views.append((str(image.platform).replace("/", "_") if built.index else "", view))
+            split = built.index if output.split is None else output.split
+            views.append((str(image.platform).replace("/", "_") if split else "", view))
         if output.kind == "local":
             for name, view in views:
                 directory = Path(output.dest) / name
@@ -165,4 +110,5 @@ def _push(
     with make_client(place.invocation, place.settings) as client:
         pusher = Pusher(place.store, client, on_event)
         for name in names:
-            pusher.push_image(built.descriptor, name, conversion=Conversion(output.compression))  # type: ignore[arg-type]
+            conversion = Conversion(output.compression, "docker" if output.docker else None)
+            pusher.push_image(built.descriptor, name, conversion=conversion, by_digest=output.by_digest)

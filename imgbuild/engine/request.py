@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
 from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.machine import this_platform
-from imgbuild.engine.outputs import Output, parse_outputs, refuse_single
+from imgbuild.engine.output_options import Output, parse_outputs, refuse_single
 from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
@@ -51,6 +52,8 @@ class BuildRequest:
     cpu_quota: str | None = None
     failure_dir: str | None = None
     labels: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+    no_cache_filter: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     source_date_epoch: str | None = None
     compression: str | None = None
@@ -75,6 +78,7 @@ class BuildPlan:
     agents: Mapping[str, Agent]
     created: int | None
     contexts: Mapping[str, NamedContext]
+    annotations: tuple[Annotation, ...]
 
     @property
     def options(self) -> LowerOptions:
@@ -94,6 +98,7 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     options = LowerOptions(
         platform=this_platform(), build_args=build_args, target=request.target, epoch=epoch, no_cache=request.no_cache, labels=labels,
         run=run_defaults(request, build_args), build_platform=this_platform(), explicit=bool(platforms), several=index,
+        stale=_stages(request.no_cache_filter),
     )  # fmt: skip
     contexts = parse_contexts(request.contexts)
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
@@ -103,9 +108,17 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     created = epoch if epoch is not None else time
     outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
+    annotations = parse_annotations(request.annotations)
     if index:
         refuse_single(outputs)
-    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts)
+    every = (*annotations, *(annotation for output in outputs for annotation in output.annotations))
+    check_annotations(every, tuple(options.platform for options in targets), index)
+    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts, annotations)
+
+
+def _stages(texts: tuple[str, ...]) -> frozenset[str]:
+    """The stages of ``--no-cache-filter``, each with several between commas, in lower case."""
+    return frozenset(name.strip().lower() for text in texts for name in text.split(",") if name.strip())
 
 
 def explicit_epoch(option: str | None, environ: Mapping[str, str]) -> int | None:

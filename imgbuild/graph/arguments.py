@@ -23,7 +23,9 @@ PROXY_ARGUMENTS = frozenset(
 
 _FOR_THE_BUILDER = frozenset((
     "BUILDKIT_SYNTAX", "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_INLINE_CACHE",
-    "BUILDKIT_MULTI_PLATFORM", "SOURCE_DATE_EPOCH",
+    "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_BUILD_NAME", "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+    "SOURCE_DATE_EPOCH",
 ))  # fmt: skip
 """Given without being declared, for the builder itself. An image need not carry its cache here: the store has it."""
 
@@ -33,7 +35,7 @@ class LowerOptions:
     """What a build was asked for beside its Buildfile. `platform` is the one to build for, `build_platform` the one to build on (None:
     the same). `explicit`: the target's image says that it is for `platform`, whatever its base is for; `several`: the build has other
     platforms beside this one. `epoch` is the explicit one (SOURCE_DATE_EPOCH), in seconds; `limits` are those of every RUN that names
-    none of its own; `contexts` are the named ones."""
+    none of its own; `contexts` are the named ones; `stale` are the stages whose steps are performed in any case, in lower case."""
 
     platform: Platform
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class LowerOptions:
     build_platform: Platform | None = None
     explicit: bool = False
     several: bool = False
+    stale: frozenset[str] = frozenset()
 
 
 def platform_arguments(options: LowerOptions) -> dict[str, str]:

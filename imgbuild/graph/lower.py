@@ -99,6 +99,7 @@ class _StageLowering:
         self.env: dict[str, str] = dict(parent.env) if parent else {}
         self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
         self.cmd_is_set = False
+        self._stale = options.no_cache or stage.name.lower() in options.stale
         self._tests = sum(isinstance(item, ast.Test) for item in stage.instructions)
         steps = sum(isinstance(item, (ast.Run, ast.Copy, ast.Workdir)) for item in stage.instructions)
         self._total = steps - self._tests + bool(stage.files)
@@ -158,12 +159,12 @@ class _StageLowering:
     def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
         self.lines.append(HistoryLine(created_by, len(self.steps)))
-        self.steps.append(Step(op, f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}", span, self.options.no_cache))
+        self.steps.append(Step(op, f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}", span, self._stale))
 
     def add_test(self, op: TestOp, instruction: ast.Instruction) -> None:
         """Append a test of what the stage is so far."""
         text = " ".join(instruction.text.split())
-        step = Step(op, f"[{self._prefix}test {len(self.tests) + 1}/{self._tests}] {text}", instruction.span, self.options.no_cache)
+        step = Step(op, f"[{self._prefix}test {len(self.tests) + 1}/{self._tests}] {text}", instruction.span, self._stale)
         self.tests.append(StageTest(step, len(self.steps)))
 
     @property

@@ -34,7 +34,8 @@ def _in_order(graph: BuildGraph) -> list[int]:
     pending = sorted(graph.stages, reverse=True)
     while pending:
         stage = graph.stages[pending[-1]]
-        needs = {number for step in stage.steps for number in step.stages} | ({stage.parent} if stage.parent is not None else set())
+        every = (*stage.steps, *(test.step for test in stage.tests))
+        needs = {number for step in every for number in step.stages} | ({stage.parent} if stage.parent is not None else set())
         missing = [number for number in sorted(needs) if number not in found]
         if missing:
             pending += missing
@@ -46,7 +47,8 @@ def _in_order(graph: BuildGraph) -> list[int]:
 def _renumbered(stage: Stage, numbers: dict[int, int]) -> Stage:
     parent = None if stage.parent is None else numbers[stage.parent]
     steps = tuple(_step(step, numbers) for step in stage.steps)
-    return replace(stage, parent=parent, steps=steps)
+    tests = tuple(replace(test, step=_step(test.step, numbers)) for test in stage.tests)
+    return replace(stage, parent=parent, steps=steps, tests=tests)
 
 
 def _step(step: Step, numbers: dict[int, int]) -> Step:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal
 
 from imgbuild.errors import ImageError, NotFoundError, UsageError
 from imgbuild.layer.compression import Compression
-from imgbuild.oci.image import Descriptor
+from imgbuild.oci.image import Annotations, Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.store.store import Store
@@ -81,10 +81,12 @@ class Archivist:
         platform: Platform | None = None,
         fallback: Platform | None = None,
         conversion: Conversion = Conversion(),
+        annotations: Annotations = (),
     ) -> None:
         """As `save`, for images by their descriptors. Call under a lease.
 
         Without a `platform`, an index of which all is here is written as such into a layout; of others, the image for `fallback`.
+        `annotations` are those of the entries in a layout's own index.
         """
         stop = Stop(self.cancelled)
         shown = str(location) if isinstance(location, Path) else "the output"
@@ -101,13 +103,13 @@ class Archivist:
                 index = whole_index(self.store, descriptor) if platform is None else None
                 if index is not None and isinstance(writer, LayoutWriter):
                     made = convert_index(self.store, index, descriptor, conversion, self.on_event, stop, self.workers)
-                    writer.add_index(reference, made, name)
+                    writer.add_index(reference, made, name, annotations)
                     continue
                 image = read_image(self.store, descriptor, platform or fallback, reference)
                 if isinstance(writer, DockerArchiveWriter):
                     writer.add(image, name)
                 else:
-                    writer.add(image, convert(self.store, image, conversion, self.on_event, stop, self.workers), name)
+                    writer.add(image, convert(self.store, image, conversion, self.on_event, stop, self.workers), name, annotations)
             writer.finish()
         for _, descriptor in images:
             self.on_event(TransferFinished("save", shown, descriptor.digest))

@@ -20,6 +20,7 @@ from imgbuild.oci.image import (
     MAX_MANIFEST_BYTES,
     OCI_INDEX,
     REF_NAME,
+    Annotations,
     Descriptor,
     canonical_json,
     descriptor_json,
@@ -57,18 +58,20 @@ class LayoutWriter:
         self._stop = stop
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, image: Image, converted: Converted, name: str | None) -> None:
+    def add(self, image: Image, converted: Converted, name: str | None, annotations: Annotations = ()) -> None:
         """Write an image's blobs. `name` is its ref.name, else the reference that it has."""
         self._write(converted)
-        self._entry(replace(converted.descriptor, platform=image.config.platform), image.reference, name)
+        self._entry(replace(converted.descriptor, platform=image.config.platform, annotations=annotations), image.reference, name)
 
-    def add_index(self, reference: Reference | None, converted: ConvertedIndex, name: str | None) -> None:
+    def add_index(
+        self, reference: Reference | None, converted: ConvertedIndex, name: str | None, annotations: Annotations = ()
+    ) -> None:
         """Write an index and all that it lists, as `add`."""
         for child in converted.children:
             self._write(child)
         if not self._output.has(_path(converted.descriptor), converted.descriptor.size):
             self._output.write(_path(converted.descriptor), converted.descriptor.size, [converted.data])
-        self._entry(converted.descriptor, reference, name)
+        self._entry(replace(converted.descriptor, annotations=annotations), reference, name)
 
     def _write(self, converted: Converted) -> None:
         for blob in {blob.digest: blob for blob in (*converted.manifest.layers, converted.manifest.config)}.values():

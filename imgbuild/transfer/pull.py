@@ -68,9 +68,12 @@ class Puller:
     on_event: OnEvent = ignore
     cancelled: Callable[[], bool] | None = None
 
-    def resolve(self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING) -> Image:
+    def resolve(
+        self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING, *, strict: bool = True
+    ) -> Image:
         """What `reference` means: with its manifest and config in the store, but perhaps not its layers, and no name set.
 
+        Not `strict`: an image that its registry has for one platform only is taken, whatever that is.
         Call under `store.lease()`, and `fetch` under the same one. NotFoundError, ImageError, RegistryError, AuthError.
         """
         local = self._local(reference, platform)
@@ -82,7 +85,7 @@ class Puller:
                 f"{reference.familiar()} is not in the store for {platform}, {why}", hint="pull, build, load or import it first"
             )
         try:
-            return self._remote(self.client, reference, platform)
+            return self._remote(self.client, reference, platform, strict)
         except RegistryError as error:
             if policy is not PullPolicy.NEWER or local is None:
                 raise self._for_others(reference, platform, error) or error from None
@@ -168,7 +171,7 @@ class Puller:
 
     # The registry
 
-    def _remote(self, client: Registries, reference: Reference, platform: Platform) -> Image:
+    def _remote(self, client: Registries, reference: Reference, platform: Platform, strict: bool) -> Image:
         name = reference.familiar()
         repository = client.repository(reference.registry, reference.repository)
         tagged, data = self._manifest(repository, reference.digest or reference.tag or DEFAULT_TAG)
@@ -183,7 +186,8 @@ class Puller:
         check_image(manifest, name)
         self._config(repository, manifest, name)
         image = replace(read_image(self.store, found, None, reference), tagged=plain(tagged))
-        check_platform(image, platform, name)
+        if strict or tagged.media_type in INDEX_TYPES:
+            check_platform(image, platform, name)
         return image
 
     def _manifest(self, repository: Repository, tag_or_digest: str) -> tuple[Descriptor, bytes]:

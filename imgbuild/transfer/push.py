@@ -78,8 +78,9 @@ class Pusher:
         *,
         conversion: Conversion = Conversion(),
         platform: Platform | None = None,
+        by_digest: bool = False,
     ) -> Pushed:
-        """As `push`, for an image by its descriptor, which needs no name. Call under a lease."""
+        """As `push`, for an image by its descriptor, which needs no name. `by_digest`: it is given no tag. Call under a lease."""
         self.on_event(TransferStarted("push", destination.familiar(), descriptor.digest))
         stop = Stop(self.cancelled)
         children, data, pushed = self._converted(descriptor, destination, conversion, platform, stop)
@@ -96,7 +97,7 @@ class Pusher:
             blobs |= {blob.digest: blob for blob in self._push_blobs(repository, child, stop)}
             if child.descriptor.digest != pushed.digest:
                 repository.push_manifest(child.descriptor.digest, child.data, child.descriptor.media_type)
-        tag = destination.digest or destination.tag or DEFAULT_TAG
+        tag = pushed.digest if by_digest else destination.digest or destination.tag or DEFAULT_TAG
         repository.push_manifest(tag, data, pushed.media_type)
         self.on_event(TransferFinished("push", destination.familiar(), pushed.digest))
         return Pushed(destination, pushed, tuple(blobs.values()))

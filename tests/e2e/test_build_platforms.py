@@ -154,3 +154,15 @@ def test_what_was_built_is_said_of_an_index(bench: Bench) -> None:
     assert "containerimage.config.digest" not in facts
     assert facts["containerimage.digest"] in done.err
     assert json.loads(Path(bench.root / "blobs" / iid.read_text().replace(":", "/")).read_text()) == bench.manifest()
+
+
+def test_tests_of_each_platform(bench: Bench) -> None:
+    text = (
+        "FROM --platform=$BUILDPLATFORM busybox AS tools\nRUN echo data > /data\n"
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\n"
+        "TEST --mount=from=tools,target=/t grep data /t/data\nTEST test $(cat /arch) = $TARGETARCH\n"
+    )
+    done = bench.build(text, "--platform", BOTH)
+    assert sum("test 2/2" in line for line in done.err.splitlines()) == 2
+    said = bench.refused(text.replace("= $TARGETARCH", f"= {MACHINE}"), "--platform", BOTH, code=1)
+    assert "Buildfile:7" in said
