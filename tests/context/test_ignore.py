@@ -1,17 +1,20 @@
-"""Ignore files: a table of what moby's matcher answers, and a slow, literal model of it that random patterns are compared with."""
+"""Ignore files: a table of what moby's matcher answers, and random patterns against a slow oracle."""
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from imgbuild.context.glob import BadPattern
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import ContextError
+
+from .go import Bad, Matcher, Unread, read_all
 
 
 @pytest.mark.parametrize(
@@ -137,68 +140,79 @@ def test_directories_that_an_exception_may_reach(text: str, directory: str, open
     assert ignore.opens(directory, state) is opens
 
 
-class Model:
-    """moby's matcher as it is written there: one pattern after the other, a regex built from left to right."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.patterns = [(line.startswith("!"), self.regex(line.removeprefix("!"))) for line in lines]
-
-    @staticmethod
-    def regex(pattern: str) -> re.Pattern[str]:
-        out, position, kind = "", 0, "exact"
-        first = True
-        while position < len(pattern):
-            character = pattern[position]
-            position += 1
-            if pattern.startswith("**", position - 1):
-                position += 1
-                position += pattern.startswith("/", position)
-                if position == len(pattern):
-                    out, kind = (out + ".*", "regex") if kind != "exact" else (out, "prefix")
-                else:
-                    out, kind = out + "(.*/)?", "regex"
-                kind = "suffix" if first else kind
-            elif character == "*":
-                out, kind = out + "[^/]*", "regex"
-            elif character == "?":
-                out, kind = out + "[^/]", "regex"
-            else:
-                out += re.escape(character)
-            first = False
-        if kind == "exact":
-            return re.compile(re.escape(pattern))
-        if kind == "prefix":
-            return re.compile(re.escape(pattern[:-2]) + ".*")
-        if kind == "suffix":
-            suffix = pattern[2:]
-            return re.compile(f".*{re.escape(suffix)}" + (f"|{re.escape(suffix[1:])}" if suffix.startswith("/") else ""))
-        return re.compile(out)
-
-    def ignores(self, path: str) -> bool:
-        names = path.split("/")
-        above = [False] * len(self.patterns)
-        ignored = False
-        for depth in range(1, len(names) + 1):
-            here = "/".join(names[:depth])
-            ignored, matches = False, []
-            for (exception, regex), matched in zip(self.patterns, above, strict=True):
-                if not matched and exception == ignored:
-                    matched = regex.fullmatch(here) is not None
-                matches.append(matched)
-                if matched:
-                    ignored = not exception
-            above = matches
-        return ignored
-
-
 PARTS = st.sampled_from(["a", "b", "ab", "*", "**", "?", "a*", "*b", "a*b*", "*a*b"])
-LINES = st.lists(st.tuples(st.booleans(), st.lists(PARTS, min_size=1, max_size=4)), max_size=5)
-PATHS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "abab"]), min_size=1, max_size=5).map("/".join)
+PLAIN = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+PLAIN_PATHS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "abab"]), min_size=1, max_size=5).map("/".join)
+
+PIECES = st.sampled_from([
+    "a", "b", "*", "**", "?", "/", "/", ".", "..", "[ab]", "[^a]", "[a-c]", "[*]", "[?a]", "[[]", "[]", "[", "]", "-", "^", "|", "{", "}",
+    "{2}", "{1,}", "{0,1}", "\\", "\\*", "\\d", "\\w", "\\b", "\\z", "\\é", "\\[", "[\\d]", "[\\]-]", "[a-", "[+--]", "#", "!", "+", "(",
+    ")", "$", "é", " ", "\t", "\u2003", "\n", "\x1f",
+])  # fmt: skip
+ODD = st.lists(PIECES, min_size=1, max_size=7).map("".join)
+STARTS = st.sampled_from(["", "", "", "!", "/", "./", " !", "! ", "#", "\ufeff"])
+LINES = st.lists(st.tuples(STARTS, PLAIN | ODD, st.sampled_from(["", "/", " ", "\r"])))
+PATHS = PLAIN_PATHS | st.lists(st.text("ab.*?[]^-|{}\\d2é !#$+\n", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join)
+
+
+def both(read: Callable[[], Ignore], oracle: Callable[[], Matcher], path: str) -> None:
+    """Both refuse the patterns, or both answer the same of a path."""
+    try:
+        matcher = oracle()
+    except Unread:
+        assume(False)
+    except Bad:
+        with pytest.raises((ContextError, BadPattern)):
+            read()
+        return
+    assert read().ignores(path) == matcher.ignores(path)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(LINES, PATHS)
+def test_files_agree_with_the_oracle(lines: list[tuple[str, str, str]], path: str) -> None:
+    text = "\n".join("".join(line) for line in lines[:6])
+    both(lambda: Ignore.parse(text), lambda: Matcher(read_all(text)), path)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(ODD, PATHS)
+def test_one_odd_pattern_agrees_with_the_oracle(text: str, path: str) -> None:
+    both(lambda: Ignore.parse(text), lambda: Matcher(read_all(text)), path)
 
 
 @settings(max_examples=600, deadline=None)
-@given(LINES, PATHS)
-def test_random_patterns_agree_with_the_model(lines: list[tuple[bool, list[str]]], path: str) -> None:
-    texts = ["!" * exception + "/".join(parts) for exception, parts in lines]
-    assume(all(text != "!" for text in texts))
-    assert Ignore.parse("\n".join(texts)).ignores(path) == Model(texts).ignores(path)
+@given(st.lists(PLAIN | ODD, min_size=1, max_size=4), PATHS)
+def test_exclude_agrees_with_the_oracle(texts: list[str], path: str) -> None:
+    both(lambda: Ignore.of(tuple(texts)), lambda: Matcher(texts), path)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), PLAIN), max_size=5), PLAIN_PATHS)
+def test_plain_patterns_agree_with_the_oracle(lines: list[tuple[bool, str]], path: str) -> None:
+    texts = ["!" * exception + text for exception, text in lines]
+    assert Ignore.parse("\n".join(texts)).ignores(path) == Matcher(texts).ignores(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "ignored", "kept"),
+    [
+        ("/!a\n", "", "a"),
+        ("*\n/!a", "b", "a"),
+        ("*\nx/../!a", "b", "a"),
+        ("!!a\n*\n!!a", "a b", "!a"),
+        ("a|b*", "a axx xb cbx", "c"),
+        ("a{2}?", "aab", "aa ab a{2}b"),
+        ("^a*", "ab", "^ab"),
+        ("[*]x", "]x [^]x", "*x ax *]x"),
+        ("\\d*", "1x", "dx"),
+        ("a\u2003", "a", "b"),
+        ("a\x1f", "a\x1f", "a"),
+        ("a\rb", "a\rb", "a b"),
+    ],
+)
+def test_oddities_that_are_kept(text: str, ignored: str, kept: str) -> None:
+    assert [path for path in ignored.split(" ") if path and not Ignore.parse(text).ignores(path)] == []
+    assert [path for path in kept.split(" ") if path and Ignore.parse(text).ignores(path)] == []
+    for path in (*ignored.split(" "), *kept.split(" ")):
+        assert not path or Matcher(read_all(text)).ignores(path) == Ignore.parse(text).ignores(path)
