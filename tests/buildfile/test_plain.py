@@ -123,6 +123,21 @@ def test_an_instruction_without_an_equivalent() -> None:
     assert [loss.what for loss in made.losses] == ["PROBE"]
 
 
+def test_a_test_is_a_comment() -> None:
+    made = plain("FROM a\nTEST --timeout=1s <<E\ncheck=skip=all\nE\nCMD x\n")
+    assert made.text.splitlines() == [
+        "FROM a",
+        "# TEST has no equivalent in a Dockerfile: write a stage that runs it, and build that as a target",
+        "# TEST --timeout=1s <<E",
+        "# check=skip=all",
+        "# E",
+        "",
+        "CMD x",
+    ]
+    # Nothing of it is taken for what is said of the next instruction.
+    assert parse(made.text, "B").stages[0].instructions[0].comments == ()
+
+
 def test_in_triggers_and_beside_heredocs() -> None:
     made = plain("FROM a\nONBUILD RUN --cpus=2 x\nRUN --pids=5 <<E\n  text\nE\n")
     assert [line for line in made.text.splitlines() if not line.startswith("#")] == ["FROM a", "ONBUILD RUN x", "RUN <<E", "  text", "E"]
