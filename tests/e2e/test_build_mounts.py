@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack
 
 import pytest
 
-from .harness import Bench
+from .harness import Bench, ended
 
 SECRET = "correct horse battery staple"
 
@@ -195,9 +196,86 @@ def test_mounts_that_are_refused(shared: Bench, flag: str, code: int, words: str
     assert "Buildfile:2" in said
 
 
-@pytest.mark.parametrize("secret", ["id=a,src=/no/such/file", "src=x", "id=a,what=x", "id=a,env=NOT_SET"])
-def test_secrets_that_are_refused(shared: Bench, secret: str) -> None:
-    shared.refused("FROM busybox\n", "--secret", secret, code=2)
+def test_secrets_in_every_form_of_the_command_line(bench: Bench) -> None:
+    (bench.place / "a,b").write_text("comma")
+    (bench.context / "plain").write_text("by name")
+    (bench.place / "home" / "mine").write_text("at home")
+    forms = {
+        "src": (f"id=src,src={bench.place / 'home' / 'mine'}", "at home"),
+        "source": (f"id=source,source={bench.place / 'home' / 'mine'}", "at home"),
+        "file": (f"type=file,id=file,src={bench.place / 'home' / 'mine'}", "at home"),
+        "quoted": (f'id=quoted,"src={bench.place / "a,b"}"', "comma"),
+        "home": ("id=home,src=~/mine", "at home"),
+        "env": ("id=env,env=VARIABLE", "variable"),
+        "typed": ("type=env,id=typed,src=VARIABLE", "variable"),
+        "VARIABLE": ("id=VARIABLE", "variable"),
+        "OTHER": ("type=env,id=OTHER", "other"),
+        "plain": ("id=plain", "by name"),
+    }
+    steps = "".join(f'RUN --mount=type=secret,id={name},env=S [ "$S" = "{value}" ]\n' for name, (_, value) in forms.items())
+    options = [word for form, _ in forms.values() for word in ("--secret", form)]
+    bench.build(f"FROM busybox\n{steps}", *options, environ={"VARIABLE": "variable", "OTHER": "other"})
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [
+        ("id=a,src=/no/such/file", "can't read /no/such/file"),
+        ("src=x", "has no id"),
+        ("id=", "has no id"),
+        ("id=a,scr=x", "did you mean src?"),
+        ("id=a,src", "'src' has no value"),
+        ("id=a,env=NOT_SET", "no NOT_SET"),
+        ("id=a,type=evn,src=x", "did you mean env?"),
+        ("id=NOT_A_FILE,type=file", "can't read NOT_A_FILE"),
+        ('"id=a', "--secret"),
+    ],
+)
+def test_secrets_that_are_refused(shared: Bench, secret: str, words: str) -> None:
+    assert words in shared.refused("FROM busybox\n", "--secret", secret, code=2)
+
+
+def test_a_relative_target_is_meant_from_the_working_directory(bench: Bench) -> None:
+    bench.write({"dir/file": "text"})
+    bench.build(
+        """
+FROM busybox
+WORKDIR /w/d
+RUN --mount=type=bind,source=dir,target=here --mount=type=tmpfs,target=../t --mount=type=cache,id=x,target=c \\
+    --mount=type=secret,id=s,target=secret [ -s /w/d/here/file ] && [ -d /w/t ] && touch /w/d/c/kept && [ -s /w/d/secret ]
+RUN --mount=type=cache,id=x,target=/c ls -A . > /left; ls /c > /kept
+""",
+        "--secret", "id=s,src=dir/file",
+    )  # fmt: skip
+    files = bench.files()
+    assert (files["left"].data, files["kept"].data) == (b"", b"kept\n")
+
+
+def test_variables_are_replaced_in_mounts(bench: Bench) -> None:
+    bench.write({"a1/file": "text"})
+    bench.build("""
+FROM busybox
+ARG N=1
+ENV HERE=/mnt/in
+RUN --mount=source=../..,target=/above [ -d /above/a1 ]
+RUN --mount=source=a$N,target=${HERE:-x} --mount=type=tmpfs,target=/t,size=${N}m cat $HERE/file > /out
+""")
+    assert bench.files()["out"].data == b"text"
+
+
+def test_builds_side_by_side_take_turns_in_a_locked_cache(bench: Bench) -> None:
+    # Each build holds the cache for a moment, in which the lock's directory must be its own.
+    step = "mkdir /l/lock && usleep 20000 && rmdir /l/lock && echo {0} >> /l/log"
+    names = ("one", "two", "three")
+    for name in names:
+        text = f"FROM busybox\nRUN --mount=type=cache,id=l,target=/l,sharing=locked {step.format(name)}\n"
+        (bench.context / name).write_text(text)
+    with ExitStack() as stack:
+        builds = [stack.enter_context(bench.started("build", "--progress=plain", "-f", name, ".")) for name in names]
+        codes = [ended(build) for build in builds]
+    assert [code for code, _ in codes] == [0, 0, 0], codes
+    bench.build("FROM busybox\nRUN --mount=type=cache,id=l,target=/l sort /l/log > /log\n")
+    assert bench.files()["log"].data.split() == sorted(name.encode() for name in names)
 
 
 def test_the_store_is_whole_after_all_of_these(shared: Bench) -> None:
