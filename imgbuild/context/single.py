@@ -8,19 +8,22 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from imgbuild.context.stats import FileDigests
 from imgbuild.linux.node import Node
 
 _ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 1, 0)
 
 
 class SingleFile:
-    """The file `data` as ``/name``, owned by root, with a mode and a time (seconds) of its own."""
+    """The file `data` as ``/name``, owned by root, with a mode and a time (seconds) of its own. `digest` is that of its bytes, where it
+    is known."""
 
     local = False
 
-    def __init__(self, name: str, data: Path, size: int, mode: int, mtime: int) -> None:
+    def __init__(self, name: str, data: Path, size: int, mode: int, mtime: int, digest: str | None = None) -> None:
         self.path = f"/{name}"
         self._data = data
+        self.digests = FileDigests(self, known={} if digest is None else {self.path: digest})
         self._node = Node(stat.S_IFREG | mode, 0, 0, size, mtime * 1_000_000_000, 0, 1, 0, 2, 0)
 
     def lstat(self, path: str) -> Node | None:

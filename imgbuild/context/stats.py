@@ -46,15 +46,23 @@ class StatCache(Protocol):
 
 
 class FileDigests:
-    """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local."""
+    """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local. `known` are
+    digests by their paths that need not be taken."""
 
-    def __init__(self, tree: Tree, cache: StatCache | None = None, root: str = "", clock: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        cache: StatCache | None = None,
+        root: str = "",
+        clock: Callable[[], int] = lambda: 0,
+        known: Mapping[str, str] | None = None,
+    ) -> None:
         self._tree = tree
         self._cache = cache
         self._root = root
         self._clock = clock
         self._rows: dict[str, FileStat] | None = None
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str] = dict(known or {})
         self._dirty = False
 
     def of(self, files: Sequence[tuple[str, Node]]) -> Mapping[str, str]:

@@ -237,7 +237,7 @@ def _solve(
     with (
         LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
         opened_agents(plan.agents, place.environ) as agents,
-        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never") as fetchers,
+        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
         opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
     ):
         rooms = Rooms(

@@ -19,7 +19,7 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers, OnEvent
 from imgbuild.engine.request import BuildRequest
 from imgbuild.engine.source import MOST_BYTES, NAMES, BuildSource
-from imgbuild.engine.step_options import read_secrets
+from imgbuild.engine.step_options import opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError, UsageError
 from imgbuild.graph.ops import RemoteSource
@@ -45,7 +45,8 @@ def brought_in(place: Workplace, request: BuildRequest, on_event: OnEvent) -> It
         return
     secrets = read_secrets(request.secrets, place.environ)
     with (
-        Fetchers(place, secrets, on_event, offline=request.pull == "never") as fetchers,
+        opened_agents(read_agents(request.ssh, place.environ), place.environ) as agents,
+        Fetchers(place, secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
         place.store.temporary("context") as scratch,
     ):
         found = _Elsewhere(place, request, fetchers, scratch)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imgbuild.fetch.http import FetchedFile, HttpFetcher
     from imgbuild.registry.endpoints import RegistrySettings
     from imgbuild.registry.transport import Transport
+    from imgbuild.solve.agents import Agents
 
 OnEvent = Callable[[object], None]
 _FILE_MODE = 0o600
@@ -32,13 +33,16 @@ REMOTE_FILE = "context"
 
 
 class Fetchers:
-    """What fetches for one build. A context manager, for the connections."""
+    """What fetches for one build. A context manager, for the connections. Of `agents`, the default one is ssh's, where there is one."""
 
-    def __init__(self, place: Workplace, secrets: Mapping[str, bytes], on_event: OnEvent, *, offline: bool) -> None:
+    def __init__(
+        self, place: Workplace, secrets: Mapping[str, bytes], on_event: OnEvent, *, offline: bool, agents: Agents | None = None
+    ) -> None:
         self._place = place
         self._secrets = secrets
         self._on_event = on_event
         self._offline = offline
+        self._agents = agents
         self._stack = ExitStack()
         self._connected: tuple[Transport, RegistrySettings] | None = None
 
@@ -62,7 +66,7 @@ class Fetchers:
             from imgbuild.context.single import SingleFile
 
             file = self.file(source)
-            return SingleFile(file.name, self._place.store.blobs.path(file.digest), file.size, _FILE_MODE, file.mtime)
+            return SingleFile(file.name, self._place.store.blobs.path(file.digest), file.size, _FILE_MODE, file.mtime, file.digest)
         from imgbuild.context.local import LocalContext
 
         directory = self.repository(source).path
@@ -102,7 +106,10 @@ class Fetchers:
             if value:
                 host = parts.netloc.rpartition("@")[2]
                 settings = (*settings, (f"http.{parts.scheme}://{host}/.extraHeader", authorization_line(value)))
-        return Git(self._place.environ, settings)
+        environ = dict(self._place.environ)
+        if self._agents is not None and "default" in self._agents and parts.scheme not in ("http", "https", "git"):
+            environ["SSH_AUTH_SOCK"] = self._agents.socket("default")
+        return Git(environ, settings)
 
     def _login(self, host: str) -> str:
         token = self._secret(f"HTTP_AUTH_TOKEN_{host}")

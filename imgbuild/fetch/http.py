@@ -1,6 +1,7 @@
 """Files over HTTP, kept as blobs. What a server said of a file (its ETag, its time) is remembered by the URL.
 
-Source: BuildKit's source/http. The file's time is what Last-Modified says, else the epoch.
+What is kept is read and compared before it is used: what its digest is need not be asked again. The file's time is what Last-Modified
+says, else the epoch. Source: BuildKit's source/http.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
-from imgbuild.errors import NotFoundError
+from imgbuild.errors import CorruptError, NotFoundError
 from imgbuild.fetch import FetchError
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.oci.digest import Digest
@@ -88,7 +89,14 @@ class HttpFetcher:
         if text is None:
             return None
         kept = _Kept(**json.loads(text))
-        return kept if self.store.blobs.has(kept.digest, kept.size) else None
+        if not self.store.blobs.has(kept.digest, kept.size):
+            return None
+        try:
+            self.store.blobs.verify(kept.digest)
+        except CorruptError:
+            self.store.blobs.remove(kept.digest)  # one of that size would stay where it is
+            return None
+        return kept
 
     def _asked(self, source: RemoteSource, connect: Connect, kept: _Kept | None) -> _Kept:
         """Ask the server, again where it is worth trying."""

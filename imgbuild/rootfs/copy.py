@@ -18,6 +18,7 @@ from imgbuild.context.filtered import Filtered
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.included import Included
 from imgbuild.context.local import LocalContext, changed
+from imgbuild.context.single import SingleFile
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Found, Tree
 from imgbuild.linux.node import Node
@@ -93,7 +94,7 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
         if isinstance(source, InlineSource):
             digests.append(InputDigest(source.name, source.name, f"sha256:{hashlib.sha256(source.data).hexdigest()}"))
             continue
-        files = source.tree.digests if isinstance(source.tree, LocalContext) else FileDigests(source.tree)
+        files = source.tree.digests if isinstance(source.tree, (LocalContext, SingleFile)) else FileDigests(source.tree)
         for found in source.found:
             if is_directory(source.tree, found):
                 tree = seen_below(source, found, request.exclude)

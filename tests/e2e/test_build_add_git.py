@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,14 +182,18 @@ def test_over_ssh(bench: Bench, repository: str, host: Repositories) -> None:
     fake = bench.place / "bin" / "ssh"
     fake.parent.mkdir()
     # The last argument is the command; the one before is whom it is sent to.
-    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {bench.place}/asked\nfor last; do :; done\ncd {host.place} && eval "exec $last"\n')
+    said = f'printf "%s\\n" "$@" "agent $SSH_AUTH_SOCK" >> {bench.place}/asked'
+    fake.write_text(f'#!/bin/sh\n{said}\nfor last; do :; done\ncd {host.place} && eval "exec $last"\n')
     fake.chmod(0o755)
     environ = {"PATH": f"{fake.parent}:{bench.environ['PATH']}"}
     for url in ("git@far.example.com:app.git#v1", f"ssh://me@far.example.com:2222{host.place}/app.git#v1"):
-        bench.build(_add(url), "--no-cache", environ=environ)
+        with socket.create_server(str(bench.place / "agent"), family=socket.AF_UNIX):
+            bench.build(_add(url), "--no-cache", f"--ssh=default={bench.place}/agent", environ=environ)
+        (bench.place / "agent").unlink()
         assert _a(bench) == b"one"
     asked = (bench.place / "asked").read_text().splitlines()
     assert "BatchMode=yes" in asked
+    assert f"agent {bench.place}/agent" in asked
     assert {"git@far.example.com", "me@far.example.com", "2222"} <= set(asked)
 
 

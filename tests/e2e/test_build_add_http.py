@@ -119,6 +119,20 @@ def test_a_checksum_needs_no_network_when_the_file_is_there(bench: Bench, web: F
     assert "is not in the store, and this is offline" in bench.refused(text, "--offline", "--no-cache", code=13)
 
 
+def test_a_file_that_was_damaged_in_the_store_is_fetched_again(bench: Bench, web: Files) -> None:
+    url = web.put("/x", b"one", ETag='"1"')
+    text = f"FROM scratch\nADD --checksum={_sum(b'one')} {url} /x\n"
+    bench.build(text)
+    blob = bench.root / "blobs/sha256" / hashlib.sha256(b"one").hexdigest()
+    blob.write_bytes(b"eno")
+    web.paths()
+    bench.build(text, "--no-cache")
+    assert bench.files()["x"].data == b"one"
+    assert web.paths() == ["/x"]
+    blob.write_bytes(b"eno")
+    assert "is not in the store" in bench.refused(text, "--no-cache", "--offline", code=13)
+
+
 def test_offline_uses_what_was_fetched_last(bench: Bench, web: Files) -> None:
     url = web.put("/x", b"one", ETag='"1"')
     text = f"FROM scratch\nADD {url} /x\n"
