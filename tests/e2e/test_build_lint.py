@@ -96,3 +96,21 @@ def test_expose_with_what_is_outside(bench: Bench) -> None:
 @pytest.mark.parametrize("port", ["1.2.3:80:80", "x:80", "80-81:1-5", "80:", "80/tpc"])
 def test_expose_refused(bench: Bench, port: str) -> None:
     assert "Buildfile:2" in bench.refused(f"FROM busybox\nEXPOSE {port}\n", code=10)
+
+
+def test_several_platforms_are_warned_of_once(bench: Bench) -> None:
+    text = "# chek=x\nFROM scratch AS Up\nENV a b\nCOPY Buildfile /\n"
+    done = bench.build(text, "--platform=linux/amd64,linux/arm64", "-o", "type=oci,dest=x.tar")
+    assert [line.split()[2] for line in warned(done.err)] == ["StageNameCasing:", "LegacyKeyValueFormat:"]
+    assert done.err.count("notice: ") == 1
+
+
+def test_included_files_are_linted_in_their_own_place(bench: Bench) -> None:
+    bench.write({"part": "# escape=`\n\n# check=skip=LegacyKeyValueFormat\nENV a b\nENV c `\n  d\nENV e=`$f\n"})
+    (line,) = warned(bench.build("FROM busybox\nINCLUDE part\n").err)
+    assert line.startswith(f"warning: {bench.context}/part:5-6 LegacyKeyValueFormat:")
+
+
+def test_tests_are_linted_as_run_is(bench: Bench) -> None:
+    done = bench.build("FROM busybox\nTEST --mount=type=tmpfs,target=/$nowhere true\n", "--check", code=1)
+    assert "Usage of undefined variable '$nowhere'" in done.out
