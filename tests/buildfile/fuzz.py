@@ -49,6 +49,7 @@ PIECES += [
     b"type=",
     b"\nINCLUDE x\n",
     b"INCLUDE ",
+    b"TEST ",
     b"\xef\xbb\xbf",
     "\u2028é".encode(),
 ]

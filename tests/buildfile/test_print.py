@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgbuild.buildfile.flags import KNOWN
+from imgbuild.buildfile.lexer import lex
 from imgbuild.buildfile.parser import parse, parse_trigger
 from imgbuild.buildfile.print import print_buildfile, print_instruction
+from imgbuild.buildfile.statements import _READERS, read_instruction
 from imgbuild.errors import BuildfileError
 
 from .faults import only
@@ -76,6 +79,10 @@ def test_what_it_looks_like() -> None:
         'LABEL a="x\\\ny"',
         "ARG a b=",
         "STOPSIGNAL --x 9",
+        "TEST --mount=type=cache,target=/x --retry=2 make  test",
+        'TEST ["a b"]',
+        "TEST <<E\nx\nE",
+        "TEST cat <<-'E' 3<<F | sh\n\tx\n\tE\ny\nF",
     ],
 )
 def test_odd_ones(text: str) -> None:
@@ -95,6 +102,35 @@ def test_one_instruction() -> None:
     assert print_instruction(only("run  --network=none   a \\\n b")) == "RUN --network=none a  b"
     onbuild = only("ONBUILD COPY <<E /x\n1\nE\n")
     assert meaning(parse_trigger(onbuild.trigger_text, "t")) == meaning(onbuild.trigger)
+
+
+_ARGUMENTS = {"FROM": "x", "HEALTHCHECK": "CMD x", "COPY": "a /b", "ADD": "a /b"}
+_VALUES = ("1", "100", "1s", "64m", "x=y", "none", "sandbox", "type=cache,target=/c", "save=/x", "/dev/x:1m", "/dev/x:1")
+
+
+@pytest.mark.parametrize(("keyword", "flag"), [(keyword, flag) for keyword, flags in KNOWN.items() for flag in flags])
+def test_every_flag(keyword: str, flag: str) -> None:
+    arguments = _ARGUMENTS.get(keyword, "x")
+    printed = 0
+    for value in ("", *(f"={value}" for value in _VALUES)):
+        text = f"FROM y\n{keyword} --{flag}{value} {arguments}\n"
+        try:
+            parse(text, "B")
+        except BuildfileError:
+            continue
+        assert f"--{flag}{value} " in round_trip(text)
+        printed += 1
+    assert printed
+
+
+@pytest.mark.parametrize("keyword", sorted(_READERS))
+def test_every_instruction(keyword: str) -> None:
+    arguments = {"FROM": "x AS y", "HEALTHCHECK": "NONE", "COPY": "a /b", "ADD": "a /b", "SHELL": '["a"]', "ONBUILD": "RUN x", "ENV": "a=b"}
+    text = f"FROM z\n{keyword.lower()} {arguments.get(keyword, 'a=b')}\n"
+    if keyword == "INCLUDE":
+        assert print_instruction(read_instruction(lex("include a=b", "B").lines[0], "\\")) == "INCLUDE a=b"
+    else:
+        round_trip(text)
 
 
 _WORD = st.text(alphabet="abé$/.{}-'\"\\`[],= #<\t\x0b\xa0", max_size=8)
