@@ -53,8 +53,11 @@ class Included:
     def resolve(self, path: str, follow_last: bool = True) -> str:
         return self._tree.resolve(path, follow_last)
 
+    def _leads_on(self, relative: str) -> bool:
+        return any(pattern.leads_on(relative) for pattern in self._matching.patterns)
+
     def _seen(self, path: str) -> dict[str, Node]:
-        """The entries of a directory that are seen. Reads on below those that the pattern does not match themselves."""
+        """The entries of a directory that are seen. Reads on below those that the pattern does not match, but may match something in."""
         known = self._directories.get(path)
         if known is not None:
             return known
@@ -66,7 +69,7 @@ class Included:
             matched, self._states[child] = self._matching.step(relative, self._states[path])
             if matched:
                 self._whole.add(child)
-            elif not stat.S_ISDIR(node.mode) or not self._seen(child):
+            elif not stat.S_ISDIR(node.mode) or not self._leads_on(relative) or not self._seen(child):
                 continue
             entries[name] = node
         self._directories[path] = entries

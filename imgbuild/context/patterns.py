@@ -36,6 +36,15 @@ class Pattern:
     regex: re.Pattern[str]
     prefix: str
 
+    def leads_on(self, directory: str) -> bool:
+        """Whether something below a directory, that does not match itself, may match."""
+        if not self.prefix:
+            # without a prefix because of a wildcard in the first component, or since it is not known what the pattern means
+            return "**" in self.text or _ODD.search(self.text) is not None or directory.count("/") < self.text.count("/")
+        if not (self.prefix.startswith(f"{directory}/") or f"{directory}/".startswith(f"{self.prefix}/")):
+            return False
+        return "**" in self.text or directory.count("/") < self.text.count("/")
+
     def __str__(self) -> str:
         return f"!{self.text}" if self.exception else self.text
 

@@ -100,6 +100,30 @@ def test_parents(word: str) -> None:
     assert seen(Included(Fake(), pattern, "/")) == with_parents([name for name in NAMES if oracle.ignores(name)])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "read"),
+    [
+        ("b.md", "/"),
+        ("ab/b.md", "/ /ab"),
+        ("ab/*", "/ /ab"),
+        ("ab/*/a", "/ /ab /ab/ab"),
+        ("*/b.md", "/ /.h /[a] /ab /d /x /z"),
+        ("d/**/g", "/ /d /d/e /d/e/f"),
+        ("d", "/"),
+    ],
+)
+def test_parents_reads_no_more_than_it_must(pattern: str, read: str) -> None:
+    asked = []
+
+    class Noting(Fake):
+        def entries(self, path: str) -> Iterator[tuple[str, Node]]:
+            asked.append(path)
+            return super().entries(path)
+
+    list(Included(Noting(), pattern, "/").entries("/"))
+    assert " ".join(sorted(asked)) == read
+
+
 @settings(max_examples=600, deadline=None)
 @given(WORDS, LINES)
 def test_parents_without_what_is_excluded(word: str, exclude: list[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from .harness import EPOCH, Bench
+from .peers import differences, podman, tree
 from .test_build_copy import archive
 
 SOURCES = {
@@ -106,6 +108,53 @@ def test_link_gives_way_to_chmod(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN mkdir /real && ln -s real /alias\nCOPY --link --chmod=600 --chown=ann f /alias/\n")
     info = bench.files()["real/f"].info
     assert (info.uid, info.gid, info.mode) == (1000, 1001, 0o600)
+
+
+def test_others_see_what_was_linked_as_we_do(bench: Bench, tmp_path: Path) -> None:
+    bench.write({"f": "f", "d/g": "g"})
+    bench.build("""
+FROM busybox
+RUN mkdir -p /real/kept /dir/sub && ln -s real /alias && ln -s /real/kept /far && echo x > /taken && chmod 711 / && chmod 700 /dir
+COPY --link f /alias/
+COPY --link d /dir
+COPY --link f /taken/f
+COPY --link f /dir/sub
+COPY --link --chown=3:4 d/g /far/deep/
+""")
+    bench.run("unpack", "x", tmp_path / "ours")
+    bench.run("save", "--format", "docker", "-o", tmp_path / "x.tar", "x")
+    with podman(tmp_path / "peer") as peer:
+        peer("load", "-q", "-i", tmp_path / "x.tar")
+        with peer.mounted("x") as root:
+            theirs = tree(root)
+    ours = tree(tmp_path / "ours")
+    assert differences(ours, theirs, ".") == []
+    assert {ours[name][0] for name in ("alias", "taken", "far", "dir")} == {"0o40755"}
+    assert theirs["."][0] == "0o40711"
+    assert ours["dir/sub"][0] == "0o100644"
+
+
+def test_a_copy_of_nothing_is_an_empty_layer(bench: Bench) -> None:
+    for flag in ("", "--link ", "--parents "):
+        bench.build(f"FROM busybox\nCOPY {flag}nothing* /x/\nRUN test ! -e /x/nothing\n")
+        assert "x/nothing" not in bench.files()
+    bench.assert_whole()
+
+
+def test_flags_in_a_trigger(bench: Bench) -> None:
+    bench.write({"x/a.txt": "a", "x/b.md": "b"})
+    done = bench.build(
+        """
+FROM busybox AS base
+ONBUILD COPY --link --parents --exclude=**/*.md x /to/
+ONBUILD ADD --unpack=false --optional=false x/a.txt /a
+FROM base
+""",
+        code=10,
+    )
+    assert "--optional" in done.err
+    bench.build("FROM busybox AS base\nONBUILD COPY --link --parents --exclude=**/*.md x /to/\nFROM base\n")
+    assert below(bench, "to") == ["x/", "x/a.txt"]
 
 
 def test_add_links_and_unpacks(bench: Bench) -> None:
