@@ -45,9 +45,15 @@ class Handler:
     fixed: bool
 
 
+def architecture_of(platform: str) -> str:
+    """The middle of ``os/architecture/variant``; nothing where it does not say."""
+    return platform.partition("/")[2].partition("/")[0]
+
+
 def runs_itself(machine: str, architecture: str) -> bool:
-    """Whether a machine (as uname names it) runs programs of an architecture without any handler."""
-    return architecture in _OWN.get(machine, (machine,))
+    """Whether a machine (as uname names it) runs programs of an architecture without any handler. Nothing is known against one that is
+    not named."""
+    return not architecture or architecture in _OWN.get(machine, (machine,))
 
 
 def runs(machine: str, architecture: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgbuild.errors import SandboxError
-from imgbuild.linux.emulation import Handler, find_handler, handlers_are_listed
+from imgbuild.linux.emulation import Handler, architecture_of, find_handler, handlers_are_listed
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.run import RunJob
 
@@ -16,7 +16,7 @@ _FIX = (
 def check_foreign(rooms: Rooms, job: RunJob) -> None:
     """SandboxError where the machine has nothing that runs the step's programs. Where it does not say which handlers it has, the step
     may try."""
-    handler = find_handler(job.op.platform.split("/")[1])
+    handler = find_handler(architecture_of(job.op.platform))
     if handler is None:
         if handlers_are_listed():
             raise no_handler(rooms, job.op.platform)

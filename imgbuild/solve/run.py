@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from imgbuild.errors import SandboxError
 from imgbuild.graph.ops import RunOp, Step, TestOp
-from imgbuild.linux.emulation import runs_itself
+from imgbuild.linux.emulation import architecture_of, runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubTarget, make_stubs
 from imgbuild.rootfs.users import lookup_user
@@ -90,7 +90,7 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
 
     `directory` is for what the step needs beside its root, and is the caller's to remove.
     """
-    foreign = bool(job.op.platform) and not runs_itself(rooms.features.machine, job.op.platform.split("/")[1])
+    foreign = not runs_itself(rooms.features.machine, architecture_of(job.op.platform))
     if foreign:
         from imgbuild.solve.emulation import check_foreign
 
