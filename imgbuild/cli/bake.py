@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgbuild.cli.build import PROGRESS
 from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import UsageError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--pull", is_flag=True, help="Ask the registries for all bases.")
 @click.option("--allow", multiple=True, metavar="RIGHT", help="Grant what a target wants: network.host, security.insecure, device.")
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once, all targets together.")
-@click.option("--progress", type=click.Choice(["auto", "tty", "plain", "json", "quiet"]), default="auto", show_default=True)
+@click.option("--progress", type=click.Choice(PROGRESS), default="auto", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the images' IDs.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON, by target.")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")

@@ -30,7 +30,7 @@ _JOIN_SECONDS = 5.0
 _KEY_OF_OPTION = {
     "--tag": "tags", "--secret": "secret", "--output": "output", "--platform": "platforms", "--build-context": "contexts",
     "--label": "labels", "--build-arg": "args", "--ssh": "ssh", "--network": "network", "--add-host": "extra-hosts",
-    "--ulimit": "ulimits", "--shm-size": "shm-size", "--allow": "entitlements",
+    "--ulimit": "ulimits", "--shm-size": "shm-size", "--allow": "entitlements", "--annotation": "annotations",
 }  # fmt: skip
 """The key of a target that is to blame for what is said of an option."""
 

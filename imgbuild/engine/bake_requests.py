@@ -12,15 +12,11 @@ from imgbuild.errors import BuildfileError, UnsupportedError, UsageError
 
 _PULLS = {"true": "always", "1": "always", "false": "missing", "0": "missing"}
 _PULLS |= {policy: policy for policy in ("missing", "always", "newer", "never")}
-_NOT_YET = ("annotations", "no-cache-filter")
 
 
 def request_of(target: Target, allowed: tuple[str, ...], notice: Callable[[str], None]) -> BuildRequest:
     """The build of one target; an error stands at the key that asks for what can't be done. `allowed` are the rights that the command
     line grants: a build file only says which ones it wants."""
-    for key in _NOT_YET:
-        if target.values.get(key):
-            raise UnsupportedError(f"{key} of the target {target.name} is not performed yet", at=target.at(key))
     _refuse_others(target)
     for key in ("cache-from", "cache-to"):
         if target.values.get(key):
@@ -45,6 +41,8 @@ def request_of(target: Target, allowed: tuple[str, ...], notice: Callable[[str],
         shm_size=target.text("shm-size"),
         ulimits=target.texts("ulimits"),
         labels=tuple(f"{name}={value or ''}" for name, value in target.pairs("labels").items()),
+        annotations=target.texts("annotations"),
+        no_cache_filter=target.texts("no-cache-filter"),
         platforms=target.texts("platforms"),
         source_date_epoch=target.text("source-date-epoch"),
         compression=_compression(target),

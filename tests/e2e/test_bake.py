@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -357,6 +359,29 @@ targets:
     assert "lo" in output
     said = _refused(bench, "targets: {default: {buildfile-inline: 'FROM busybox', ulimits: [what=1]}}", code=2)
     assert "imgbuild.yaml:1:55: target default: --ulimit" in said
+
+
+def test_annotations_and_stages_without_the_cache(bench: Bench) -> None:
+    target = {"target": "app", "tags": ["x"], "annotations": ["a=b"], "no-cache-filter": ["SHARED"]}
+    bench.write({"Buildfile": SHARED, "imgbuild.yaml": json.dumps({"targets": {"default": target}})})
+    _bake(bench)
+    assert bench.manifest()["annotations"]["a"] == "b"
+    again = _bake(bench).steps
+    assert again == {"RUN echo $VERSION > /version": "DONE", "RUN echo app > /app": "CACHED"}
+    said = _refused(bench, "targets: {default: {annotations: [a]}}", code=2)
+    assert "imgbuild.yaml:1:21: target default: --annotation 'a' has no value" in said
+
+
+def test_a_context_that_is_a_tar(bench: Bench) -> None:
+    with tarfile.open(bench.context / "context.tar", "w") as tar:
+        for name, text in (("sub/File", b"FROM busybox\nCOPY a /a\n"), ("a", b"one\n")):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text))
+    text = "targets: {default: {context: context.tar, buildfile: sub/File, tags: [x]}}"
+    bench.write({"imgbuild.yaml": text})
+    _bake(bench)
+    assert bench.files()["a"].data == b"one\n"
 
 
 def test_several_platforms_of_a_target_that_another_reads(bench: Bench) -> None:
