@@ -106,7 +106,7 @@ def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
         linter = make_linter(buildfile, options)
     except BuildfileError as refused:
         return CheckResult((), refused, buildfile.source)
-    say_misspelt(buildfile, on_event)
+    say_misspelt(buildfile, linter, on_event)
     lint_text(buildfile, linter)
     lint_origins(buildfile, options, linter)
     bases = _Bases(place, request, plan, on_event)

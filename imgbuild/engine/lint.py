@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.lint import lint_text, misspelt_directive
-from imgbuild.buildfile.rules import ARGUMENT, Linter, LintWarning, choice_of
+from imgbuild.buildfile.rules import ARGUMENT, RULES, Linter, LintWarning, choice_of
+from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.arguments import LowerOptions
@@ -25,7 +26,7 @@ class BuildLint:
         self._on_event = on_event
         self._linter = make_linter(buildfile, options)
         self._said: set[LintWarning] = set()
-        say_misspelt(buildfile, on_event)
+        say_misspelt(buildfile, self._linter, on_event)
 
     def check_text(self, options: LowerOptions) -> None:
         """What the file alone tells, before bases are looked for."""
@@ -49,11 +50,15 @@ class BuildLint:
                 self._on_event(Warned(warning.rule.name, warning.message, warning.span))
 
 
-def say_misspelt(buildfile: Buildfile, on_event: Callable[[object], None]) -> None:
-    """A directive with a slip in its name is a comment for every builder, and does nothing: that is no rule's, but worth a word."""
+def say_misspelt(buildfile: Buildfile, linter: Linter, on_event: Callable[[object], None]) -> None:
+    """A directive with a slip in its name is a comment for every builder, and one in a rule's name does nothing: no rule says so, but it
+    is worth a word."""
     if (misspelt := misspelt_directive(buildfile)) is not None:
         span, near = misspelt
         on_event(Notice(f"{span.lines} is only a comment: {near}"))
+    for name in sorted((linter.choice.skip | linter.choice.experimental) - RULES.keys() - {"all"}):
+        if (hint := did_you_mean(name, RULES)) is not None:
+            on_event(Notice(f"check: there is no rule {name}: {hint}"))
 
 
 def make_linter(buildfile: Buildfile, options: LowerOptions) -> Linter:

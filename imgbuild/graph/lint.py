@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -29,8 +28,10 @@ from imgbuild.oci.reference import parse_reference
 Ignores = Callable[[str], bool]
 """Whether the ignore file leaves out a path of the context; only for one without exceptions, of which no path can be judged alone."""
 
-_SECRET = re.compile(r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE)
-_HARMLESS = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_SECRET = frozenset({"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"})
+_HARMLESS = frozenset({"public", "file", "version"})
+"""Words of a name, between its underscores, in any case: those that a secret is called by, and those that tell that it is none."""
+
 _NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 _REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -281,7 +282,8 @@ class _StageLint:
 
 
 def _check_secret(instruction: str, name: str, warn: Callable[[Rule, str], None]) -> None:
-    if _SECRET.search(name) and not _HARMLESS.search(name):
+    words = set(name.lower().split("_"))
+    if words & _SECRET and not words & _HARMLESS:
         message = f"Do not use ARG or ENV instructions for sensitive data ({instruction} {_quoted(name)})"
         warn(rules.SECRETS_USED_IN_ARG_OR_ENV, message)
 

@@ -79,6 +79,12 @@ def test_a_directive(bench: Bench) -> None:
         assert "notice" not in bench.build(text).err
 
 
+def test_a_rule_of_lint(bench: Bench) -> None:
+    done = bench.build("# check=skip=JSONArgRecommended,SomethingNew,all\nFROM busybox\nCMD x\n")
+    assert done.err.splitlines()[0] == "notice: check: there is no rule JSONArgRecommended: did you mean JSONArgsRecommended?"
+    assert done.err.count("notice: ") == 1
+
+
 def test_a_build_argument(bench: Bench) -> None:
     done = bench.build("FROM busybox\nARG VERSION\n", "--build-arg=VERSON=1", "--build-arg=zzz=1")
     assert "notice: no ARG declares what --build-arg gives: VERSON (did you mean VERSION?), zzz" in done.err.splitlines()
