@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import subprocess
 import tempfile
@@ -69,24 +68,26 @@ class Agents:
             return self._started[identity]
 
     def _start(self, identity: str, agent: Agent) -> str:
-        """Start an agent that ends within seconds after us: it watches a process that reads from a pipe which only we hold."""
+        """Start an agent that ends with us, in whatever way: a shell beside it reads from a pipe whose other end only we hold."""
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="imgbuild-", ignore_cleanup_errors=True))
         path = os.path.join(directory, "agent")
-        script = 'echo "$SSH_AGENT_PID"; exec cat'
+        script = 'echo "$SSH_AGENT_PID"; cat; kill -9 "$SSH_AGENT_PID"; rm -rf "$1"'
         try:
             process = subprocess.Popen(
-                ["ssh-agent", "-a", path, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                ["ssh-agent", "-a", path, "sh", "-c", script, "sh", directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env=dict(self._environ), start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError:
             hint = "install it, or start an agent of your own and give its socket: --ssh default"
             raise NotFoundError(f"--ssh {identity}: there is no ssh-agent to hold its keys", hint=hint) from None
-        self._stack.callback(_end, process)
         assert process.stdout is not None
         pid = process.stdout.readline().strip()
-        if not pid.isdigit():
+        pidfd = -1
+        with suppress(OSError, ValueError):
+            pidfd = os.pidfd_open(int(pid))
+        self._stack.callback(_end, process, pidfd)
+        if pidfd < 0:
             raise UsageError(f"--ssh {identity}: ssh-agent does not start")
-        self._stack.callback(_kill, int(pid))
         for name, key in agent.keys:
             self._add(identity, name, key, path)
         return path
@@ -186,21 +187,13 @@ class Forwarding:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let go of the process that the agent watches."""
+def _end(process: subprocess.Popen[bytes], agent: int) -> None:
+    """Let the shell end the agent, and see that gone: it is no child of ours. `agent` is a pidfd, -1 where there is none."""
     with process:
         assert process.stdin is not None
         process.stdin.close()
-
-
-def _kill(pid: int) -> None:
-    """End the agent, and see it gone: it is no child of ours."""
-    with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # others may be blocked in it, as in the thread that started it
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(_END_MILLISECONDS)
-        finally:
-            os.close(pidfd)
+    if agent >= 0:
+        poll = select.poll()
+        poll.register(agent, select.POLLIN)
+        poll.poll(_END_MILLISECONDS)
+        os.close(agent)

@@ -7,12 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import PATIENCE, Bench
+from .aftermath import wait_for_the_end_of
+from .harness import PATIENCE, Bench, ended, wait_for_line
 
 needs_client = pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="these tests need Debian's openssh-client")
 
@@ -93,30 +95,50 @@ RUN [ -z "$SSH_AUTH_SOCK" ]
 
 
 @needs_client
-def test_keys_in_files_are_held_by_an_agent_that_goes_with_the_build(bench: Bench, keys: Path) -> None:
+def test_keys_in_files_are_held_by_an_agent_that_goes_with_the_build(
+    bench: Bench, keys: Path, started: Callable[[], list[int]]
+) -> None:
     with_client(bench)
-    before = agents()
     text = "FROM busybox\nCOPY root /\nCOPY ssh-add /bin/\nRUN --mount=type=ssh,id=deploy ssh-add -l | sort > /keys\n"
     (keys / "one").chmod(0o644)  # a client would refuse to read it then; a build does not look at that
     bench.build(text, "--ssh", f"deploy={keys / 'one'},{keys / 'two'}")
     assert [line.split()[2] for line in bench.files()["keys"].data.splitlines()] in ([b"one", b"two"], [b"two", b"one"])
-    assert agents() <= before
+    assert started() == []
     bench.assert_whole()
     said = bench.refused(f"{text}RUN --mount=type=ssh,id=deploy false\n", "--ssh", f"deploy={keys / 'locked'}", code=2)
     assert "without a passphrase" in said
-    assert agents() <= before
+    assert started() == []
 
 
-def agents() -> set[str]:
-    """The agents that builds have started and that still run."""
-    found = set()
+@needs_client
+def test_the_agent_does_not_outlive_a_build_that_is_killed(bench: Bench, keys: Path, started: Callable[[], list[int]]) -> None:
+    (bench.context / "Buildfile").write_text(f"FROM busybox\nRUN --mount=type=ssh echo ready; sleep {PATIENCE * 10}\n")
+    with bench.started("build", "--progress=plain", "--ssh", f"default={keys / 'one'}", ".") as process:
+        wait_for_line(process, b"| ready")
+        assert len(started()) == 2
+        ended(process, signal.SIGKILL)
+    wait_for_the_end_of(started)
+
+
+@pytest.fixture
+def started(bench: Bench) -> Iterator[Callable[[], list[int]]]:
+    """Tells which agents that this test's builds have started still run, and the shells beside them. Their sockets are in a place of the
+    test's own, whose name is short, as a socket's must be."""
+    with tempfile.TemporaryDirectory(prefix="t-") as place:
+        bench.environ["TMPDIR"] = place
+        yield lambda: agents(place)
+        assert os.listdir(place) == []
+
+
+def agents(place: str) -> list[int]:
+    found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0] == b"ssh-agent" and any(b"imgbuild-" in word for word in words):
-            found.add(path.name)
+        if any(word.startswith(place.encode()) for word in words):
+            found.append(int(path.name))
     return found
 
 

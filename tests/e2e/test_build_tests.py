@@ -31,7 +31,7 @@ CMD ["sh"]
     tests = (
         'TEST [ "$(cat one)" = 1 ] && [ ! -e two ] && [ "$NAME" = value ] && touch trace && rm one\n'
         'TEST ["/bin/sh", "-c", "test -e one && test ! -e trace"]\n',
-        "TEST --mount=target=/ctx --network=none --memory=64m [ -s /ctx/input ] && [ $(id -un) = ann ] && [ -e two ]\n"
+        "TEST --mount=target=/ctx --network=none --timeout=1m [ -s /ctx/input ] && [ $(id -un) = ann ] && [ -e two ]\n"
         "TEST <<EOF\nset -e\nls /sys/class/net\n[ ! -e trace ]\nEOF\n"
         "TEST --mount=type=tmpfs,target=/t <<EOF\n#!/bin/awk -f\nBEGIN { exit 0 }\nEOF\n",
     )
