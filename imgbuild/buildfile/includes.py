@@ -23,8 +23,8 @@ MOST_FILES = 256
 
 @dataclass(frozen=True, slots=True)
 class Includes:
-    """Where INCLUDE finds files: `place` is the Buildfile's own path below the top; `read` gives, for such a path, the name
-    that errors call the file by, and its bytes. It raises BuildfileError, without a place, for what can't be read."""
+    """Where INCLUDE finds files: `place` is the Buildfile's own path below the top, "" if it has none; `read` gives, for such
+    a path, the name that errors call the file by, and its bytes. It raises BuildfileError, without a place, for what can't be read."""
 
     read: Callable[[str], tuple[str, bytes]]
     place: str = "Buildfile"

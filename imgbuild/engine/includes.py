@@ -28,7 +28,7 @@ def read_buildfile(source: BuildSource, build_args: Mapping[str, str]) -> Buildf
 
 
 def _includes(source: BuildSource) -> Includes:
-    top, place, name = source.context, "Buildfile", str(source.context / "Buildfile")
+    top, place, name = source.context, "", str(source.context / "stdin")  # which is no file that could be included
     if source.file is not None:
         directory = os.path.realpath(source.file.parent)
         context = os.path.realpath(source.context)

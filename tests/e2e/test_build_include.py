@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 from .harness import Bench
 
 
@@ -37,6 +40,9 @@ def test_relative_to_the_buildfile_wherever_it_is(bench: Bench) -> None:
     assert bench.config()["Labels"] == {"who": "common"}
     bench.build(None, "-f", "-", stdin=b"FROM busybox\nINCLUDE docker/common\nLABEL main=stdin\n")
     assert bench.config()["Labels"] == {"who": "common", "main": "stdin"}
+    bench.write({"Buildfile": "FROM busybox\nLABEL who=file\n"})
+    bench.build(None, "-f", "-", stdin=b"INCLUDE Buildfile\nLABEL main=stdin\n")
+    assert bench.config()["Labels"] == {"who": "file", "main": "stdin"}
     outside = bench.place / "outside"
     outside.mkdir()
     (outside / "Buildfile").write_text("FROM busybox\nINCLUDE inc\n")
@@ -79,3 +85,20 @@ def test_another_language_is_refused(bench: Bench) -> None:
     bench.build(text, "--build-arg", "BUILDKIT_SYNTAX=docker/dockerfile:1")
     assert bench.config()["Labels"] == {"a": "1"}
     bench.build("FROM busybox\n", "--build-arg", "BUILDKIT_SYNTAX=other/frontend", code=11)
+
+
+def test_in_a_context_that_is_fetched(bench: Bench) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        files = {"d/Buildfile": "FROM busybox\nINCLUDE ../inc/a\n", "inc/a": "LABEL who=a\nINCLUDE b\n", "inc/b": "COPY inc/b /\n"}
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    bench.run("build", "-t", "x", "-f", "d/Buildfile", "-", stdin=archive.getvalue())
+    assert bench.config()["Labels"] == {"who": "a"}
+    assert bench.files()["b"].data == b"COPY inc/b /\n"
+    done = bench.run("build", "-", stdin=b"FROM busybox\nINCLUDE Buildfile\n", code=10)
+    assert len(done.errors) == 1
+    done = bench.run("build", "-", stdin=b"FROM busybox\nINCLUDE other\n", code=10)
+    assert "stdin:2:9" in done.errors[0]

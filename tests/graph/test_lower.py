@@ -121,6 +121,7 @@ def test_labels_of_the_options_are_the_targets_alone() -> None:
 def test_arguments_that_nothing_declares() -> None:
     text = parse(b"ARG a\nFROM base\nARG b\nONBUILD ARG c\n", "Buildfile")
     names = ("a", "b", "c", "d", "e", "http_proxy", "ALL_PROXY", "TARGETARCH", "SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE")
+    names += ("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_SYNTAX")
     given = dict.fromkeys((*names, "BUILDKIT_TYPO"), "")
     assert unused_arguments(text, LowerOptions(MACHINE, given)) == ("BUILDKIT_TYPO", "d", "e")
 
