@@ -35,6 +35,9 @@ RUN --network=none [ $(ls /sys/class/net | wc -l) -le 1 ] && id -u > /id
 FROM busybox
 COPY --from=build /out /hard /id /fifo /
 COPY --from=build /home /home
+COPY --link --parents sub/file /linked/
+COPY --link --exclude=l* . /linked
+RUN ls /linked > /listed
 ENV A=b
 VOLUME /data
 ENTRYPOINT ["/bin/sh", "-c"]
