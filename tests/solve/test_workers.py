@@ -23,6 +23,14 @@ def test_every_task_comes_after_what_it_needs() -> None:
         assert all(done.index(other) < done.index(number) for other in before)
 
 
+def test_what_can_wait_starts_when_nothing_else_could() -> None:
+    done: list[Hashable] = []
+    tasks = {name: partial(done.append, name) for name in ("check a", "check b", "a", "b", "c")}
+    needs = {"check a": ["a"], "check b": ["b"], "b": ["a"], "c": ["b"]}
+    Workers(1).run(tasks, needs, {"check a", "check b"})
+    assert done == ["a", "b", "c", "check a", "check b"]
+
+
 def test_as_many_at_once_as_the_width_says() -> None:
     together = threading.Barrier(3, timeout=60)
     Workers(3).run(dict.fromkeys(range(6), together.wait), {})
