@@ -34,7 +34,7 @@ _NO_EPOCH = 1 << 34
 
 def is_elsewhere(context: str) -> bool:
     """Whether a build context must be brought in first."""
-    return not os.path.isdir(context) and (context == "-" or os.path.isfile(context) or parse_context(context) is not None)
+    return not os.path.isdir(context) and (context == "-" or os.path.isfile(context) or _remote(context) is not None)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ class _Elsewhere:
         context = self._request.context
         if context == "-":
             return self._stdin()
-        remote = parse_context(context)
+        remote = _remote(context)
         if remote is None:
             return self._unpacked(_single(Path(os.path.realpath(context))))
         if remote.kind == "git":
@@ -149,6 +149,13 @@ class _Elsewhere:
                 raise BuildfileError(f"{name} does not exist in it", hint="-f names the Buildfile inside of the context")
             text, real = found
             return BuildSource(directory, text, name, _ignore(root, name), Path(real), fetched=True)
+
+
+def _remote(context: str) -> RemoteSource | None:
+    try:
+        return parse_context(context)
+    except BuildfileError as error:
+        raise UsageError(f"the build context {context!r} can't be used: {error.message}", hint=error.hint) from None
 
 
 def _single(path: Path) -> SingleFile:

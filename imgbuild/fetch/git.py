@@ -112,7 +112,8 @@ class GitFetcher:
         place = self.store.root / "sources" / identity
         with self.store.temporary("git") as scratch, explained(place):
             work = scratch / "work"
-            git.run("init", "--quiet", "--template=", str(work), what="can't make a Git repository")
+            kind = "sha256" if len(meant.commit) == 64 else "sha1"
+            git.run("init", "--quiet", "--template=", f"--object-format={kind}", str(work), what="can't make a Git repository")
             git.run("config", "remote.origin.url", source.url, directory=work, what="can't configure a Git repository")
             _fetch(git, work, source, meant)
             git.run("checkout", "--quiet", "--force", "--detach", meant.commit, directory=work, what=f"can't check out {shown(source)}")

@@ -101,12 +101,12 @@ class Repositories:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         return done.stdout.strip()
 
-    def make(self, name: str) -> str:
+    def make(self, name: str, kind: str = "sha1") -> str:
         """A new repository; its URL."""
-        self.git("init", "-q", "--bare", f"{name}.git")
+        self.git("init", "-q", "--bare", f"--object-format={kind}", f"{name}.git")
         (self.place / f"{name}.git" / "git-daemon-export-ok").touch()
         self.git("config", "http.receivepack", "true", directory=self.place / f"{name}.git")
-        self.git("init", "-q", f"work/{name}")
+        self.git("init", "-q", f"--object-format={kind}", f"work/{name}")
         self.git("remote", "add", "origin", self.place / f"{name}.git", directory=self.work(name))
         return f"{self.url}/{name}.git"
 

@@ -178,6 +178,30 @@ def test_settings_and_hooks_of_others_do_nothing(bench: Bench, repository: str, 
     assert not (home / "ran").exists()
 
 
+def test_flags_of_add_hold_for_what_is_fetched(bench: Bench, repository: str, host: Repositories) -> None:
+    bench.build(f"FROM busybox\nADD --chown=ann:staff --chmod=u=rwX,go= --exclude=sub/deep --link=false {repository}#v1 /r\n")
+    files = bench.files()
+    assert {name for name in files if name.startswith("r/")} == {"r/a.txt", "r/sub", "r/sub/b.txt"}
+    assert (files["r/a.txt"].info.mode, files["r/a.txt"].info.uid, files["r/sub"].info.mode) == (0o600, 1000, 0o700)
+    other = host.make("other")
+    host.commit("other", {"o.txt": "other"})
+    bench.build(f"FROM scratch\nADD --link {repository}#v1 {other} /r/\n")
+    assert {"r/a.txt", "r/o.txt"} <= set(bench.files())
+
+
+def test_a_repository_of_the_other_hash(bench: Bench, host: Repositories) -> None:
+    url = host.make("new", "sha256")
+    commit = host.commit("new", {"a.txt": "sha256"})
+    assert len(commit) == 64
+    for source in (url, f"{url}#{commit}"):
+        bench.build(_add(source, f"--checksum={commit} "))
+        assert _a(bench) == b"sha256"
+
+
+def test_a_repository_without_a_commit(bench: Bench, host: Repositories) -> None:
+    assert "has no default branch" in bench.refused(_add(host.make("empty")), code=12)
+
+
 def test_over_ssh(bench: Bench, repository: str, host: Repositories) -> None:
     fake = bench.place / "bin" / "ssh"
     fake.parent.mkdir()

@@ -113,6 +113,7 @@ def test_a_file_that_is_no_tar(bench: Bench) -> None:
     said = _build(bench, "file", code=12)
     assert "the build context 'file' can't be used: it is neither a directory nor a tar" in said
     assert "does not exist" in _build(bench, "gone", code=12)
+    assert "'depth' is not known" in _build(bench, "https://example.com/x.git?depth=1", code=2)
 
 
 @pytest.mark.parametrize(
