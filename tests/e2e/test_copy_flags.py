@@ -83,6 +83,20 @@ def test_link_is_as_from_scratch_and_the_same_wherever_it_is_performed(bench: Be
     assert bench.top()["etc/f"].info.mtime == EPOCH
 
 
+def test_link_in_two_stages_is_performed_once_and_keeps_them_apart(bench: Bench) -> None:
+    bench.write({"f": "f"})
+    stage = "FROM busybox AS {0}\nRUN echo {0} > /x\nCOPY --link f /f\nRUN cat /x > /r\n"
+    text = stage.format("a") + stage.format("b") + "FROM scratch\nCOPY --from=a /r /f /a/\nCOPY --from=b /r /f /b/\n"
+    for arguments in ([], ["--no-cache"], []):
+        done = bench.build(text, *arguments)
+        files = bench.files()
+        assert (files["a/r"].data, files["b/r"].data) == (b"a\n", b"b\n")
+        assert files["a/f"].data == files["b/f"].data == b"f"
+        linked = [line for line in done.err.splitlines() if "COPY --link f /f" in line and line.startswith("#")]
+        assert len(linked) == 2
+    bench.assert_whole()
+
+
 def test_link_from_a_stage(bench: Bench) -> None:
     text = "FROM busybox AS made\nRUN echo made > /out && chown 5:6 /out\n"
     text += "FROM busybox\nRUN echo {} > /n\nCOPY --link --from=made /out /bin/out\n"
@@ -399,6 +413,7 @@ def test_zstd_and_sparse_names_in_archives(bench: Bench) -> None:
         ("RUN false\nCOPY --chmod=rwx file /", 10, "rwx"),
         ("ARG M=9\nCOPY --chmod=$M file /", 10, "9"),
         ("COPY --optionl file /", 10, "--optional"),
+        ("ARG S=busybox\nCOPY --from=$S /etc/passwd /", 10, "--from"),
     ],
 )
 def test_refused(shared: Bench, text: str, code: int, words: str) -> None:
