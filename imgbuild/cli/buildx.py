@@ -11,6 +11,7 @@ from imgbuild.errors import UsageError
 
 _FALSE = ("0", "f", "false")
 _HIDDEN_SWITCHES = ("compress", "force-rm", "disable-content-trust")
+_PROCESSORS = ("cpu-shares", "cpuset-cpus", "cpuset-mems")
 _ATTESTATIONS = "images are made without attestations here; add them with a tool of your own, or say --{}=false"
 
 
@@ -28,6 +29,7 @@ def buildx_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--isolation", default="default", hidden=True, help="Accepted where it is default."),
         click.option("--squash", is_flag=True, hidden=True),
         click.option("--security-opt", multiple=True, hidden=True),
+        *(click.option(f"--{name}", hidden=True) for name in _PROCESSORS),
         *(click.option(f"--{name}", is_flag=True, hidden=True, help="Accepted: without effect.") for name in _HIDDEN_SWITCHES),
     ]
     for decorator in reversed(decorators):
@@ -50,6 +52,9 @@ def check_buildx_options(options: dict[str, Any]) -> list[str]:
         raise UsageError("--squash can't be had", hint="copy what is wanted into a last stage: FROM scratch, COPY --from=... / /")
     if options.pop("security_opt"):
         raise UsageError("--security-opt can't be had", hint="RUN --security=insecure, with --allow security.insecure, is what there is")
+    for name in _PROCESSORS:
+        if options.pop(name.replace("-", "_")) is not None:
+            raise UsageError(f"--{name} can't be had", hint="--cpu-quota, or RUN --cpus, says how much of the processors a step may use")
     if (isolation := options.pop("isolation")) != "default":
         raise UsageError(f"--isolation={isolation} is for Windows", hint="leave it out")
     return _check_caches(options)

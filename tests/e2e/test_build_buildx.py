@@ -192,6 +192,7 @@ def test_options_that_change_nothing(bench: Bench) -> None:
     [
         ["--provenance=true"], ["--provenance=mode=max"], ["--sbom=true"], ["--attest", "type=provenance,mode=max"], ["--squash"],
         ["--security-opt", "seccomp=x"], ["--cache-to", "type=local,dest=x"], ["--cache-to", "user/app:cache"], ["--isolation=hyperv"],
+        ["--cpu-shares=2"], ["--cpuset-cpus", "0-1"],
     ],
 )  # fmt: skip
 def test_options_that_can_not_be_had(shared: Bench, options: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Bench
+from .harness import Bench, copied
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 OTHER = "arm64" if MACHINE != "arm64" else "riscv64"
@@ -120,6 +120,28 @@ def test_each_platform_gets_its_own_base(bench: Bench) -> None:
     assert f"linux/{MACHINE}, linux/{OTHER}" in said
 
 
+def test_files_of_other_images_are_those_of_the_target(bench: Bench) -> None:
+    bench.build(f"FROM scratch\n{ARGS}COPY <<EOF /arch\n$TARGETARCH\nEOF\n", "-t", "base", "--platform", BOTH)
+    text = (
+        "FROM --platform=$BUILDPLATFORM busybox AS tools\nRUN --mount=from=base,target=/b cp /b/arch /mounted\n"
+        "FROM scratch AS copies\nCOPY --from=base /arch /copied\n"
+        "FROM copies\nCOPY --from=tools /mounted /\nCOPY --from=copies /copied /again\n"
+    )
+    out = bench.place / "out"
+    bench.build(text, "--platform", BOTH, "-o", str(out))
+    for arch in (MACHINE, OTHER):
+        assert [(out / f"linux_{arch}" / name).read_text() for name in ("copied", "mounted", "again")] == [f"{arch}\n"] * 3
+
+
+def test_an_index_is_the_same_bytes_everywhere(bench: Bench, template: Bench, tmp_path: Path) -> None:
+    text = "FROM --platform=$BUILDPLATFORM busybox AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /f\nFROM scratch\nCOPY --from=b /f /\n"
+    other = copied(template, tmp_path / "other")
+    for each in (bench, other):
+        each.build(text, "--platform", BOTH, "--annotation", "index:a=b")
+    other.build(text, "--platform", BOTH, "--annotation", "index:a=b", "--no-cache")
+    assert bench.manifest() == other.manifest()
+
+
 def test_a_base_for_another_platform_only(bench: Bench) -> None:
     """As the test has no registry to ask, the store's own image is what can be told of."""
     said = bench.refused("FROM busybox\n", "--platform", f"linux/{OTHER}", "--offline", code=19)
@@ -166,3 +188,27 @@ def test_tests_of_each_platform(bench: Bench) -> None:
     assert sum("test 2/2" in line for line in done.err.splitlines()) == 2
     said = bench.refused(text.replace("= $TARGETARCH", f"= {MACHINE}"), "--platform", BOTH, code=1)
     assert "Buildfile:7" in said
+
+
+def test_targets_of_a_build_file_for_several_platforms(bench: Bench) -> None:
+    text = "FROM --platform=$BUILDPLATFORM busybox AS tools\nRUN echo > /t\nFROM scratch\nCOPY --from=tools /t /\n"
+    targets = f"""targets:
+  app:
+    tags: [app]
+    platforms: [linux/{MACHINE}, linux/{OTHER}]
+    annotations: ["index:a=b"]
+    no-cache-filter: [tools]
+  more:
+    tags: [more]
+    platforms: [linux/{OTHER}]
+    contexts: {{app: "target:app"}}
+    buildfile-inline: |
+      FROM app
+      ENV more=yes
+"""
+    bench.write({"Buildfile": f"{text}ARG TARGETARCH\nLABEL arch=$TARGETARCH\n", "imgbuild.yaml": targets})
+    bench.run("bake", "app", "more")
+    assert platforms(bench.manifest("app:latest")) == [f"linux/{MACHINE}", f"linux/{OTHER}"]
+    assert bench.manifest("app:latest")["annotations"] == {"a": "b"}
+    assert (bench.image("more:latest")["architecture"], bench.config("more")["Labels"]) == (OTHER, {"arch": OTHER})
+    assert "DONE" in [line.split()[1] for line in bench.run("bake", "--progress=plain", "app").err.splitlines() if line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -81,6 +82,51 @@ def test_commands_on_an_index(built: Bench) -> None:
     built.run("prune", "--all")
     assert not (built.root / "blobs" / index.replace(":", "/")).exists()
     assert not (built.root / "blobs" / other["Digest"].replace(":", "/")).exists()
+
+
+def test_the_image_for_this_machine_runs(bench: Bench) -> None:
+    text = "FROM --platform=$BUILDPLATFORM busybox\nARG TARGETARCH\nENV ARCH=$TARGETARCH\nCMD echo $ARCH\n"
+    bench.build(text, "--platform", f"linux/{OTHER},linux/{MACHINE}")
+    assert bench.run("run", "--rm", "x").out == f"{MACHINE}\n"
+    assert bench.run("run", "--rm", "--platform", f"linux/{MACHINE}", digest(bench)[7:23]).out == f"{MACHINE}\n"
+    bench.run("run", "--name", "kept", "x")
+    said = bench.run("rmi", "x", code=14).err
+    assert "kept" in said
+    bench.run("rm", "kept")
+    bench.run("rmi", "x")
+
+
+def test_statements_about_images_go_along(built: Bench, fresh: Bench, mock: Mock) -> None:
+    """Attestations stand in an index as images for an unknown platform, with layers that are none."""
+    layout = built.place / "layout"
+    built.run("save", "--directory", "-o", layout, "x")
+
+    def put(data: bytes, media_type: str) -> dict[str, Any]:
+        name = hashlib.sha256(data).hexdigest()
+        (layout / "blobs/sha256" / name).write_bytes(data)
+        return {"mediaType": media_type, "digest": f"sha256:{name}", "size": len(data)}
+
+    config = {"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "1" * 64]}}
+    statement = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
+        "layers": [put(b'{"_type":"statement"}', "application/vnd.in-toto+json")],
+    }  # fmt: skip
+    listed = built.manifest()
+    entry_of = put(json.dumps(statement).encode(), "application/vnd.oci.image.manifest.v1+json")
+    listed["manifests"].append(entry_of | {"platform": {"os": "unknown", "architecture": "unknown"}})
+    index = put(json.dumps(listed).encode(), INDEX)
+    index["annotations"] = {"org.opencontainers.image.ref.name": "y:latest"}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [index]}))
+    fresh.run("load", layout)
+    assert digest(fresh, "y:latest") == index["digest"]
+    assert fresh.inspect("y")["Architecture"] == MACHINE
+    fresh.assert_whole()
+    name = f"{mock.authority}/me/y:1"
+    fresh.run("push", "--compression", "gzip", "y", name)
+    tags = mock.call("GET", "/v2/me/y/manifests/1").json
+    assert [each["platform"]["os"] for each in tags["manifests"]] == ["linux", "linux", "unknown"]
+    assert tags["manifests"][2]["digest"] == entry_of["digest"]
 
 
 def test_only_another_platform_is_shown_without_being_asked_for(bench: Bench) -> None:
