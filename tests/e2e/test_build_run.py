@@ -224,7 +224,7 @@ def test_limits_are_not_in_the_key(bench: Bench) -> None:
         ("RUN", 10, "command"),
         ("RUN []", 10, "command"),
         ("RUN <<EOF\nnever ends", 10, "EOF"),
-        ("ADD --checksum=sha256:00 a /", 11, "checksum"),
+        ("ADD --checksum=sha256:00 a /", 10, "checksum"),
         ("RNU true", 10, "RUN"),
         ("COPY --chwon=a b /c", 10, "--chown"),
         ("SHELL /bin/sh", 10, "JSON"),
