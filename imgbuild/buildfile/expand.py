@@ -17,6 +17,7 @@ from imgbuild.errors import BuildfileError, Span
 
 _PARAMETERS = "@*#?-$!"  # the special parameters of POSIX sh; ${0} is read as a number
 _DEEPEST = 64
+_LONGEST = 16 << 20  # characters that variables put into one word: more than any kernel takes, and less than a machine has
 _SPACES = re.compile(f"[{SPACE_CLASS}]")
 
 
@@ -141,6 +142,7 @@ class _Expansion:
         self.quotes = "" if quotes_are_text else "'\""
         self.position = 0
         self.depth = 0
+        self.left = _LONGEST
         self.seen: set[str] = set()
         self.plain, self.plain_in_double = _patterns(escape, self.quotes)
 
@@ -340,7 +342,11 @@ class _Expansion:
 
     def _value(self, name: str) -> str | None:
         self.seen.add(name)
-        return self.env.get(name)
+        value = self.env.get(name)
+        self.left -= len(value or "")
+        if self.left < 0:
+            raise self._fault(f"with the value of {name}, this is longer than {_LONGEST >> 20} MiB")
+        return value
 
 
 _MODIFIERS = "known are ${v:-w} ${v-w} ${v:+w} ${v+w} ${v:?m} ${v?m} ${v#p} ${v##p} ${v%p} ${v%%p} ${v/p/r} ${v//p/r}"

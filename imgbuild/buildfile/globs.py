@@ -29,15 +29,18 @@ class Glob:
         parts: list[str] = []
         position, copied, last_end = 0, 0, -1
         while position <= len(text):
-            end = _match(self._tokens, text, position, True)
-            if end is None or (end == position and end == last_end):
+            found = _search(self._tokens, text, position)
+            if found is None:
+                break
+            begin, end = found
+            if end == begin and end == last_end:
                 position += 1
                 continue
-            parts += (text[copied:position], replacement)
+            parts += (text[copied:begin], replacement)
             copied = last_end = end
             if not every:
                 break
-            position = end if end > position else position + 1
+            position = end if end > begin else begin + 1
         parts.append(text[copied:])
         return "".join(parts)
 
@@ -86,6 +89,45 @@ def _match(tokens: tuple[tuple[bool, str], ...], text: str, start: int, longest:
         states = _closed(tokens, following)
         position += 1
     return found
+
+
+def _search(tokens: tuple[tuple[bool, str], ...], text: str, start: int) -> tuple[int, int] | None:
+    """Begin and end of the leftmost match from `start` on, and of those the longest. One pass, however many places are tried: of two
+    ways to the same state, only the one that began first can win."""
+    begun: dict[int, int] = {}
+    found: tuple[int, int] | None = None
+    position = start
+    while True:
+        if found is None:
+            begun.setdefault(0, position)
+        for state, begin in sorted(begun.items()):
+            while state < len(tokens) and tokens[state] == (True, _ANY):
+                state += 1
+                if begun.get(state, begin) < begin:
+                    break
+                begun[state] = begin
+        end = begun.get(len(tokens))
+        if end is not None and (found is None or end <= found[0]):
+            found = (end, position)
+        if found is not None:
+            begun = {state: begin for state, begin in begun.items() if begin <= found[0]}
+        if position == len(text) or (found is not None and not begun):
+            return found
+        begun = _stepped(tokens, begun, text[position])
+        position += 1
+
+
+def _stepped(tokens: tuple[tuple[bool, str], ...], begun: dict[int, int], character: str) -> dict[int, int]:
+    """The states after one more character, each with where its first way began."""
+    following: dict[int, int] = {}
+    for state, begin in begun.items():
+        if state == len(tokens):
+            continue
+        wild, wanted = tokens[state]
+        if character != "\n" if wild else character == wanted:
+            reached = state if wild and wanted == _ANY else state + 1
+            following[reached] = min(begin, following.get(reached, begin))
+    return following
 
 
 def _closed(tokens: tuple[tuple[bool, str], ...], states: set[int]) -> set[int]:

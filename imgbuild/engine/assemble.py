@@ -181,16 +181,18 @@ def compressed_here(store: Store, layer: Layer) -> bool:
 
 def _history(graph: BuildGraph, solution: Solution, stage: Stage, stamp: str) -> tuple[History, ...]:
     """The base's history, then each stage's own lines, lowest stage first."""
-    if stage.parent is not None:
-        below = _history(graph, solution, graph.stages[stage.parent], stamp)
-    else:
-        below = _whole_history(stage.base) if stage.base is not None else ()
-    steps = solution.stages[stage.index].steps
-    own = tuple(
-        History(created=stamp, created_by=line.created_by, comment=COMMENT, empty_layer=_leaves_no_layer(steps, line.step))
-        for line in stage.lines
-    )
-    return (*below, *own)
+    chain = [stage]
+    while (parent := chain[-1].parent) is not None:
+        chain.append(graph.stages[parent])
+    base = chain[-1].base
+    entries = list(_whole_history(base)) if base is not None else []
+    for each in reversed(chain):
+        steps = solution.stages[each.index].steps
+        entries += (
+            History(created=stamp, created_by=line.created_by, comment=COMMENT, empty_layer=_leaves_no_layer(steps, line.step))
+            for line in each.lines
+        )
+    return tuple(entries)
 
 
 def _whole_history(base: Base) -> tuple[History, ...]:

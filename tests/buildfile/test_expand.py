@@ -233,3 +233,15 @@ def test_only_named_variables_matter(word: str) -> None:
 def test_single_quotes_keep_everything(text: str) -> None:
     if "'" not in text:
         assert expand(f"'{text}'", {"a": "x"}) == text
+
+
+def test_a_word_that_grows_without_end_is_refused() -> None:
+    value = "x" * (9 << 20)
+    with pytest.raises(BuildfileError, match="with the value of A, this is longer than 16 MiB"):
+        expand("$A$A", {"A": value})
+    assert len(expand("$A", {"A": value})) == len(value)
+
+
+def test_a_pattern_with_many_stars_takes_one_pass() -> None:
+    assert expand("${A//a*a*a*a*b/x}", {"A": "a" * 20_000}) == "a" * 20_000
+    assert expand("${A//a*b/x}", {"A": "aab\nab"}) == "x\nx"

@@ -143,3 +143,9 @@ def test_a_store_that_cannot_be_is_said(bench: Bench) -> None:
     done = bench.run("build", ".", code=None)
     assert done.code in (17, 19, 21)
     assert len(done.errors) == 1
+
+
+def test_a_thousand_stages_on_each_other(bench: Bench) -> None:
+    text = "FROM scratch AS s0\n" + "".join(f"FROM s{number} AS s{number + 1}\nLABEL l={number}\n" for number in range(1500))
+    bench.build(text)
+    assert bench.config()["Labels"] == {"l": "1499"}
