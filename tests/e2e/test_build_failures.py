@@ -62,6 +62,29 @@ def test_a_link_leads_nowhere_outside(bench: Bench) -> None:
     assert "ann" in (directory / "b").read_text()
 
 
+@pytest.mark.parametrize("second", ["/a/link/new", "/a/link"])
+def test_a_link_that_was_saved_is_not_followed_by_what_is_saved_next(bench: Bench, second: str) -> None:
+    outside, saved = bench.place / "outside", bench.place / "saved"
+    outside.mkdir()
+    flags = f"--on-failure=save=/a --on-failure=save={second}"
+    text = f"FROM busybox\nRUN {flags} mkdir -p /a {outside}; ln -s {outside} /a/link; echo of the step > {outside}/new; false\n"
+    done = bench.build(text, "--failure-dir", saved, code=1)
+    assert list(outside.iterdir()) == []
+    (directory,) = saved.iterdir()
+    assert f"saved to {directory}" in done.err
+    assert os.readlink(directory / "a/link") == str(outside)
+    assert Path(f"{directory}{outside}/new").read_text() == "of the step\n"
+
+
+def test_a_directory_is_saved_with_what_was_saved_of_it_before(bench: Bench) -> None:
+    saved = bench.place / "saved"
+    flags = "--on-failure=save=/a/b --on-failure=save=/a --on-failure=save=/a/c"
+    bench.build(f"FROM busybox\nRUN {flags} mkdir -p /a/b; echo x > /a/b/f; echo y > /a/c; false\n", "--failure-dir", saved, code=1)
+    (directory,) = saved.iterdir()
+    assert (directory / "a/b/f").read_text() == "x\n"
+    assert (directory / "a/c").read_text() == "y\n"
+
+
 def test_only_the_last_attempt_is_saved_and_success_saves_nothing(bench: Bench) -> None:
     saved = bench.place / "saved"
     text = "FROM busybox\nRUN --retry=1 --on-failure=save=/n --mount=type=cache,target=/c echo x >> /c/n; cat /c/n > /n; false\n"
