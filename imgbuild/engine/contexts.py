@@ -152,7 +152,7 @@ def opened_contexts(
 def _read_by(graph: BuildGraph) -> set[str]:
     names: set[str] = set()
     for stage in graph.stages.values():
-        for step in stage.steps:
+        for step in (*stage.steps, *(test.step for test in stage.tests)):
             if isinstance(step.op, CopyOp):
                 names.add(step.op.context)
             elif isinstance(step.op, RunOp):

@@ -160,6 +160,17 @@ def test_it_has_what_a_run_has(bench: Bench) -> None:
     bench.build(text, "--secret", "id=s,env=S", environ={"S": "v"})
 
 
+def test_it_reads_a_named_context_that_nothing_else_reads(bench: Bench) -> None:
+    other = bench.place / "other"
+    other.mkdir()
+    (other / "expected").write_text("right\n")
+    text = "FROM busybox\nTEST --mount=from=other,target=/m grep right /m/expected\n"
+    bench.build(text, "--build-context", f"other={other}")
+    assert list(bench.build(text, "--build-context", f"other={other}").steps.values()) == ["CACHED"]
+    (other / "expected").write_text("wrong\n")
+    bench.refused(text, "--build-context", f"other={other}", code=1)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
