@@ -17,7 +17,7 @@ from imgbuild.oci.image import canonical_json
 StepKey = NewType("StepKey", str)
 """The digest of a step's record."""
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 """Raised whenever the same record would come to mean another result: then every step misses once."""
 
 

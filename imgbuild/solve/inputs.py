@@ -6,7 +6,7 @@ Digests of what a stage holds are remembered by the ChainID of its layers, so th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -167,9 +167,19 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
             inputs = _one_mount(rooms, mount, op.epoch, states)
         except ImgbuildError as error:
             raise error.located(mount.span) from None
-        found |= {f"mount {number} {name}": digest for name, digest in inputs.digests.items()}
+        found |= {f"{_of_mount(number)}{name}": digest for name, digest in inputs.digests.items()}
         memos += inputs.memos
     return StepInputs(found, memos)
+
+
+def mount_digests(inputs: Mapping[str, str], number: int) -> dict[str, str]:
+    """Of the inputs of a RUN, those of one of its mounts, by their own names."""
+    prefix = _of_mount(number)
+    return {name.removeprefix(prefix): digest for name, digest in inputs.items() if name.startswith(prefix)}
+
+
+def _of_mount(number: int) -> str:
+    return f"mount {number} "
 
 
 def _one_mount(rooms: Rooms, mount: MountOp, epoch: int, states: States) -> StepInputs:

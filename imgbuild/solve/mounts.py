@@ -2,7 +2,7 @@
 
 bind: files of a stage are attached as they are, through a view of its lowers; files of the build context are first copied
 as COPY would copy them, so that owners, times and ignored files are the same for everybody. What a writable bind writes is
-thrown away. cache: a directory of the store by id. tmpfs and secret: memory. ssh: a socket that leads to an agent.
+thrown away. cache: a directory of the store by id and what it began with. tmpfs and secret: memory. ssh: a socket that leads to an agent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,13 @@ from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.graph.ops import MountOp, RunOp
 from imgbuild.graph.run import DOCUMENTS
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
+from imgbuild.oci.digest import digest_of
+from imgbuild.oci.image import canonical_json
 from imgbuild.rootfs.stubs import StubTarget
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.solve.files import copy_subtree
+from imgbuild.solve.inputs import mount_digests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.store.locks import Interrupted
 
@@ -37,10 +40,17 @@ class StepMounts:
     (``NAME=value`` of secrets) are what the step's sandbox needs. Caches that are not shared stay locked until it ends."""
 
     def __init__(
-        self, rooms: Rooms, op: RunOp, stage_lowers: Callable[[int], Lowers], directory: Path, stopped: Callable[[], bool]
+        self,
+        rooms: Rooms,
+        op: RunOp,
+        inputs: Mapping[str, str],
+        stage_lowers: Callable[[int], Lowers],
+        directory: Path,
+        stopped: Callable[[], bool],
     ) -> None:
         self._rooms = rooms
         self._op = op
+        self._inputs = inputs
         self._stage_lowers = stage_lowers
         self._directory = directory
         self._stopped = stopped
@@ -57,7 +67,7 @@ class StepMounts:
             for name in sorted({_cache_name(mount) for mount in self._op.mounts if mount.kind == "cache" and mount.sharing == "locked"}):
                 stack.enter_context(self._rooms.store.lock(f"cache {name}", cancelled=self._stopped))
             for number, mount in enumerate(self._op.mounts):
-                self._add(mount, self._directory / f"mount{number}")
+                self._add(mount, number, self._directory / f"mount{number}")
             if self._op.document is not None:
                 document = self._op.document
                 file = File(document.content.encode("utf-8", "surrogateescape"), mode=0o755)
@@ -68,12 +78,12 @@ class StepMounts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def _add(self, mount: MountOp, directory: Path) -> None:
+    def _add(self, mount: MountOp, number: int, directory: Path) -> None:
         match mount.kind:
             case "bind":
                 self._bind(mount, directory)
             case "cache":
-                self._place(Mount(Bind(str(self._cache(mount))), mount.target, read_only=mount.read_only))
+                self._place(Mount(Bind(str(self._cache(mount, number))), mount.target, read_only=mount.read_only))
             case "tmpfs":
                 size = () if mount.size is None else (("size", str(mount.size)),)
                 memory = Filesystem("tmpfs", (("mode", "1777"), *size))
@@ -122,9 +132,9 @@ class StepMounts:
         except ContextError as error:
             raise error.located(mount.span) from None
 
-    def _cache(self, mount: MountOp) -> Path:
-        """The cache's directory, made if it is new."""
-        name, store = _cache_name(mount), self._rooms.store
+    def _cache(self, mount: MountOp, number: int) -> Path:
+        """The cache's directory, made if it is new. What begins with other files is another one."""
+        name, store = _cache_name(mount) + _seed_name(mount_digests(self._inputs, number)), self._rooms.store
         if mount.sharing == "private":
             name = self._private_cache(name)
         path = store.root / "cache" / name
@@ -198,3 +208,8 @@ class StepMounts:
 def _cache_name(mount: MountOp) -> str:
     """The directory that a cache's id stands for."""
     return hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _seed_name(digests: Mapping[str, str]) -> str:
+    """What tells caches of one id apart by the files that they begin with."""
+    return f"-{digest_of(canonical_json(digests)).partition(':')[2][:32]}" if digests else ""

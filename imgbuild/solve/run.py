@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import field, replace
 from functools import partial
@@ -50,7 +50,8 @@ Output = Callable[[int, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """A RUN that is to be performed: its step, what it runs on, and how to reach the stages that its mounts read."""
+    """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, and the `inputs` of its
+    record."""
 
     step: Step
     op: RunOp
@@ -58,6 +59,7 @@ class RunJob:
     stage_lowers: Callable[[int], Lowers]
     output: Output
     stopped: Callable[[], bool]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
     attempts = job.op.limits.retry + 1
     for attempt in range(1, attempts + 1):
         with rooms.snapshotter.prepare(job.lowers, "run") as active:
-            with StepMounts(rooms, job.op, job.stage_lowers, directory / str(attempt), job.stopped) as mounts:
+            with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, directory / str(attempt), job.stopped) as mounts:
                 ended = _attempt(rooms, job, directory / str(attempt), active, mounts)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
                 lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)

@@ -274,7 +274,7 @@ class Solver:
             if found is not None:
                 self._found(index, number, wanted, found)
                 return True, None
-            lower, usage = self._perform(step, parent, shown)
+            lower, usage = self._perform(wanted, parent, shown)
             with self._tally.lock:
                 self._tally.performed += 1
             identity = identity_after(parent, step, wanted.key)
@@ -314,19 +314,21 @@ class Solver:
         layer = next(present, None)
         return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
 
-    def _perform(self, step: Step, parent: RootState, shown: int) -> tuple[DirectoryLower | None, Usage | None]:
+    def _perform(self, wanted: _Wanted, parent: RootState, shown: int) -> tuple[DirectoryLower | None, Usage | None]:
         """Make the step's lower: None where it has nothing to change."""
         from imgbuild.solve.files import perform_copy, perform_workdir
         from imgbuild.solve.run import RunJob, perform_run
 
-        rooms, lowers = self._rooms, () if step.independent else parent.lowers()
+        rooms, step = self._rooms, wanted.step
+        lowers = () if step.independent else parent.lowers()
         match step.op:
             case RunOp() as op:
 
                 def output(stream: int, data: bytes) -> None:
                     self._on_event(StepOutput(shown, stream, data))
 
-                job = RunJob(step, op, lowers, lambda stage: self._stage_state(stage).lowers(), output, self._workers.stopped.is_set)
+                stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
+                job = RunJob(step, op, lowers, stage_lowers, output, stopped, json.loads(wanted.record)["inputs"])
                 with rooms.store.temporary("step") as directory:
                     return perform_run(rooms, job, directory)
             case CopyOp() as op:

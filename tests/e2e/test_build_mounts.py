@@ -76,6 +76,20 @@ RUN --mount=type=cache,target=/home/ann/.cache,uid=1000 touch /home/ann/.cache/m
     assert "home/ann/.cache" not in files
 
 
+@pytest.mark.parametrize("sharing", ["shared", "private", "locked"])
+def test_a_cache_that_begins_with_other_files_is_another_one(bench: Bench, sharing: str) -> None:
+    mount = f"--mount=type=cache,id=c,target=/c,from=seed,sharing={sharing}"
+    text = f"FROM scratch AS seed\nCOPY seed /seed\nFROM busybox\nRUN {mount} cat /c/seed > /seen; echo more >> /c/log\n"
+    for seed in ("one", "two"):
+        bench.write({"seed": seed})
+        bench.build(text)
+        assert bench.files()["seen"].data == seed.encode()
+    bench.build(f"FROM scratch AS seed\nCOPY seed /seed\nFROM busybox\nRUN {mount} cat /c/log > /log\n")
+    assert bench.files()["log"].data == b"more\n"
+    bench.build(f"FROM busybox\nRUN {mount.replace(',from=seed', '')} ls /c > /none\n")
+    assert bench.files()["none"].data == b""
+
+
 def test_private_caches_are_each_ones_own_and_locked_ones_wait(bench: Bench) -> None:
     # Both steps are in the cache at once (they wait for each other), and neither sees what the other writes.
     mounts = "--mount=type=cache,target=/meet --mount=type=cache,target=/p,sharing=private"
