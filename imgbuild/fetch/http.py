@@ -122,14 +122,15 @@ class HttpFetcher:
             self.clock.sleep(backoff.delay(failures, self.clock.jitter()))
 
     def _reply(self, transport: Transport, settings: RegistrySettings, url: str, etag: str) -> Reply:
-        """The answer at the end of all redirects."""
+        """The answer at the end of all redirects. What was asked for over TLS shows no login where a redirect leaves that."""
+        secure = urlsplit(url).scheme == "https"
         for _ in range(_MOST_REDIRECTS + 1):
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise FetchError(f"can't fetch {shown_url(url)}: a redirect leads to what is no HTTP URL")
             rule = settings.rule(parts.netloc.rpartition("@")[2])
             endpoint = Endpoint(parts.netloc, (parts.scheme,), verify=rule.verify_tls, ca_file=rule.ca_file or settings.ca_file)
-            login = self.login(parts.hostname)
+            login = self.login(parts.hostname) if parts.scheme == "https" or not secure else ""
             headers = ({"If-None-Match": etag} if etag else {}) | (authorization(login) if login else {})
             reply = transport.send(endpoint, "GET", url, headers)
             target = reply.header("Location")

@@ -215,10 +215,29 @@ def test_refused(shared: Bench, line: str, code: int, words: str) -> None:
     assert "Buildfile:2" in said
 
 
-def test_over_tls_with_a_certificate_of_ones_own(bench: Bench, tmp_path: Path) -> None:
-    certificate = tmp_path / "cert.pem", tmp_path / "key.pem"
+def _certificate(place: Path) -> tuple[Path, Path]:
+    """A certificate of localhost, and its key."""
+    certificate = place / "cert.pem", place / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", certificate[0], "-keyout", certificate[1], "-days", "2"]
     subprocess.run([*command, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    return certificate
+
+
+def test_a_redirect_out_of_tls_takes_no_token_along(bench: Bench, web: Files, tmp_path: Path) -> None:
+    certificate = _certificate(tmp_path)
+    (bench.place / "token").write_text("let-me-in")
+    with serving_files(certificate) as secure:
+        plain = web.put("/x", b"open").replace("127.0.0.1", "localhost")
+        secure.pages["/x"] = Page(status=302, headers={"Location": plain})
+        secret = f"id=HTTP_AUTH_TOKEN_localhost,src={bench.place}/token"
+        bench.build(f"FROM scratch\nADD {secure.url}/x /x\n", "--secret", secret, environ={"SSL_CERT_FILE": str(certificate[0])})
+        assert [headers.get("authorization") for _, _, headers in secure.requests] == ["Bearer let-me-in"]
+    assert bench.files()["x"].data == b"open"
+    assert [headers.get("authorization") for _, _, headers in web.requests] == [None]
+
+
+def test_over_tls_with_a_certificate_of_ones_own(bench: Bench, tmp_path: Path) -> None:
+    certificate = _certificate(tmp_path)
     with serving_files(certificate) as web:
         url = web.put("/x", b"secure")
         said = bench.refused(f"FROM scratch\nADD {url} /x\n", code=12)
