@@ -123,7 +123,7 @@ class GitFetcher:
             asked = ("log", "--max-count=1", "--no-show-signature", "--format=%ct", meant.commit)
             time = max(0, int(git.run(*asked, directory=work, what="can't read the commit's time").strip()))
             if source.keep_git_dir:
-                make_reproducible(git, work, source.url)
+                make_reproducible(git, work)
             else:
                 without_git_directories(work)
             made = scratch / "made"

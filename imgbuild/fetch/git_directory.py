@@ -20,15 +20,25 @@ def without_git_directories(work: Path) -> None:
         _remove(path)
 
 
-def make_reproducible(git: Git, work: Path, url: str) -> None:
-    """Make ``.git`` say nothing but what it is of: the index without times, no logs, the URL without credentials."""
-    git.run("config", "remote.origin.url", without_credentials(url), directory=work, what="can't configure a Git repository")
+def make_reproducible(git: Git, work: Path) -> None:
+    """Make ``.git`` say nothing but what it is of: the index without times, no logs, URLs without credentials, those of submodules
+    included: relative ones have taken over what ours has."""
     trees = [path.parent for path in _git_entries(work)]
     for tree in trees:
+        _forget_credentials(git, tree)
         directory = Path(git.run("rev-parse", "--absolute-git-dir", directory=tree, what="can't find a Git directory").strip())
         for name in _ACCIDENTS:
             _remove(directory / name)
         git.run("read-tree", "HEAD", directory=tree, what="can't write a Git index")
+
+
+def _forget_credentials(git: Git, tree: Path) -> None:
+    """Take credentials out of all URLs that the configuration of a tree's repository has."""
+    what = "can't configure a Git repository"
+    listing = git.run("config", "--local", "--null", "--list", directory=tree, what=what)
+    for name, _, value in (entry.partition("\n") for entry in listing.split("\0") if entry):
+        if name.endswith(".url") and without_credentials(value) != value:
+            git.run("config", "--local", "--replace-all", name, without_credentials(value), directory=tree, what=what)
 
 
 def without_credentials(url: str) -> str:

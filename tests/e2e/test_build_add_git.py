@@ -235,6 +235,24 @@ def test_over_http_with_a_token(bench: Bench, tmp_path: Path) -> None:
         assert not any(b"let-me-in" in entry.data or value.encode() in entry.data for entry in bench.files().values())
 
 
+def test_a_password_of_the_url_is_in_no_git_directory(bench: Bench, tmp_path: Path) -> None:
+    value = "Basic " + base64.b64encode(b"me:let-me-in").decode()
+    with serving_git_over_http(tmp_path / "private", value) as host:
+        host.make("mod")
+        host.commit("mod", {"m.txt": "module"})
+        url = host.make("app").replace("http://", "http://me:let-me-in@")
+        host.commit("app", {"a.txt": "private"})
+        work = host.work("app")
+        host.git("submodule", "--quiet", "add", "-b", "main", host.place / "mod.git", "mod", directory=work)
+        host.git("config", "-f", ".gitmodules", "submodule.mod.url", "../mod.git", directory=work)
+        host.commit("app", {"a.txt": "with"})
+        bench.build(_add(url, "--keep-git-dir "))
+        files = bench.files()
+        assert files["r/mod/m.txt"].data == b"module"
+        assert b"/mod.git" in files["r/.git/modules/mod/config"].data
+        assert [name for name, entry in files.items() if b"let-me-in" in entry.data] == []
+
+
 def test_what_is_not_there(bench: Bench, repository: str) -> None:
     said = bench.refused(_add(f"{repository}#nowhere"), code=12)
     assert f"{repository} has no ref 'nowhere'" in said
