@@ -54,7 +54,7 @@ def brought_in(place: Workplace, request: BuildRequest, on_event: OnEvent) -> It
             source = found.source()
         except ImgbuildError as error:
             if error.at is None and not isinstance(error, UsageError):
-                error.message = f"the build context {request.context!r} can't be used: {error.message}"
+                error.message = f"the build context {_shown(request.context)!r} can't be used: {error.message}"
             raise
         yield replace(request, source=source)
 
@@ -79,7 +79,7 @@ class _Elsewhere:
         from imgbuild.context.single import SingleFile
 
         single = SingleFile(REMOTE_FILE, self._place.store.blobs.path(file.digest), file.size, 0o600, 0)
-        return self._unpacked(single) if _is_archive(single) else self._one_file(single, context)
+        return self._unpacked(single) if _is_archive(single) else self._one_file(single, _shown(context))
 
     def _stdin(self) -> BuildSource:
         if self._request.file == "-":
@@ -155,7 +155,16 @@ def _remote(context: str) -> RemoteSource | None:
     try:
         return parse_context(context)
     except BuildfileError as error:
-        raise UsageError(f"the build context {context!r} can't be used: {error.message}", hint=error.hint) from None
+        raise UsageError(f"the build context {_shown(context)!r} can't be used: {error.message}", hint=error.hint) from None
+
+
+def _shown(context: str) -> str:
+    """A context as a person may see it: a URL without what authorizes."""
+    if "://" not in context:
+        return context
+    from imgbuild.registry.redaction import redacted
+
+    return redacted(context)
 
 
 def _single(path: Path) -> SingleFile:

@@ -163,6 +163,16 @@ def test_a_url_of_a_tar_or_of_a_buildfile(bench: Bench, web: Files) -> None:
     assert "the server answered 404" in said
 
 
+def test_a_password_in_the_url_is_shown_to_nobody(bench: Bench, web: Files) -> None:
+    url = web.url.replace("http://", "http://me:let-me-in@")
+    web.put("/file", b"FROM scratch\nCOPY gone /\n")
+    web.put("/bad", b"FROM scratch\nCOPY\n")
+    for name, code in (("gone.tar", 12), ("gone.git", 12), ("file", 12), ("bad", 10)):
+        said = _build(bench, f"{url}/{name}", code=code)
+        assert "let-me-in" not in said
+        assert f"{web.url}/{name}" in said
+
+
 def test_a_repository_with_ref_and_directory(bench: Bench, tmp_path: Path) -> None:
     with serving_git(tmp_path / "git") as host:
         url = host.make("app")
