@@ -88,6 +88,9 @@ def _export(place: Workplace, output: Output, built: Built, solution: Solution) 
         if output.kind == "local":
             for name, view in views:
                 directory = Path(output.dest) / name
+                if name and directory.is_symlink():
+                    # As any other link that is in the way: another image's may have left it there.
+                    directory.unlink()
                 directory.mkdir(parents=True, exist_ok=True)
                 export_tree(view, directory)
         elif output.dest == "-":

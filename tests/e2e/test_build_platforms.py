@@ -167,6 +167,17 @@ def test_a_tar_of_several_platforms(bench: Bench) -> None:
     assert names == [f"linux_{arch}{rest}" for arch in (MACHINE, OTHER) for rest in ("", "/d", "/d/f")]
 
 
+def test_a_link_that_an_image_left_is_not_followed_by_a_directory_of_several(bench: Bench) -> None:
+    out, outside = bench.place / "out", bench.place / "outside"
+    outside.mkdir()
+    bench.build(f"FROM busybox\nRUN ln -s {outside} /linux_{OTHER}\n", "--output", f"type=local,dest={out}")
+    assert (out / f"linux_{OTHER}").is_symlink()
+    text = "FROM scratch\nCOPY Buildfile /\n"
+    bench.build(text, "--platform", BOTH, "--output", f"type=local,dest={out}")
+    assert list(outside.iterdir()) == []
+    assert (out / f"linux_{OTHER}" / "Buildfile").read_text() == text
+
+
 def test_what_was_built_is_said_of_an_index(bench: Bench) -> None:
     iid, metadata = bench.place / "iid", bench.place / "metadata.json"
     done = bench.build("FROM scratch\nCOPY . /\n", "--platform", BOTH, "--iidfile", iid, "--metadata-file", metadata)
