@@ -28,6 +28,9 @@ from imgbuild.values import dataclass
 _OWNER = "git ref"
 """Under this the index remembers what a ref meant last."""
 
+_FORMAT = 2
+"""Raised whenever other files would be kept of the same commit: then it is fetched again."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedTree:
@@ -198,7 +201,7 @@ def _check(source: RemoteSource, meant: _Meant) -> None:
 def _identity(source: RemoteSource, meant: _Meant) -> str:
     """What a kept tree is found by: all that it depends on."""
     kept_ref = meant.ref if source.keep_git_dir and meant.ref.startswith("refs/tags/") else ""
-    words = [source.url, meant.commit, source.subdir, bool(source.keep_git_dir), source.submodules, kept_ref]
+    words = [_FORMAT, source.url, meant.commit, source.subdir, bool(source.keep_git_dir), source.submodules, kept_ref]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:40]
 
 
