@@ -102,13 +102,23 @@ def _source(op: CopyOp, tree: Tree, word: str) -> TreeSource:
     if not pivot:
         top, pattern = "/", word
     top, pattern = clean(f"/{top}"), clean(f"/{pattern}")[1:]
-    if not is_pattern(f"{top}/{pattern}") and not _found(tree, f"{top}/{pattern}", op.optional):
-        return TreeSource(tree, ())
+    if not is_pattern(f"{top}/{pattern}"):
+        if not _found(tree, f"{top}/{pattern}", op.optional):
+            return TreeSource(tree, ())
+        _check_real(tree, top, pattern, word)
     try:
         Ignore.of((pattern,))
     except BadPattern as error:
         raise ContextError(f"bad pattern {word!r}: {error}") from None
     return TreeSource(tree, _found(tree, top, op.optional), pattern)
+
+
+def _check_real(tree: Tree, top: str, pattern: str, word: str) -> None:
+    """ContextError where a path of --parents leads through a symlink: what is behind it would be left out without a word."""
+    path = f"{tree.resolve(top).rstrip('/')}/{pattern}"
+    if tree.resolve(path, follow_last=False) != path:
+        hint = "name the path that it leads to, or write /./ behind the symlink"
+        raise ContextError(f"{word!r} leads through a symlink, which --parents does not follow", hint=hint)
 
 
 def _remote(rooms: Rooms, remote: RemoteSource) -> TreeSource:

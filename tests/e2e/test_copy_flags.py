@@ -403,6 +403,9 @@ def test_zstd_and_sparse_names_in_archives(bench: Bench) -> None:
         ("COPY --unpack file /", 10, "--unpack"),
         ("COPY --parents missing /", 12, "missing"),
         ("COPY --parents dir/./missing /", 12, "missing"),
+        ("COPY --parents way/a /x/", 12, "leads through a symlink"),
+        ("COPY --parents ./dir/../way/a /x/", 12, "leads through a symlink"),
+        ("FROM busybox AS s\nRUN ln -s /etc /way\nFROM busybox\nCOPY --parents --from=s /way/passwd /x/", 12, "leads through a symlink"),
         ("COPY --parents file dir /x", 10, "directory"),
         ("COPY --exclude file /", 10, "--exclude"),
         ("COPY --exclude=[ file /x/", 10, "--exclude"),
@@ -418,7 +421,7 @@ def test_zstd_and_sparse_names_in_archives(bench: Bench) -> None:
 )
 def test_refused(shared: Bench, text: str, code: int, words: str) -> None:
     if not (shared.context / "file").exists():
-        shared.write({"file": "f", "dir/a": "a", "loop": "-> loop"})
+        shared.write({"file": "f", "dir/a": "a", "loop": "-> loop", "way": "-> dir"})
     said = shared.refused(f"FROM busybox\n{text}\n", code=code)
     assert words in said
     assert "Buildfile:" in said
