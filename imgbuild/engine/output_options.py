@@ -14,7 +14,7 @@ from imgbuild.values import dataclass
 if TYPE_CHECKING:
     from imgbuild.layer.compression import CompressionKind
 
-_KINDS = ("oci", "docker", "local", "tar", "registry", "image", "junit")
+_KINDS = ("oci", "docker", "local", "tar", "registry", "image", "cacheonly", "junit")
 _IMAGES = ("oci", "docker", "registry", "image")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "type": _KINDS,
@@ -61,7 +61,8 @@ class Output:
 
 def parse_outputs(texts: tuple[str, ...]) -> tuple[Output, ...]:
     """Read ``--output`` values; UsageError where one is not understood."""
-    outputs = tuple(_parse(text) for text in texts)
+    parsed = (_parse(text) for text in texts)
+    outputs = tuple(output for output in parsed if output.kind != "cacheonly")  # what is built stays in the store, in any case
     if sum(output.dest == "-" for output in outputs) > 1:
         raise UsageError("only one output can be stdout")
     return outputs
@@ -93,6 +94,8 @@ def _parse(text: str) -> Output:
     oci_types = _switch(option, fields, "oci-mediatypes", kind != "docker")
     if kind == "oci" and not oci_types:
         raise UsageError(f"{option}: an OCI layout has OCI media types", hint="use type=docker, or type=image,push=true")
+    if kind == "docker" and "dest" not in fields and _switch(option, fields, "tar", True):
+        kind = "image"  # without a place it is loaded: into the store, where it is already
     output = Output(
         kind=kind,
         dest=_dest(option, kind, fields.get("dest", "")),

@@ -9,7 +9,7 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.values import dataclass
 
-NAMES = ("Buildfile", "Dockerfile", "Containerfile")
+NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")
 MOST_BYTES = 16 << 20
 
 

@@ -139,6 +139,15 @@ def test_directories_of_platforms(bench: Bench) -> None:
     assert (bench.place / "three/f").exists()
 
 
+@pytest.mark.parametrize("output", ["type=docker", "type=docker,name=y:1", "type=cacheonly"])
+def test_outputs_that_are_the_store(bench: Bench, output: str) -> None:
+    bench.write({"f": "x"})
+    done = bench.build(TEXT, "-o", output)
+    assert done.out == ""
+    assert "f" in bench.files()
+    assert bool(bench.run("images").out.count("y ")) == ("name=y" in output)
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [
@@ -147,7 +156,7 @@ def test_directories_of_platforms(bench: Bench) -> None:
         ("type=image,compression-level=3", "settings file"), ("type=registry,registry.insecure=true", "settings file"),
         ("type=image,push-by-digest=true", "needs the name"), ("type=tar,dest=x,annotation.a=b", "has no annotations"),
         ("type=image,annotation-shelf.a=b", "not a level"), ("type=image,anotation.a=b", "not understood"),
-        ("type=image,comprssion=gzip", "did you mean compression"), ("dest=x", "is not a type"), ("type=cacheonly", "is not a type"),
+        ("type=image,comprssion=gzip", "did you mean compression"), ("dest=x", "is not a type"), ("type=cacheonly,dest=x", "type=cacheonly has no dest"),
         ("type=image,annotation-index.a=b", "makes none"),
     ],
 )  # fmt: skip

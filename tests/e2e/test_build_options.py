@@ -16,6 +16,9 @@ from .harness import PATIENCE, Bench
 
 
 def test_which_file_is_built(bench: Bench) -> None:
+    bench.write({"dockerfile": "FROM busybox\nLABEL file=small\n"})
+    bench.run("build", "-t", "x", ".")
+    assert bench.config()["Labels"] == {"file": "small"}
     bench.write({"Containerfile": "FROM busybox\nLABEL file=container\n"})
     bench.run("build", "-t", "x", ".")
     assert bench.config()["Labels"] == {"file": "container"}
