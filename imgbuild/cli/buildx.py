@@ -12,7 +12,7 @@ from imgbuild.errors import UsageError
 _FALSE = ("0", "f", "false")
 _HIDDEN_SWITCHES = ("compress", "force-rm", "disable-content-trust")
 _PROCESSORS = ("cpu-shares", "cpuset-cpus", "cpuset-mems")
-_ATTESTATIONS = "images are made without attestations here; add them with a tool of your own, or say --{}=false"
+_ATTESTATIONS = "images are made without attestations here; add them with a tool of your own, or say --{}"
 
 
 def buildx_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,10 +44,11 @@ def check_buildx_options(options: dict[str, Any]) -> list[str]:
     for name in ("provenance", "sbom"):
         value = options.pop(name)
         if value is not None and not _is_off(value):
-            raise UsageError(f"--{name}={value} can't be had", hint=_ATTESTATIONS.format(name))
+            raise UsageError(f"--{name}={value} can't be had", hint=_ATTESTATIONS.format(f"{name}=false"))
     for value in options.pop("attest"):
         if not _is_off(value):
-            raise UsageError(f"--attest={value} can't be had", hint=_ATTESTATIONS.format("attest=type=provenance,disabled"))
+            kind = "sbom" if "type=sbom" in value.split(",") else "provenance"
+            raise UsageError(f"--attest={value} can't be had", hint=_ATTESTATIONS.format(f"attest=type={kind},disabled=true"))
     if options.pop("squash"):
         raise UsageError("--squash can't be had", hint="copy what is wanted into a last stage: FROM scratch, COPY --from=... / /")
     if options.pop("security_opt"):

@@ -47,7 +47,7 @@ def lower_copy(stage: StageState, item: ast.Copy) -> None:
             raise BuildfileError(f"a source of {name} is empty once its variables are replaced", at=word.span)
     remotes = remote_sources(item, sources, _flag(stage, item, "checksum"))
     documents = tuple(_document(stage, heredoc) for heredoc in item.heredocs)
-    destination = _destination(stage, item.destination, name)
+    destination = _destination(stage, item.destination)
     if len(sources) + len(documents) > 1 and not destination.endswith("/"):
         raise BuildfileError(
             f"with more than one source, the destination of {name} must be a directory and end in '/'", at=item.destination.span
@@ -121,10 +121,8 @@ def _flag(stage: StageState, item: ast.Copy, name: str) -> str:
     return "" if flag is None else expand(flag.value or "", stage.env, stage.buildfile.escape, flag.span)
 
 
-def _destination(stage: StageState, word: ast.Word, name: str) -> str:
-    written = stage.expand(word)
-    if not written:
-        raise BuildfileError(f"the destination of {name} is empty once its variables are replaced", at=word.span)
+def _destination(stage: StageState, word: ast.Word) -> str:
+    written = stage.expand(word) or "."  # an empty one is the working directory
     path = posixpath.normpath(posixpath.join("/", stage.config.working_dir, written)).replace("//", "/", 1)
     directory = written.endswith(("/", "/.")) or written in (".", "..")
     return path + "/" if directory and path != "/" else path

@@ -103,7 +103,7 @@ def _source(op: CopyOp, tree: Tree, word: str) -> TreeSource:
         top, pattern = "/", word
     top, pattern = clean(f"/{top}"), clean(f"/{pattern}")[1:]
     if not is_pattern(f"{top}/{pattern}"):
-        if not _found(tree, f"{top}/{pattern}", op.optional):
+        if not _found(tree, f"{top.rstrip('/')}/{pattern}", op.optional):
             return TreeSource(tree, ())
         _check_real(tree, top, pattern, word)
     try:

@@ -210,6 +210,12 @@ def test_options_that_can_not_be_had(shared: Bench, options: list[str]) -> None:
     assert "hint:" in said
 
 
+def test_what_the_hint_says_is_accepted(shared: Bench) -> None:
+    for attest in ("type=provenance,mode=max", "type=sbom"):
+        said = shared.refused(TEXT, "--attest", attest, code=2)
+        shared.build(TEXT, said[said.index("or say ") + 7 :].split()[0])
+
+
 def test_arguments_for_the_builder(bench: Bench) -> None:
     arguments = ("--build-arg=BUILDKIT_SANDBOX_HOSTNAME=my-host.example", "--build-arg=BUILDKIT_INLINE_CACHE=1")
     done = bench.build("FROM busybox\nRUN hostname; cat /etc/hosts\n", *arguments)

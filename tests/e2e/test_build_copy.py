@@ -45,12 +45,16 @@ COPY file ../up
 COPY ./dir/../file /dotted
 COPY ../../file /above
 COPY /file /slashed
+WORKDIR /w/unnamed
+COPY file "$nothing"
+COPY dir other $nothing
 """)
     files = bench.files()
     expected = {
         "w/file", "w/renamed", "w/new/dir/file", "abs", "w/many/file", "w/many/other", "w/indir/a", "w/indir/sub/b", "w/indir/empty",
         "w/a", "w/sub/b", "w/empty", "w/globbed/a", "w/globbed/b", "w/class/a", "w/some/file", "w/spaces/x y", "w/literal/*star",
         "w/escaped/*star", "w/all/dir/sub/b", "w/all/Buildfile", "added", "up", "above", "dotted", "slashed",
+        "w/unnamed/file", "w/unnamed/a", "w/unnamed/other",
     }  # fmt: skip
     assert expected <= set(files), expected - set(files)
     assert "w/globbed/empty" not in files
