@@ -35,7 +35,7 @@ class _Build(click.Command):
 
 @click.command(cls=_Build)
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
-@click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile, Containerfile, dockerfile.")
+@click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile or Containerfile.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
 @click.option(
     "--build-context", "contexts", multiple=True, metavar="NAME=PLACE",

@@ -22,12 +22,13 @@ _PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of 
 @click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
 @click.option("--digests", is_flag=True, help="Print the digests of manifests, too.")
 @_FORMAT
+@click.argument("name", required=False, metavar="[REPOSITORY[:TAG]]")
 @click.pass_obj
-def images(invocation: Invocation, quiet: bool, no_trunc: bool, digests: bool, format_: str) -> None:
-    """List the images of the store."""
+def images(invocation: Invocation, quiet: bool, no_trunc: bool, digests: bool, format_: str, name: str | None) -> None:
+    """List the images of the store, or those of one repository."""
     from imgbuild.engine.images import list_images
 
-    rows = list_images(invocation)
+    rows = list_images(invocation, name)
     if quiet:
         for identity in dict.fromkeys(row.id for row in rows if row.id):
             click.echo(identity if no_trunc else identity[7:19])

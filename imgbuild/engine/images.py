@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from imgbuild.store.usage import Usage
 
 
-def list_images(invocation: Invocation) -> tuple[ImageRow, ...]:
-    """All images, the youngest first."""
+def list_images(invocation: Invocation, name: str | None = None) -> tuple[ImageRow, ...]:
+    """All images, or those of a repository or of one tag of it, the youngest first."""
     from imgbuild.insight.images import images
 
+    wanted = None if name is None else reference(name)
     with workplace(invocation, snapshots=False) as place:
-        return images(place.store, this_platform())
+        rows = images(place.store, this_platform())
+    if wanted is None or name is None:
+        return rows
+    repository = replace(wanted, tag=None, digest=None).familiar()
+    tags = (wanted.tag,) if ":" in name.rpartition("/")[2] else ()
+    return tuple(row for row in rows if row.repository == repository and (not tags or row.tag in tags))
 
 
 def inspect_images(invocation: Invocation, names: tuple[str, ...], platform: str | None) -> list[dict[str, Any]]:

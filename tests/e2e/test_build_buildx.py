@@ -156,7 +156,8 @@ def test_outputs_that_are_the_store(bench: Bench, output: str) -> None:
         ("type=image,compression-level=3", "settings file"), ("type=registry,registry.insecure=true", "settings file"),
         ("type=image,push-by-digest=true", "needs the name"), ("type=tar,dest=x,annotation.a=b", "has no annotations"),
         ("type=image,annotation-shelf.a=b", "not a level"), ("type=image,anotation.a=b", "not understood"),
-        ("type=image,comprssion=gzip", "did you mean compression"), ("dest=x", "is not a type"), ("type=cacheonly,dest=x", "type=cacheonly has no dest"),
+        ("type=image,comprssion=gzip", "did you mean compression"), ("dest=x", "is not a type"),
+        ("type=cacheonly,dest=x", "type=cacheonly has no dest"),
         ("type=image,annotation-index.a=b", "makes none"),
     ],
 )  # fmt: skip

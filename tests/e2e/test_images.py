@@ -46,6 +46,11 @@ def test_images_and_names(built: Bench) -> None:
     assert set(built.run("images", "-q", "--no-trunc").out.split()) == {identity, built.inspect("busybox")["Id"]}
     listed = json.loads(built.run("images", "--format", "json").out)
     assert {f"{row['Repository']}:{row['Tag']}": row["Digest"] for row in listed}["x:1"] == built.inspect()["Digest"]
+    assert [line.split()[:2] for line in built.run("images", "x:4").out.splitlines()[1:]] == [["x", "4"]]
+    assert {line.split()[1] for line in built.run("images", "docker.io/library/x").out.splitlines()[1:]} == {"latest", "1", "4"}
+    assert built.run("images", "-q", "registry.example:5000/deep/er/name").out.split() == [identity[7:19]]
+    assert built.run("images", "-q", "nothing").out == ""
+    assert len(built.run("images", "UPPER", code=2).errors) == 1
     for word in ("x", "x:1", "docker.io/library/x:latest", identity, identity[7:], identity[7:15], f"x@{built.inspect()['Digest']}"):
         assert built.inspect(word)["Id"] == identity, word
     for bad in ("UPPER", "x:", "x/:1", "x y", "../x", "x@sha256:12", "", "a" * 300):
