@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import ConflictError, StoreError
@@ -21,7 +22,7 @@ from imgbuild.runtime.outcome import Outcome, outcome_of
 from imgbuild.runtime.prepare import Ground, RunImage, prepare
 from imgbuild.runtime.processes import identify, open_process, send, wait_ended
 from imgbuild.runtime.records import ContainerRecord, Held, Records, record_json
-from imgbuild.runtime.supervise import Streams, Wiring, supervise
+from imgbuild.runtime.supervise import Streams, Wiring, screen_size, supervise
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
 
@@ -133,11 +134,13 @@ class ContainerRuntime:
             held.update(state="running", started=self._store.clock(), init=identify(sandbox.pid))
             started()
 
+        wiring = Wiring(options.terminal, options.interactive)
+        sized = replace(spec, process=replace(spec.process, terminal_size=screen_size(streams, wiring)))
         with _log(held) if options.detach or not options.auto_remove else nullcontext() as log:
             status = supervise(
-                lambda *ends: zygote.spawn(spec, *ends),
+                lambda *ends: zygote.spawn(sized, *ends),
                 streams,
-                Wiring(options.terminal, options.interactive),
+                wiring,
                 log=log,
                 signals=signals,
                 started=running,
@@ -177,7 +180,9 @@ class ContainerRuntime:
         record = self._running(word)
         assert record.init is not None
         identity = self._identity(record, options.user) if options.user else None
+        wiring = Wiring(options.terminal, options.interactive)
         process = plan.exec_process(record.process, options, identity)
+        process = replace(process, terminal_size=screen_size(streams, wiring))
         init = open_process(record.init)
         if init is None:
             raise ConflictError(f"container {record.name} has just ended")
@@ -186,7 +191,7 @@ class ContainerRuntime:
             status = supervise(
                 lambda *ends: zygote.enter(pid, process, *ends),
                 streams,
-                Wiring(options.terminal, options.interactive),
+                wiring,
                 signals=signals,
                 started=lambda _: started(),
             )

@@ -276,6 +276,7 @@ def parse_record(text: bytes, what: str) -> ContainerRecord:
                 "identity": Identity(**{**identity, "groups": tuple(identity["groups"])}),
                 "capabilities": frozenset(process["capabilities"]),
                 "rlimits": tuple((name, soft, hard) for name, soft, hard in process["rlimits"]),
+                "terminal_size": tuple(process.get("terminal_size", (24, 80))),
             }),
         })  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

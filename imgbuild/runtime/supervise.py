@@ -43,6 +43,12 @@ class Wiring:
     interactive: bool = False
 
 
+def screen_size(streams: Streams, wiring: Wiring) -> tuple[int, int]:
+    """Rows and columns of the caller's terminal, which a terminal of the process begins with."""
+    screen = _screen(_usable(streams.stdin) if wiring.interactive else None, _usable(streams.stdout))
+    return terminal.DEFAULT_SIZE if screen is None else terminal.size(screen)
+
+
 def supervise(
     spawn: Spawn,
     streams: Streams,
@@ -90,6 +96,11 @@ def _attend(
     return sandbox.wait()
 
 
+def _screen(source: int | None, shown: int | None) -> int | None:
+    """The caller's terminal, if it is one, that input comes from or output goes to."""
+    return next((fd for fd in (source, shown) if fd is not None and terminal.is_terminal(fd)), None)
+
+
 class _Connection:
     """The descriptors between the caller and the process, and the pumps that work them."""
 
@@ -135,7 +146,7 @@ class _Connection:
         if source is not None:
             self.inputs.append(Pump(source, master, at_end=hang_up))
             self.keyboard = source if terminal.is_terminal(source) else None
-        self.screen = next((fd for fd in (source, shown) if fd is not None and terminal.is_terminal(fd)), None)
+        self.screen = _screen(source, shown)
         if self.screen is not None:
             terminal.copy_size(self.screen, master)
 

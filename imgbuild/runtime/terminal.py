@@ -7,7 +7,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_DEFAULT_SIZE = (24, 80)
+DEFAULT_SIZE = (24, 80)
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -43,8 +43,8 @@ def size(descriptor: int) -> tuple[int, int]:
     try:
         rows, columns = termios.tcgetwinsize(descriptor)
     except (OSError, termios.error):
-        return _DEFAULT_SIZE
-    return (rows, columns) if rows and columns else _DEFAULT_SIZE
+        return DEFAULT_SIZE
+    return (rows, columns) if rows and columns else DEFAULT_SIZE
 
 
 def copy_size(source: int, target: int) -> None:

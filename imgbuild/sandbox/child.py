@@ -122,7 +122,7 @@ def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, 
     stdio = wiring.stdio
     if process.terminal:
         progress("opening a terminal")
-        master, slave, path = terminal.open_terminal(process.identity.uid)
+        master, slave, path = terminal.open_terminal(process.identity.uid, process.terminal_size)
         if console:
             terminal.make_console(path)
         terminal.control(slave)

@@ -70,7 +70,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What is executed, by execve after a search in the PATH of its own `env` inside the root."""
+    """What is executed, by execve after a search in the PATH of its own `env` inside the root. `terminal_size`: the rows and columns
+    that its terminal begins with."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -81,6 +82,7 @@ class Process:
     seccomp: bool = True
     terminal: bool = False
     rlimits: tuple[tuple[str, int, int], ...] = ()
+    terminal_size: tuple[int, int] = (24, 80)
 
 
 @dataclass(frozen=True, slots=True)

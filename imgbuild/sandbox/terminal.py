@@ -8,14 +8,16 @@ import struct
 
 from imgbuild.linux import syscalls
 
-_TIOCSCTTY, _TIOCGPTN, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x80045430, 0x40045431, 0x5441
+_TIOCSCTTY, _TIOCGPTN, _TIOCSPTLCK, _TIOCGPTPEER, _TIOCSWINSZ = 0x540E, 0x80045430, 0x40045431, 0x5441, 0x5414
 
 
-def open_terminal(uid: int) -> tuple[int, int, str]:
-    """Master, slave, and the slave's path inside the root. The slave belongs to `uid`, so that it can be opened again."""
+def open_terminal(uid: int, size: tuple[int, int]) -> tuple[int, int, str]:
+    """Master, slave, and the slave's path inside the root. The slave belongs to `uid`, so that it can be opened again. It has its size
+    (rows, columns) from the start: a process may look at it before anybody else has the master."""
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
     (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
+    fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if uid:
         os.fchown(slave, uid, -1)
