@@ -31,14 +31,12 @@ class Pump:
         *,
         close_source: Callable[[], None] | None = None,
         at_end: Callable[[], None] | None = None,
-        terminal: bool = False,
     ) -> None:
         self._source = source
         self._sink = sink
         self._tap = tap
         self._close_source = close_source
         self._at_end = at_end
-        self._terminal = terminal
         self._pending = b""
         self._over = False
         self._last = False
@@ -66,11 +64,12 @@ class Pump:
         self._over, self._pending = True, b""
 
     def last_call(self) -> None:
-        """All writers are dead: what is there is read, and no more. A terminal says itself when it is empty (EIO)."""
+        """The process is dead: what is there is read, and no more. Others may keep its pipe or terminal open for ever, so that an end is
+        not waited for. A terminal, too, says EAGAIN only when all that was written to it has come (n_tty_read flushes its buffers)."""
         if not self._over:
             os.set_blocking(self._source, False)
-            self._last = not self._terminal
-            while self._last and not self._over and not self._pending:
+            self._last = True
+            while not self._over and not self._pending:
                 self._read()
 
     def _read(self) -> None:

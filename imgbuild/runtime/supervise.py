@@ -133,7 +133,7 @@ class _Connection:
         close = _once(master)
         self._stack.callback(close)
         shown = _usable(self._streams.stdout)
-        screen = Pump(master, shown, self._tap("stdout"), terminal=True)
+        screen = Pump(master, shown, self._tap("stdout"))
         self.outputs.append(screen)
 
         def hang_up() -> None:

@@ -88,16 +88,22 @@ def test_a_sink_without_a_reader_stops_the_source_or_only_the_showing() -> None:
             assert pump.idle == closed
 
 
-def test_a_terminal_says_itself_when_it_is_empty() -> None:
-    master, slave = os.openpty()
-    with Scene() as scene:
-        scene.pipes.append(master)
-        (shown, sink) = scene.pipe()
-        os.write(slave, b"last words\n")
-        os.close(slave)
-        scene.close(scene.ending)
-        scene.relay(Pump(master, sink, terminal=True)).run()
-        assert os.read(shown, 100) == b"last words\r\n"
+@pytest.mark.parametrize("kept", [False, True], ids=["closed", "kept open"])
+def test_all_that_was_written_to_a_terminal_comes_before_its_end(kept: bool) -> None:
+    """Also where somebody else stays in it, so that the terminal itself never ends; and however soon after the writing."""
+    for _ in range(200):
+        master, slave = os.openpty()
+        with Scene() as scene:
+            scene.pipes.append(master)
+            (shown, sink) = scene.pipe()
+            os.write(slave, b"x" * 3000 + b"last words\n")
+            if kept:
+                scene.pipes.append(slave)
+            else:
+                os.close(slave)
+            scene.close(scene.ending)
+            scene.relay(Pump(master, sink)).run()
+            assert os.read(shown, 4096) == b"x" * 3000 + b"last words\r\n"
 
 
 def test_signals_are_heard_while_nobody_reads() -> None:

@@ -152,7 +152,9 @@ def test_detached_terminal(shop: Shop) -> None:
 
 def test_exec_with_a_terminal(shop: Shop, screen: Screen) -> None:
     shop("run", "-d", "--name", "e", "box", "sleep", "1000")
-    process = screen.start(shop, "exec", "-it", "e", "sh", "-c", "tty; stty size; read x; echo got $x; (trap '' HUP; sleep 1000) & exit 8")
+    # What stays behind in the terminal, and does not mind that it is hung up, surely does so before the command ends.
+    stays = "(trap '' HUP; touch /tmp/stays; sleep 1000) & until [ -e /tmp/stays ]; do :; done"
+    process = screen.start(shop, "exec", "-it", "e", "sh", "-c", f"tty; stty size; read x; {stays}; echo got $x; exit 8")
     screen.until(b"33 99\r\n")
     screen.press(b"a\r")
     screen.until(b"got a\r\n")
