@@ -51,9 +51,14 @@ def lower(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(lower: Path, tmp_path: Path) -> Filesystem:
+    return overlay(lower, tmp_path)
+
+
+def overlay(lower: Path, directory: Path) -> Filesystem:
+    """An overlay that is written to in a directory, which is made where it is missing."""
     for name in ("upper", "work"):
-        (tmp_path / name).mkdir()
-    options = (("lowerdir", str(lower)), ("upperdir", str(tmp_path / "upper")), ("workdir", str(tmp_path / "work")))
+        (directory / name).mkdir(parents=True)
+    options = (("lowerdir", str(lower)), ("upperdir", str(directory / "upper")), ("workdir", str(directory / "work")))
     return Filesystem("overlay", options, source="overlay")
 
 

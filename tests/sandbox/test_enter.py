@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from imgbuild.linux.mounts import Filesystem
 from imgbuild.sandbox import child, wire
 from imgbuild.sandbox.spec import Identity, Limits, Process
 from imgbuild.sandbox.zygote import Sandbox, Zygote
-from sandbox.conftest import ROOT, spawn
+from sandbox.conftest import ROOT, overlay, spawn
 
 pytestmark = ROOT
 
@@ -92,7 +93,7 @@ def _state() -> dict[str, Any]:
     return {"links": links, "dumpable": syscalls.prctl(syscalls.PR_GET_DUMPABLE), "fds": len(os.listdir("/proc/self/fd")) - 1}
 
 
-def test_who_enters_is_born_inside(features: Features, root: Filesystem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_enters_is_born_inside(features: Features, lower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process of the sandbox could see of it, as soon as it could, and just before it is the command."""
     enter, execute = child.enter, child.command.execute
 
@@ -108,7 +109,8 @@ def test_who_enters_is_born_inside(features: Features, root: Filesystem, monkeyp
     monkeypatch.setattr(child, "enter", spied)
     monkeypatch.setattr(child.command, "execute", late)
     with Zygote.start(features) as zygote:
-        others = [spawn(zygote, root, "sleep", "1000", network="none") for _ in range(3)]
+        # Each with an overlay of its own: two mounts of one workdir at the same moment take it from under each other.
+        others = [spawn(zygote, overlay(lower, tmp_path / str(n)), "sleep", "1000", network="none") for n in range(3)]
         for each in others:
             assert each.wait_running() is None
         expected = {name: os.readlink(f"/proc/{others[0].pid}/ns/{name}") for name in NAMESPACES}
