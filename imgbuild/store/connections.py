@@ -93,8 +93,10 @@ class Connections:
 
         with explained(self.path):
             self.path.parent.stat()
+        if not (read_only := self._is_read_only()) and not self.path.exists():
+            self._make()
         # Where nobody can write, there may be no log either, without which SQLite opens only what it is told never changes.
-        address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1" if self._is_read_only() else str(self.path)
+        address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1" if read_only else str(self.path)
         uri = address.startswith("file:")
         connection = sqlite3.connect(address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
         try:
@@ -105,22 +107,43 @@ class Connections:
             raise
         return connection
 
+    def _make(self) -> None:
+        """Make the file as a whole, before anyone sees it: two processes that set up one file get in each other's way, and a third
+        would meet it half done. Whose is first in its place stays."""
+        import sqlite3
+
+        made = f"{self.path}.{os.getpid()}.{threading.get_ident()}"
+        with explained(self.path):
+            try:
+                connection = sqlite3.connect(made, isolation_level=None)
+                try:
+                    self._fill(connection)
+                finally:
+                    connection.close()
+                with suppress(FileExistsError):
+                    os.link(made, self.path)
+            finally:
+                for suffix in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(made + suffix)
+
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
+        for statement in self._schema.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION}")
+        connection.execute(f"PRAGMA user_version={self._version}")
+        connection.execute("COMMIT")
+
     def _check(self, connection: sqlite3.Connection) -> None:
         version, application = _identity(connection)
         if (version, application) == (0, 0):
-            # journal_mode can't be set inside a transaction; of several processes that do, all set the same.
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            version, application = _identity(connection)
-            if (version, application) == (0, 0):
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
-                for statement in self._schema.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id={APPLICATION}")
-                connection.execute(f"PRAGMA user_version={self._version}")
-                version, application = self._version, APPLICATION
-            connection.execute("COMMIT")
+            self._fill(connection)  # an empty file
+            version, application = self._version, APPLICATION
         if application != APPLICATION:
             raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)
         if version != self._version:
@@ -163,5 +186,6 @@ class _Handle:
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    return int(version), int(connection.execute("PRAGMA application_id").fetchone()[0])
+    # In one statement, and so of one moment: another process may be making the file.
+    version, application = connection.execute("SELECT * FROM pragma_user_version, pragma_application_id").fetchone()
+    return int(version), int(application)

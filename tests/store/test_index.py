@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,17 @@ print(sorted(loaded))
 def _open_files(path: Path) -> int:
     links = (os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path))
     return sum(link == str(path) for link in links)
+
+
+def test_many_find_it_while_one_makes_it(tmp_path: Path) -> None:
+    for number in range(60):
+        index = Index(tmp_path / f"{number}.db")
+        together = threading.Barrier(6)
+
+        def look(index: Index = index, together: threading.Barrier = together) -> bool:
+            together.wait()
+            return index.snapshots() == ()
+
+        with ThreadPoolExecutor(6) as pool:
+            assert all(future.result() for future in [pool.submit(look) for _ in range(6)])
+        index.close()
