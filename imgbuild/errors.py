@@ -6,9 +6,7 @@ place in a Buildfile (`Span`), a hint that says what to do, a stable `reference`
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,96 +1,177 @@
-"""Frozen values at little cost: ``@dataclass(frozen=True, slots=True)`` without compiling code for each class at import.
+"""Values at little cost: ``@dataclass(frozen=True, slots=True)``, or open ones with slots, without compiling code for each class at import.
 
-The standard decorator writes the source of six methods for each class and compiles it, half a millisecond a class: with the hundreds
-of values that this program is made of, that would be most of the start of a build in which all is cached. Here the methods are closures
-over the fields. What comes out has the fields, and works with `dataclasses.replace`, `fields` and `asdict`, as any dataclass; making an
-instance is a little slower, so values that are made by the hundred thousand use the standard one.
+The standard decorator writes the source of six methods for each class and compiles it, half a millisecond a class, and its module
+brings in what parses Python: with the hundreds of values that this program is made of, that would be most of the start of a build in
+which all is cached. Here the methods are closures over the fields, and the standard module is imported only by what asks for its view
+of them. What comes out has the fields, and works with `dataclasses.replace`, `fields` and `asdict`, as any dataclass; making an
+instance is a little slower, so values that are made by the hundred thousand use the standard one. `field`, `fields`, `replace`,
+`asdict` and `is_dataclass` are the standard ones' equals, quick for these values and right for others.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # which needs no import of typing
 if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    import dataclasses
     from collections.abc import Callable
-    from inspect import get_annotations
+    from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
     from typing import Any
+else:
+    from types import MappingProxyType
 
-    _MISSING = dataclasses.MISSING
+    _MISSING = object()
+    _NOTHING = MappingProxyType({})
+
+    class _Field:
+        """What is known of a field, under the names that `dataclasses.Field` has for it."""
+
+        __slots__ = ("compare", "default", "default_factory", "kw_only", "metadata", "name", "repr", "type")
+
+        def __init__(self, default: object, default_factory: object, repr: bool, compare: bool, metadata: object, kw_only: object) -> None:
+            self.default = default
+            self.default_factory = default_factory
+            self.repr = repr
+            self.compare = compare
+            self.metadata = metadata
+            self.kw_only = kw_only
+
+    class _StandardFields:
+        """``__dataclass_fields__``: made when somebody asks, which is the standard library."""
+
+        def __get__(self, instance: object, owner: type) -> dict[str, Any]:
+            import dataclasses
+
+            made: dict[str, Any] = {}
+            for name, own in owner.__values__.items():
+                given = {key: value for key in ("default", "default_factory") if (value := getattr(own, key)) is not _MISSING}
+                made[name] = dataclasses.field(repr=own.repr, compare=own.compare, metadata=own.metadata, kw_only=own.kw_only, **given)
+                made[name].name, made[name].type, made[name]._field_type = name, own.type, dataclasses._FIELD
+            return made
+
+    def field(
+        *, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True, compare: bool = True,
+        metadata: Any = None, kw_only: Any = _MISSING,
+    ) -> Any:  # fmt: skip
+        """As `dataclasses.field`."""
+        return _Field(default, default_factory, repr, compare, _NOTHING if metadata is None else MappingProxyType(metadata), kw_only)
 
     def dataclass(cls: type | None = None, /, **options: bool) -> Any:
-        """As `dataclasses.dataclass`; quick for ``frozen=True, slots=True`` with or without ``kw_only``."""
-        if cls is not None:
-            return dataclasses.dataclass(cls)
-        if not (options.get("frozen") and options.get("slots")) or options.keys() - {"frozen", "slots", "kw_only"}:
-            return dataclasses.dataclass(**options)
-        return lambda plain: _value(plain, options.get("kw_only", False))
+        """As `dataclasses.dataclass`; quick with ``slots=True``, with or without ``frozen`` and ``kw_only``."""
+        if cls is None and options.get("slots") and not options.keys() - {"frozen", "slots", "kw_only"}:
+            return lambda plain: _value(plain, options.get("kw_only", False), options.get("frozen", False))
+        import dataclasses
 
-    def _value(plain: type, kw_only: bool) -> type:
-        own = {name: _field(plain, name, kind, kw_only) for name, kind in get_annotations(plain).items()}
-        inherited: dict[str, dataclasses.Field[Any]] = {}
-        for base in reversed(plain.__mro__[1:]):
-            inherited |= getattr(base, "__dataclass_fields__", {})
-        fields = inherited | own
-        members = {name: member for name, member in plain.__dict__.items() if name not in ("__dict__", "__weakref__", *own)}
-        members["__slots__"] = tuple(name for name in own if name not in inherited)
-        members["__dataclass_fields__"] = fields
-        members["__match_args__"] = tuple(field.name for field in fields.values() if not field.kw_only)
+        return dataclasses.dataclass(**options) if cls is None else dataclasses.dataclass(cls)
+
+    def fields(value: Any) -> tuple[Any, ...]:
+        """As `dataclasses.fields`."""
+        own = getattr(value, "__values__", None)
+        if own is not None:
+            return tuple(own.values())
+        import dataclasses
+
+        return dataclasses.fields(value)
+
+    def is_dataclass(value: object) -> bool:
+        """As `dataclasses.is_dataclass`."""
+        cls = value if isinstance(value, type) else type(value)
+        return hasattr(cls, "__values__") or hasattr(cls, "__dataclass_fields__")
+
+    def replace(value: Any, /, **changes: Any) -> Any:
+        """As `dataclasses.replace`."""
+        own = type(value).__dict__.get("__values__")
+        if own is None:
+            import dataclasses
+
+            return dataclasses.replace(value, **changes)
+        for name in own:
+            if name not in changes:
+                changes[name] = getattr(value, name)
+        return type(value)(**changes)
+
+    def asdict(value: Any) -> dict[str, Any]:
+        """As `dataclasses.asdict`; what is neither a value nor holds any is not copied."""
+        if isinstance(value, type) or not is_dataclass(value):
+            raise TypeError("asdict() takes a value")
+        return _plain(value)
+
+    def _plain(value: Any) -> Any:
+        kind = type(value)
+        if is_dataclass(value):
+            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        if kind in (tuple, list):
+            return kind(map(_plain, value))
+        if kind is dict:
+            return {_plain(key): _plain(item) for key, item in value.items()}
+        return value
+
+    def _value(plain: type, kw_only: bool, frozen: bool) -> type:
+        own = {name: _field(plain, name, kind, kw_only) for name, kind in _annotations(plain).items()}
+        inherited: dict[str, _Field] = {}
+        for base in reversed(plain.__mro__[1:-1]):
+            inherited |= getattr(base, "__values__", ())
+        known = inherited | own
+        names = tuple(known)
+        kept = {name: member for name, member in plain.__dict__.items() if name not in ("__dict__", "__weakref__", *own)}
+        members = {
+            "__init__": _init(plain.__name__, known, hasattr(plain, "__post_init__")),
+            "__repr__": _repr(tuple([name for name in names if known[name].repr])),
+            **_comparison(tuple([name for name in names if known[name].compare])),
+            **(_FROZEN if frozen else _OPEN),
+            **kept,
+            "__slots__": tuple([name for name in own if name not in inherited]),
+            "__values__": known,
+            "__dataclass_fields__": _StandardFields(),
+            "__match_args__": tuple([name for name in names if not known[name].kw_only]),
+        }
         made = type(plain)(plain.__name__, plain.__bases__, members)
         made.__qualname__ = plain.__qualname__
-        names = tuple(fields)
-        compared = tuple(field.name for field in fields.values() if field.compare)
-        methods = {
-            "__init__": _init(made, fields),
-            "__repr__": _repr(tuple(field.name for field in fields.values() if field.repr)),
-            "__eq__": _eq(compared),
-            "__hash__": _hash(compared),
-            "__setattr__": _refuse,
-            "__delattr__": _refuse,
-            "__reduce__": lambda self: (_restore, (type(self), {name: getattr(self, name) for name in names})),
-        }
-        for name, method in methods.items():
-            if name not in plain.__dict__:
-                setattr(made, name, method)
         return made
 
-    def _field(plain: type, name: str, kind: object, kw_only: bool) -> dataclasses.Field[Any]:
-        given = plain.__dict__.get(name, _MISSING)
-        field = given if isinstance(given, dataclasses.Field) else dataclasses.field(default=given)
-        field.name, field.type, field._field_type = name, kind, dataclasses._FIELD
-        if field.kw_only is _MISSING:
-            field.kw_only = kw_only
-        return field
+    def _annotations(plain: type) -> dict[str, object]:
+        return plain.__dict__.get("__annotations__") or {}  # noqa: RUF063  (inspect, which has a word for it, parses Python)
 
-    def _init(made: type, fields: dict[str, dataclasses.Field[Any]]) -> Callable[..., None]:
-        positional = made.__match_args__
-        # The slots' own descriptors write past __setattr__, which refuses.
-        plan = tuple((name, getattr(made, name).__set__, field.default, field.default_factory) for name, field in fields.items())
-        has_post = hasattr(made, "__post_init__")
+    def _field(plain: type, name: str, kind: object, kw_only: bool) -> _Field:
+        given = plain.__dict__.get(name, _MISSING)
+        if isinstance(given, _Field):
+            made = given
+        elif type(given).__name__ == "Field" and type(given).__module__ == "dataclasses":
+            import dataclasses
+
+            values = [_MISSING if item is dataclasses.MISSING else item for item in (given.default, given.default_factory, given.kw_only)]
+            made = _Field(values[0], values[1], given.repr, given.compare, given.metadata, values[2])
+        else:
+            made = _Field(given, _MISSING, True, True, _NOTHING, _MISSING)
+        made.name, made.type = name, kind
+        if made.kw_only is _MISSING:
+            made.kw_only = kw_only
+        return made
+
+    def _init(title: str, known: dict[str, _Field], has_post: bool) -> Callable[..., None]:
+        positional = tuple([name for name, item in known.items() if not item.kw_only])
+        plan = tuple([(name, item.default, item.default_factory) for name, item in known.items()])
+        put = object.__setattr__  # past our own, which refuses
 
         def __init__(self: Any, *args: Any, **given: Any) -> None:
             if args:
                 if len(args) > len(positional):
-                    raise TypeError(f"{made.__name__} takes {len(positional)} arguments by position, but {len(args)} were given")
+                    raise TypeError(f"{title} takes {len(positional)} arguments by position, but {len(args)} were given")
                 for name, value in zip(positional, args, strict=False):
                     if name in given:
-                        raise TypeError(f"{made.__name__} was given {name!r} twice")
+                        raise TypeError(f"{title} was given {name!r} twice")
                     given[name] = value
             used = len(given)
-            for name, put, default, factory in plan:
+            for name, default, factory in plan:
                 if name in given:
-                    put(self, given[name])
+                    put(self, name, given[name])
                     used -= 1
                 elif default is not _MISSING:
-                    put(self, default)
+                    put(self, name, default)
                 elif factory is not _MISSING:
-                    put(self, factory())
+                    put(self, name, factory())
                 else:
-                    raise TypeError(f"{made.__name__} needs {name!r}")
+                    raise TypeError(f"{title} needs {name!r}")
             if used:
-                raise TypeError(f"{made.__name__} has no {', '.join(sorted(given.keys() - fields.keys()))}")
+                raise TypeError(f"{title} has no {', '.join(sorted(given.keys() - known.keys()))}")
             if has_post:
                 self.__post_init__()
 
@@ -102,28 +183,33 @@ else:
 
         return __repr__
 
-    def _eq(names: tuple[str, ...]) -> Callable[[Any, object], Any]:
+    def _comparison(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
         def __eq__(self: Any, other: object) -> Any:
             if type(self) is not type(other):
                 return NotImplemented
             return all(getattr(self, name) == getattr(other, name) for name in names)
 
-        return __eq__
-
-    def _hash(names: tuple[str, ...]) -> Callable[[Any], int]:
         def __hash__(self: Any) -> int:
             return hash(tuple([getattr(self, name) for name in names]))
 
-        return __hash__
+        return {"__eq__": __eq__, "__hash__": __hash__}
 
     def _refuse(self: Any, name: str, *value: object) -> None:
+        import dataclasses
+
         raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is a value: {name!r} can't be changed")
+
+    def _reduce(self: Any) -> tuple[Any, ...]:
+        return _restore, (type(self), {name: getattr(self, name) for name in self.__values__})
+
+    _FROZEN = {"__setattr__": _refuse, "__delattr__": _refuse, "__reduce__": _reduce}
+    _OPEN = {"__hash__": None}
 
     def _restore(cls: type, values: dict[str, Any]) -> Any:
         made = cls.__new__(cls)
         for name, value in values.items():
-            getattr(cls, name).__set__(made, value)
+            object.__setattr__(made, name, value)
         return made
 
 
-__all__ = ["dataclass"]
+__all__ = ["asdict", "dataclass", "field", "fields", "is_dataclass", "replace"]

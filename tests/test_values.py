@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
-from dataclasses import FrozenInstanceError, asdict, field, fields, replace
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
 
 import pytest
 
-from imgbuild.values import dataclass
+from imgbuild.values import asdict, dataclass, field, fields, is_dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,68 @@ def test_it_is_frozen_and_has_no_room_for_more() -> None:
     with pytest.raises((FrozenInstanceError, AttributeError)):
         value.other = 1  # type: ignore[attr-defined]
     assert not hasattr(value, "__dict__")
+
+
+@dataclass(slots=True)
+class Open:
+    name: str
+    inner: tuple[Plain, ...] = ()
+    found: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Fields as the standard module declares them."""
+
+    name: str
+    seen: list[int] = dataclasses.field(default_factory=list, compare=False, kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standard:
+    inner: Plain
+    number: int = 1
+
+
+def test_an_open_one_can_be_changed_and_has_no_hash() -> None:
+    value = Open("a")
+    value.name = "b"
+    value.found["x"] = 1
+    assert value == Open("b", (), {"x": 1}) != Open("a")
+    with pytest.raises(TypeError):
+        hash(value)
+    with pytest.raises(AttributeError):
+        value.other = 1  # type: ignore[attr-defined]
+    assert copy.deepcopy(value) == value
+
+
+def test_the_standard_module_sees_what_is_here() -> None:
+    value = Open("a", (Plain("b", 2),), {"c": 3})
+    assert dataclasses.is_dataclass(value)
+    assert dataclasses.is_dataclass(Open)
+    assert dataclasses.asdict(value) == asdict(value)
+    assert asdict(value) == {"name": "a", "inner": ({"name": "b", "size": 2, "note": "", "extra": []},), "found": {"c": 3}}
+    assert dataclasses.replace(value, name="z") == replace(value, name="z")
+    mine, theirs = fields(Plain), dataclasses.fields(Plain)
+    assert [(item.name, item.repr, item.compare, item.metadata) for item in mine] == [
+        (item.name, item.repr, item.compare, item.metadata) for item in theirs
+    ]
+    assert Foreign("a", seen=[1]) == Foreign("a")
+    assert Foreign("a").seen is not Foreign("a").seen
+
+
+def test_the_standard_ones_are_taken_too() -> None:
+    value = Standard(Plain("a"))
+    assert is_dataclass(value)
+    assert not is_dataclass(1)
+    assert [item.name for item in fields(value)] == ["inner", "number"]
+    assert replace(value, number=2) == Standard(Plain("a"), 2)
+    assert asdict(value) == dataclasses.asdict(value)
+    with pytest.raises(TypeError):
+        asdict({})  # type: ignore[call-overload]
+
+
+def test_it_does_not_import_what_parses_python() -> None:
+    code = "import sys, imgbuild.errors; print({'dataclasses', 'inspect', 'ast', 'tokenize'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

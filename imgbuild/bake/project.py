@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from imgbuild.bake import compose
 from imgbuild.bake.keys import KEYS, OTHER_NAMES, Base, Value, canonical, read
@@ -12,7 +11,7 @@ from imgbuild.bake.nodes import Entry, Node, Reader, Scalar, Table, entries, fai
 from imgbuild.bake.target import Group, Target, Word, check_name
 from imgbuild.bake.variables import Scope
 from imgbuild.errors import BuildfileError, Span
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _OWN = ("variables", "groups", "targets")
 _JSON = ("variable", "group", "target")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 
 from imgbuild.bake.keys import Value, merged
 from imgbuild.bake.nodes import fail
 from imgbuild.errors import Span
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 

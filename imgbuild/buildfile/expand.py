@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 
 from imgbuild.buildfile.globs import Glob
 from imgbuild.buildfile.words import SPACE_CLASS
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.values import replace
 
 _PARAMETERS = "@*#?-$!"  # the special parameters of POSIX sh; ${0} is read as a number
 _DEEPEST = 64

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
 
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile.instructions import Directive, Heredoc
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 DIRECTIVES = ("syntax", "escape", "check")
 """What a directive can be about."""

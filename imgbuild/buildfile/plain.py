@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from imgbuild.buildfile.instructions import Buildfile, Copy, Flag, Instruction, Onbuild, Word
 from imgbuild.buildfile.lexer import lex
 from imgbuild.buildfile.lint import keyword, written
 from imgbuild.buildfile.print import print_commented
 from imgbuild.errors import Span
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _FLAGS: dict[str, frozenset[str]] = {
     "FROM": frozenset({"platform"}),

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, json_words
 from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.values import fields
 
 _QUOTED_IN_FLAGS = re.compile(rf"[{SPACE_CLASS}'\"\\]")
 _QUOTED_BESIDE_HEREDOCS = re.compile(rf"[{SPACE_CLASS}'\"\\$]")

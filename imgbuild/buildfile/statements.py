@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypedDict
 
 from imgbuild.buildfile import heredocs
@@ -29,7 +28,7 @@ from imgbuild.buildfile.words import (
     words_with_heredocs,
 )
 from imgbuild.errors import BuildfileError, Span
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _FIRST_WORD = re.compile(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")

@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
+from imgbuild.values import asdict
 
 if TYPE_CHECKING:
     from types import TracebackType

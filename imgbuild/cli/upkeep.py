@@ -33,11 +33,10 @@ def prune(invocation: Invocation, everything: bool, force: bool) -> None:
 @click.pass_obj
 def du(invocation: Invocation, format_: str) -> None:
     """Show what the store takes on the disk."""
-    from dataclasses import asdict
-
     from imgbuild.cli.progress import human_size
     from imgbuild.cli.tables import table
     from imgbuild.engine.images import disk_usage
+    from imgbuild.values import asdict
 
     usage = disk_usage(invocation)
     if format_ == "json":
@@ -59,10 +58,9 @@ def du(invocation: Invocation, format_: str) -> None:
 @click.pass_obj
 def fsck(invocation: Invocation, repair: bool, format_: str) -> int:
     """Verify every blob, snapshot and record of the store. Exit code 17 if something is damaged."""
-    from dataclasses import asdict
-
     from imgbuild.engine.images import check_store
     from imgbuild.errors import CorruptError
+    from imgbuild.values import asdict
 
     findings = check_store(invocation, repair, _waiting)
     damage = [finding for finding in findings if not finding.note]

@@ -6,7 +6,6 @@ the stage: no clock is read, so the same build gives the same digest. No name an
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgbuild.engine.annotations import Annotation, Level, pairs
@@ -30,7 +29,7 @@ from imgbuild.oci.image import (
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import format_time
 from imgbuild.store.store import Store
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.engine.request import BuildPlan

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 
 from imgbuild.bake.overrides import parse_override
@@ -24,7 +23,7 @@ from imgbuild.errors import ContextError, ImgbuildError, UsageError
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _JOIN_SECONDS = 5.0
 _KEY_OF_OPTION = {

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.solve.events import Notice
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression

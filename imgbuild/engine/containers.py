@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
@@ -16,7 +15,7 @@ from imgbuild.oci.platform import Platform, normalize, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.runtime.options import ExecOptions, RunOptions
 from imgbuild.runtime.outcome import Outcome
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.runtime.containers import Container, ContainerRuntime

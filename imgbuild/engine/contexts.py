@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +19,7 @@ from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
 from imgbuild.graph.remote import parse_context
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import parse_reference
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.context.tree import Tree

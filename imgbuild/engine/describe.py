@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.plain import Plain, plain_dockerfile
@@ -27,7 +26,7 @@ from imgbuild.graph.outline import BaseNeed, make_outline
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.solve.events import Notice
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _ANY = Digest("sha256:" + "0" * 64)
 OnEvent = Callable[[object], None]

@@ -11,7 +11,6 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from imgbuild.errors import BuildfileError, ContextError, ImgbuildError, UsageEr
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.graph.remote import parse_context
 from imgbuild.linux.paths import Root
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.context.single import SingleFile

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ConflictError, CorruptError, ImageError, UsageError
 from imgbuild.store.closure import manifests
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.insight.history import HistoryRow

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
 from imgbuild.oci.image import INDEX_TYPES, Descriptor, parse_index, parse_manifest
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.store.closure import manifests
 from imgbuild.store.store import Store
+from imgbuild.values import replace
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})", re.ASCII)
 

@@ -6,7 +6,6 @@ import errno
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from imgbuild.engine.output_options import Output
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import StoreError, UsageError
 from imgbuild.oci.reference import Reference
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.engine.assemble import Built

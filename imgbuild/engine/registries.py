@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImageError, NotFoundError, UsageError
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.registry.client import RegistryClient

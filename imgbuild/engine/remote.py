@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RemoteSource
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.context.tree import Tree

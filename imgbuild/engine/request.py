@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
@@ -18,7 +17,7 @@ from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.oci.reference import Reference, parse_reference
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.solve.agents import Agent

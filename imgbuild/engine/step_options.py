@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imgbuild.errors import BuildfileError, ImgbuildError, UsageError
 from imgbuild.graph.ops import HOSTNAME, Limits, RunDefaults
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.solve.agents import Agent, Agents

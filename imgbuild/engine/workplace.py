@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.linux.features import Features, probe
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.sandbox.zygote import Zygote

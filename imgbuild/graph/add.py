@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.buildfile import instructions as ast
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.graph.remote import commit_checksum, parse_remote, sha256_checksum
+from imgbuild.values import replace
 
 
 def remote_sources(item: ast.Copy, words: tuple[str, ...], checksum: str) -> tuple[RemoteSource, ...]:

@@ -6,14 +6,13 @@ Source: Dockerfile reference, "ARG", "Automatic platform ARGs in the global scop
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Arg, Buildfile, Instruction, Onbuild
 from imgbuild.graph.contexts import Contexts
 from imgbuild.graph.ops import Limits, RunDefaults
 from imgbuild.oci.platform import Platform
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 PROXY_ARGUMENTS = frozenset(
     name for plain in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy") for name in (plain, plain.upper())

@@ -7,12 +7,12 @@ step's key, or the base's chainID), and the digests of its inputs. Two records c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, NewType
 
 from imgbuild.graph.ops import Op
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import canonical_json
+from imgbuild.values import fields, is_dataclass
 
 StepKey = NewType("StepKey", str)
 """The digest of a step's record."""

@@ -9,7 +9,6 @@ import json
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile import rules
@@ -24,6 +23,7 @@ from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import Outline, StageOutline
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import parse_reference
+from imgbuild.values import replace
 
 Ignores = Callable[[str], bool]
 """Whether the ignore file leaves out a path of the context; only for one without exceptions, of which no path can be judged alone."""

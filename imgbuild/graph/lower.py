@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from imgbuild.buildfile import instructions as ast
@@ -24,6 +23,7 @@ from imgbuild.graph.run import lower_run, lower_test
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import parse_time
+from imgbuild.values import replace
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

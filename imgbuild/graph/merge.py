@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from imgbuild.graph.ops import BuildGraph, CopyOp, Op, RunOp, Stage, Step
+from imgbuild.values import replace
 
 
 def merge(graphs: Iterable[BuildGraph]) -> BuildGraph:

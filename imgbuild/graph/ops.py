@@ -6,7 +6,6 @@ how a step runs or is shown, never what it makes.
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Any
 
 from imgbuild.errors import Span
@@ -15,7 +14,7 @@ from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 UNKEYED: dict[str, Any] = {"keyed": False}
 """Metadata of a field that is left out of the key."""

@@ -7,7 +7,6 @@ those of the file. A named context stands in the place of a base, or of a whole 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
@@ -19,7 +18,7 @@ from imgbuild.graph.contexts import ContextKind, find_context
 from imgbuild.graph.ops import Base, BaseKey, BaseName
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 SCRATCH = "scratch"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import replace
 
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.ops import RemoteSource
+from imgbuild.values import replace
 
 UNNAMED = "__unnamed__"
 """The name of a file whose URL has none: BuildKit's."""

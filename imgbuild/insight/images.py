@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.errors import CorruptError, ImageError
 from imgbuild.insight.image import load_image
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.platform import Platform
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from imgbuild.insight.image import load_image
@@ -12,6 +11,7 @@ from imgbuild.oci.image import INDEX_TYPES, Descriptor, descriptor_json, parse_i
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.store.store import Store
+from imgbuild.values import replace
 
 _NEVER = "0001-01-01T00:00:00Z"
 _ALWAYS_SHOWN: dict[str, Any] = {

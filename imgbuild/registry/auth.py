@@ -10,7 +10,6 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -20,7 +19,7 @@ from imgbuild.registry.credentials import Credential
 from imgbuild.registry.endpoints import is_loopback
 from imgbuild.registry.problems import registry_words
 from imgbuild.registry.redaction import redacted, shown_url
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 _CLIENT_ID = "imgbuild"
 _DEFAULT_LIFE = 60.0

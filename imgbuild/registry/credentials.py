@@ -17,13 +17,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from imgbuild.errors import AuthError, SettingsError
 from imgbuild.registry.endpoints import DOCKER_HUB_KEY, credential_key
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 _TOKEN_USER = "<token>"
 _MAX_FILE = 4 << 20

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.errors import ImageError
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor, Index, Manifest, parse_index
+from imgbuild.values import replace
 
 
 def fallback_tag(digest: Digest) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from imgbuild.layer.failures import explained
@@ -18,7 +17,7 @@ from imgbuild.layer.tar import CHUNK, Kind, TarEntry, TarWriter
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import Xattrs, portable
 from imgbuild.snapshot.union import UnionView
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _SECOND = 1_000_000_000
 _KINDS: dict[int, Kind] = {

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import ConflictError, StoreError
@@ -25,6 +24,7 @@ from imgbuild.runtime.records import ContainerRecord, Held, Records, record_json
 from imgbuild.runtime.supervise import Streams, Wiring, screen_size, supervise
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
+from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from typing import Literal
 
 from imgbuild.errors import UsageError
 from imgbuild.sandbox.spec import Limits, Network
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 Pairs = tuple[tuple[str, str], ...]
 Rlimit = tuple[str, int, int]

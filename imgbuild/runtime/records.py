@@ -15,7 +15,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.failures import explain, explained
 from imgbuild.store.locks import wait_flock
 from imgbuild.store.temporary import without_reserve, write_all
-from imgbuild.values import dataclass
+from imgbuild.values import asdict, dataclass, field, replace
 
 State = Literal["created", "running", "exited"]
 

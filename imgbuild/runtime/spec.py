@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from imgbuild.errors import ImageError, UsageError
@@ -14,7 +13,7 @@ from imgbuild.oci.config import RunConfig
 from imgbuild.runtime.options import ExecOptions, MountRequest, Pairs, RunOptions, parse_signal
 from imgbuild.sandbox.capabilities import select
 from imgbuild.sandbox.spec import DEFAULT_PATH, Identity, Network, Process, SandboxSpec
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 SANDBOX_TREES = ("/proc", "/sys", "/dev")
 """What the sandbox mounts itself: mount points below them are its own, not the root's."""

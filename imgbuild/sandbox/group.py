@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import field
 
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 ACCOUNTED = ("memory", "cpuacct", "pids")
 

@@ -5,14 +5,12 @@ The plan is what goes to the zygote, what the child performs from top to bottom,
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.errors import SandboxError
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox.spec import Limits, Process, SandboxSpec
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 

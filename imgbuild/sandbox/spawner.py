@@ -15,7 +15,6 @@ import signal
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 from imgbuild.errors import SandboxError
@@ -30,15 +29,15 @@ _SOCKET = 3
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
 
-@dataclass(slots=True)
 class _Child:
-    pid: int
-    pidfd: int
-    report: int
-    status: socket.socket
-    group: Group | None
-    started: float
-    failure: wire.Failure | None = None
+    def __init__(self, pid: int, pidfd: int, report: int, status: socket.socket, group: Group | None, started: float) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.report = report
+        self.status = status
+        self.group = group
+        self.started = started
+        self.failure: wire.Failure | None = None
 
 
 _LIBC_SIGNALS = (32, 33)

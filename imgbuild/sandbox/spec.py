@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Literal
 
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 Network = Literal["none", "host"]
 

@@ -1,4 +1,4 @@
-"""Messages between a build, its zygote and the sandboxes: frozen dataclasses as marshal, descriptors beside them.
+"""Messages between a build, its zygote and the sandboxes: frozen values as marshal, descriptors beside them.
 
 A stream carries requests (a length, then as many bytes; descriptors ride on the length). A packet socket for each sandbox
 carries what becomes of it, one message a packet. Both ends are the same program in the same version. A child on its way into
@@ -8,7 +8,6 @@ its sandbox reports failure to its zygote in a format of its own, which can be r
 from __future__ import annotations
 
 import array
-import dataclasses
 import marshal
 import socket
 import struct
@@ -18,6 +17,7 @@ from typing import Any
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
+from imgbuild.values import dataclass, fields, is_dataclass
 
 NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED = 127, 126, 125
 """Exit codes of a command that never ran, as shells and container engines have them."""
@@ -31,31 +31,31 @@ _PACKET = 64 * 1024
 _MAX_FDS = 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Started:
     """The process is there, `pid` in the build's PID namespace; its pidfd comes along."""
 
     pid: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Terminal:
     """The master of its terminal comes along."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Running:
     """Set up; the command was executed."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The end of it."""
 
     status: ExitStatus
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Refused:
     """There is no process: why not."""
 
@@ -63,7 +63,7 @@ class Refused:
     hint: str | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Failure:
     """From a child to its zygote: the command never ran."""
 
@@ -143,11 +143,11 @@ def receive_packet(sock: socket.socket) -> tuple[Any, list[int]] | None:
 
 
 def _flat(value: Any) -> Any:
-    """Dataclasses become lists that start with their type's place in `_TYPES`; nothing else is a list."""
+    """Values become lists that start with their type's place in `_TYPES`; nothing else is a list."""
     if isinstance(value, tuple):
         return tuple(map(_flat, value))
-    if dataclasses.is_dataclass(value):
-        return [_TYPES.index(type(value)), *(_flat(getattr(value, field.name)) for field in dataclasses.fields(value))]
+    if is_dataclass(value):
+        return [_TYPES.index(type(value)), *(_flat(getattr(value, field.name)) for field in fields(value))]
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from imgbuild.oci.reference import parse_reference
 from imgbuild.registry.endpoints import RegistryRule, RegistrySettings, pull_endpoints
 from imgbuild.settings import Settings
 from imgbuild.settings.nodes import Document
+from imgbuild.values import replace
 
 _BUILD_FILE = frozenset({"targets", "groups", "variables", "target", "group", "variable", "services"})
 """What the other file with the name imgbuild.yaml has."""

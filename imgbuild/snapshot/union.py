@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 from imgbuild.linux.node import Node
@@ -25,14 +24,16 @@ EMPTY_ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 0, 0)
 """The root directory of a stack without lowers."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Found:
     """An entry of the union: its status, the lower that has it (the topmost, for a directory), and for a directory all the
     lowers that make it up, topmost first."""
 
-    status: Node
-    lower: int
-    merged: tuple[int, ...] = ()
+    __slots__ = ("lower", "merged", "status")
+
+    def __init__(self, status: Node, lower: int, merged: tuple[int, ...] = ()) -> None:
+        self.status = status
+        self.lower = lower
+        self.merged = merged
 
 
 class UnionView:

@@ -15,12 +15,11 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 
 from imgbuild.errors import NotFoundError, UsageError
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 _ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
 _REFUSED = b"\0\0\0\1\5"  # SSH_AGENT_FAILURE

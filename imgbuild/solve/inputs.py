@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError
@@ -16,7 +15,7 @@ from imgbuild.graph.key import RECORD_VERSION
 from imgbuild.graph.ops import CopyOp, MountOp, RemoteSource, RunOp, Step
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:  # a build without COPY reads no files
     from imgbuild.context.tree import Found, Tree

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgbuild.snapshot import Lowers
 from imgbuild.solve.etc import HostNetwork
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from imgbuild.context.local import LocalContext

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from imgbuild.solve.machine import devices_of, disk_of
 from imgbuild.solve.mounts import StepMounts
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.words import failure
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from pathlib import Path

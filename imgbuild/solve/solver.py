@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
-from dataclasses import asdict, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from imgbuild.solve.verdicts import Verdicts
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import StepRow
-from imgbuild.values import dataclass
+from imgbuild.values import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.sandbox.spec import Usage

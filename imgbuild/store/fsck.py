@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import field
 
 from imgbuild.errors import CorruptError, ImageError, ImgbuildError, StoreError
 from imgbuild.oci.config import parse_config
@@ -22,7 +21,7 @@ from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
 from imgbuild.store.trees import survey
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 _THREADS = 8
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from imgbuild.store.closure import closure
 from imgbuild.store.failures import REPAIR, explained, missing_blob
 from imgbuild.store.locks import NamedLocks
 from imgbuild.store.temporary import write_durably
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 Entries = list[Any]
 """The entries of index.json as they stand there, foreign ones included."""

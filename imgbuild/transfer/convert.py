@@ -5,7 +5,6 @@ A layer that is already known in the wanted compression is not compressed again;
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -35,7 +34,7 @@ from imgbuild.transfer.events import BlobFinished, BlobStarted, OnEvent
 from imgbuild.transfer.images import Image
 from imgbuild.transfer.layers import keep_layer, known_layer
 from imgbuild.transfer.parallel import Stop, in_parallel
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 Format = Literal["oci", "docker"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.errors import ImageError
 from imgbuild.oci.config import ImageConfig, parse_config
 from imgbuild.oci.image import (
@@ -24,7 +22,7 @@ from imgbuild.oci.image import (
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.store.store import Store
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 _MAX_DEPTH = 4

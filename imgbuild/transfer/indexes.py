@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import (
     CONFIG_TYPES,
@@ -23,7 +21,7 @@ from imgbuild.transfer.convert import Conversion, Converted, convert
 from imgbuild.transfer.events import OnEvent
 from imgbuild.transfer.images import read_image
 from imgbuild.transfer.parallel import Stop
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Every blob is verified on its way in. Of nested indexes, the image for the wante
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from imgbuild.transfer.indexes import ConvertedIndex
 from imgbuild.transfer.outputs import Output
 from imgbuild.transfer.parallel import Stop
 from imgbuild.transfer.sources import ArchiveSource, open_source, read_bounded
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 INDEX_FILE = "index.json"
 LAYOUT_FILE = "oci-layout"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -32,7 +31,7 @@ from imgbuild.transfer.events import (
 )
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, check_platform, choose, media_type_of, plain, read_image
 from imgbuild.transfer.parallel import Stop, in_parallel
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:  # what needs no registry does not load the room
     from imgbuild.registry.endpoints import RegistrySettings
