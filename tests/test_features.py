@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
-
 from imgbuild.buildfile.flags import KNOWN
 from imgbuild.buildfile.statements import _READERS as INSTRUCTIONS
 from imgbuild.cli.build import build
@@ -36,6 +34,6 @@ def test_every_instruction_flag_and_option_has_a_row() -> None:
     flags = {f"{name} --{flag}" for name, known in KNOWN.items() if name not in like_run for flag in known if flag != "mount"}
     assert flags <= said, flags - said
     assert {f"RUN --mount=type={kind}" for kind in ("bind", "cache", "tmpfs", "secret", "ssh")} <= said
-    shown = [item for item in build.params if isinstance(item, click.Option) and not item.hidden and item.name != "help"]
-    options = {f"build {max(item.opts, key=len)}" for item in shown}
+    shown = [item for item in build.parameters if not item.positional and not item.attributes.get("hidden")]
+    options = {f"build {max((word for word in item.declarations if word.startswith('-')), key=len)}" for item in shown}
     assert options <= said, options - said

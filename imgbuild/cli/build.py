@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import click
-
 from imgbuild.cli.buildx import buildx_options, check_buildx_options
-from imgbuild.engine.workplace import Invocation
+from imgbuild.cli.declare import AtLeast, Choice, argument, command, option
 from imgbuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from imgbuild.engine.workplace import Invocation
 
 _PULL_WORDS = {
     "missing": "missing", "always": "always", "newer": "newer", "never": "never",
@@ -21,71 +23,68 @@ _PULL_WORDS = {
 PROGRESS = ("auto", "tty", "plain", "json", "rawjson", "quiet", "none")
 
 
-class _Build(click.Command):
+def _alone(args: list[str]) -> list[str]:
     """``--pull`` stands alone, as docker has it, or is followed by a policy."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for index, word in enumerate(args):
-            if word == "--":
-                break
-            if word == "--pull" and (index + 1 == len(args) or args[index + 1].lower() not in _PULL_WORDS):
-                args = [*args[:index], "--pull=always", *args[index + 1 :]]
-        return super().parse_args(ctx, args)
+    for index, word in enumerate(args):
+        if word == "--":
+            break
+        if word == "--pull" and (index + 1 == len(args) or args[index + 1].lower() not in _PULL_WORDS):
+            args = [*args[:index], "--pull=always", *args[index + 1 :]]
+    return args
 
 
-@click.command(cls=_Build)
-@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
-@click.option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile or Containerfile.")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
-@click.option(
+@command(rewrite=_alone)
+@option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
+@option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile or Containerfile.")
+@option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
+@option(
     "--build-context", "contexts", multiple=True, metavar="NAME=PLACE",
     help="A context that stands for an image or stage of that name: a directory, docker-image://NAME or oci-layout://PATH[:TAG].",
 )  # fmt: skip
-@click.option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
-@click.option("--no-cache", is_flag=True, help="Perform every step.")
-@click.option("--no-cache-filter", multiple=True, metavar="STAGE[,...]", help="Perform every step of these stages.")
-@click.option(
+@option("--target", default="", metavar="STAGE", help="Build this stage and what it needs.")
+@option("--no-cache", is_flag=True, help="Perform every step.")
+@option("--no-cache-filter", multiple=True, metavar="STAGE[,...]", help="Perform every step of these stages.")
+@option(
     "--pull", default="missing", metavar="[POLICY]",
     help="When to ask a registry for bases: missing (default), always, newer or never.",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="The same as --pull never.")
-@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH or DIRECTORY.")
-@click.option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
-@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")
-@click.option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys for RUN --mount=type=ssh.")
-@click.option("--allow", multiple=True, metavar="RIGHT", help="What steps may ask for: security.insecure, device[=NAME], network.host.")
-@click.option("--network", default="default", metavar="MODE", help="The network of RUN: default, host or none.")
-@click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="A line of /etc/hosts; host-gateway is this machine.")
-@click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm in RUN.")
-@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit of RUN.")
-@click.option("--cgroup-parent", default="", metavar="PATH", help="The control group that those of RUN are made in.")
-@click.option("-m", "--memory", metavar="SIZE", help="The memory of a RUN that names none of its own.")
-@click.option("--memory-swap", metavar="SIZE", help="Memory and swap together; -1 for no limit of swap.")
-@click.option("--cpu-period", metavar="MICROSECONDS", hidden=True, help="What --cpu-quota is a part of; default: 100000.")
-@click.option("--cpu-quota", metavar="MICROSECONDS", hidden=True, help="How long in each period a RUN may use processors.")
-@click.option("--failure-dir", metavar="DIRECTORY", help="Where RUN --on-failure=save=PATH saves to; default: in the store.")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the image.")
-@click.option(
+@option("--offline", is_flag=True, help="The same as --pull never.")
+@option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH or DIRECTORY.")
+@option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
+@option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")
+@option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys for RUN --mount=type=ssh.")
+@option("--allow", multiple=True, metavar="RIGHT", help="What steps may ask for: security.insecure, device[=NAME], network.host.")
+@option("--network", default="default", metavar="MODE", help="The network of RUN: default, host or none.")
+@option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="A line of /etc/hosts; host-gateway is this machine.")
+@option("--shm-size", metavar="SIZE", help="The size of /dev/shm in RUN.")
+@option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit of RUN.")
+@option("--cgroup-parent", default="", metavar="PATH", help="The control group that those of RUN are made in.")
+@option("-m", "--memory", metavar="SIZE", help="The memory of a RUN that names none of its own.")
+@option("--memory-swap", metavar="SIZE", help="Memory and swap together; -1 for no limit of swap.")
+@option("--cpu-period", metavar="MICROSECONDS", hidden=True, help="What --cpu-quota is a part of; default: 100000.")
+@option("--cpu-quota", metavar="MICROSECONDS", hidden=True, help="How long in each period a RUN may use processors.")
+@option("--failure-dir", metavar="DIRECTORY", help="Where RUN --on-failure=save=PATH saves to; default: in the store.")
+@option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the image.")
+@option(
     "--annotation", "annotations", multiple=True, metavar="[LEVEL[PLATFORM]:]NAME=VALUE",
     help="An annotation of the manifest, or of the level that is named: index, manifest-descriptor, index-descriptor.",
 )  # fmt: skip
-@click.option("--platform", "platforms", multiple=True, metavar="PLATFORM[,...]", help="What to build for; several make an index.")
-@click.option("--source-date-epoch", metavar="SECONDS", help="Bounds all times in the image; default: $SOURCE_DATE_EPOCH.")
-@click.option("--compression", type=click.Choice(["zstd", "gzip", "none"]), help="How layers are compressed; default: zstd.")
-@click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once.")
-@click.option("--progress", type=click.Choice(PROGRESS), default="auto", show_default=True, help="Default: $BUILDKIT_PROGRESS, else auto.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
-@click.option("--iidfile", metavar="FILE", help="Write the image's ID there.")
-@click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
-@click.option(
+@option("--platform", "platforms", multiple=True, metavar="PLATFORM[,...]", help="What to build for; several make an index.")
+@option("--source-date-epoch", metavar="SECONDS", help="Bounds all times in the image; default: $SOURCE_DATE_EPOCH.")
+@option("--compression", type=Choice(["zstd", "gzip", "none"]), help="How layers are compressed; default: zstd.")
+@option("--parallel", type=AtLeast(1), metavar="N", help="How many steps may run at once.")
+@option("--progress", type=Choice(PROGRESS), default="auto", show_default=True, help="Default: $BUILDKIT_PROGRESS, else auto.")
+@option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
+@option("--iidfile", metavar="FILE", help="Write the image's ID there.")
+@option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")
+@option(
     "--call", default="build", metavar="METHOD[,format=json]", show_default=True,
     help="What to do with the Buildfile: build, check, outline (what a target takes), targets, dockerfile (the plain one it is).",
 )  # fmt: skip
-@click.option("--check", is_flag=True, help="The same as --call=check.")
-@click.option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")
+@option("--check", is_flag=True, help="The same as --call=check.")
+@option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")
 @buildx_options
-@click.argument("context", default=".")
-@click.pass_obj
+@argument("context", default=".")
 def build(invocation: Invocation, /, **options: Any) -> int:
     """Build an image from a Buildfile and the files of CONTEXT."""
     from imgbuild.cli.progress import make_renderer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import click
-
+from imgbuild.cli.declare import option
 from imgbuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _FALSE = ("0", "f", "false")
 _HIDDEN_SWITCHES = ("compress", "force-rm", "disable-content-trust")
@@ -18,19 +19,19 @@ _ATTESTATIONS = "images are made without attestations here; add them with a tool
 def buildx_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options as decorators of the command; `check_buildx_options` takes them out again."""
     decorators = [
-        click.option("--provenance", metavar="false", hidden=True, help="Accepted where it is false: there are no attestations."),
-        click.option("--sbom", metavar="false", hidden=True, help="As --provenance."),
-        click.option("--attest", multiple=True, hidden=True, help="As --provenance."),
-        click.option("--cache-from", multiple=True, hidden=True, help="Accepted: steps are found in the store."),
-        click.option("--cache-to", multiple=True, hidden=True, help="Accepted where it is inline: steps are kept in the store."),
-        click.option("--builder", hidden=True, help="Accepted: there is no builder to be chosen."),
-        click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store."),
-        click.option("--rm/--no-rm", default=True, hidden=True, help="Accepted: a step leaves no container."),
-        click.option("--isolation", default="default", hidden=True, help="Accepted where it is default."),
-        click.option("--squash", is_flag=True, hidden=True),
-        click.option("--security-opt", multiple=True, hidden=True),
-        *(click.option(f"--{name}", hidden=True) for name in _PROCESSORS),
-        *(click.option(f"--{name}", is_flag=True, hidden=True, help="Accepted: without effect.") for name in _HIDDEN_SWITCHES),
+        option("--provenance", metavar="false", hidden=True, help="Accepted where it is false: there are no attestations."),
+        option("--sbom", metavar="false", hidden=True, help="As --provenance."),
+        option("--attest", multiple=True, hidden=True, help="As --provenance."),
+        option("--cache-from", multiple=True, hidden=True, help="Accepted: steps are found in the store."),
+        option("--cache-to", multiple=True, hidden=True, help="Accepted where it is inline: steps are kept in the store."),
+        option("--builder", hidden=True, help="Accepted: there is no builder to be chosen."),
+        option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store."),
+        option("--rm/--no-rm", default=True, hidden=True, help="Accepted: a step leaves no container."),
+        option("--isolation", default="default", hidden=True, help="Accepted where it is default."),
+        option("--squash", is_flag=True, hidden=True),
+        option("--security-opt", multiple=True, hidden=True),
+        *(option(f"--{name}", hidden=True) for name in _PROCESSORS),
+        *(option(f"--{name}", is_flag=True, hidden=True, help="Accepted: without effect.") for name in _HIDDEN_SWITCHES),
     ]
     for decorator in reversed(decorators):
         command = decorator(command)

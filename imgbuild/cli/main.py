@@ -6,16 +6,19 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from types import FrameType
 
-import click
-
-from imgbuild import __version__
-from imgbuild.cli import streams
+from imgbuild.cli import quick, streams
+from imgbuild.cli.declare import Command
 from imgbuild.errors import ImgbuildError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from imgbuild.engine.workplace import Invocation
 
 _COMMANDS = {
     "build": "imgbuild.cli.build:build",
@@ -46,40 +49,17 @@ _COMMANDS = {
     "logout": "imgbuild.cli.registries:logout",
 }
 
+_DECLARED = ("build", "run", "ps", "exec", "logs", "stop", "kill", "rm", "wait")
+"""Those that are started often, and so are declared in a form that can be read without click."""
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = _COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, _, attribute = place.partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            from imgbuild.buildfile.suggest import did_you_mean
-
-            hint = did_you_mean(args[0], _COMMANDS)
-            ctx.fail(f"there is no command {args[0]!r}" + (f": {hint}" if hint else "; see 'imgbuild --help'"))
-        return super().resolve_command(ctx, args)
+_COMPLETION = "_IMGBUILD_COMPLETE"
+"""What click is asked to complete a line by."""
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="imgbuild", message="%(prog)s %(version)s")
-@click.option("--root", metavar="DIR", help="The store; default: $IMGBUILD_ROOT, else the usual state directory.")
-@click.option("--config", metavar="FILE", help="The settings file; default: $IMGBUILD_CONFIG, else imgbuild.yaml in the usual place.")
-@click.option("--debug", is_flag=True, help="Show what sandboxes are made of, and tracebacks of internal errors.")
-@click.pass_context
-def cli(ctx: click.Context, root: str | None, config: str | None, debug: bool) -> None:
-    """Build OCI images from Buildfiles (every Dockerfile is one), run them, and push them. No daemon."""
+def _invocation(root: str | None, config: str | None, debug: bool) -> Invocation:
     from imgbuild.engine.workplace import Invocation
 
-    ctx.obj = Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
+    return Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
 
 
 class _Terminated(BaseException):
@@ -115,17 +95,17 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     container_command = _command_name(arguments) in ("run", "exec")
     try:
-        result = cli.main(args=arguments, prog_name="imgbuild", standalone_mode=False)
-        code = result if isinstance(result, int) else 0
+        result = _quickly(arguments)
+        if result is None:
+            from imgbuild.cli.commands import perform
+
+            result = perform(_COMMANDS, _invocation, arguments, container=container_command)
+        code = result
         sys.stdout.flush()
         sys.stderr.flush()
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.ClickException as error:
+    except KeyboardInterrupt:
         with suppress(streams.OutputError):
-            error.show()
-        code = 125 if container_command else error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+            sys.stderr.write("\n")  # below the terminal's ^C
         code = 130
     except _Terminated:
         code = 143
@@ -146,6 +126,22 @@ def _run(arguments: list[str]) -> int:
             render_unexpected(error, sys.stderr)
         code = 125 if container_command else 70
     return code
+
+
+def _quickly(arguments: list[str]) -> int | None:
+    """Perform a command whose line is plain; None, and nothing is done, where click has to read it."""
+    line = quick.split(arguments)
+    if line is None or line[1] not in _DECLARED or _COMPLETION in os.environ:
+        return None
+    given, name, rest = line
+    module, _, attribute = _COMMANDS[name].partition(":")
+    command = getattr(import_module(module), attribute)
+    assert isinstance(command, Command)
+    words = quick.read(command, rest)
+    if words is None:
+        return None
+    result = command.function(_invocation(**given), **words)
+    return result if isinstance(result, int) else 0
 
 
 def _command_name(arguments: Sequence[str]) -> str:

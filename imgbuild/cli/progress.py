@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-import click
-
+from imgbuild.cli.streams import say
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 from imgbuild.values import asdict
@@ -72,7 +71,7 @@ class Quiet:
         pass
 
     def finish(self, result: BuildResult, target: str = "") -> None:
-        click.echo(result.image_id)
+        say(result.image_id)
 
 
 class Silent(Quiet):

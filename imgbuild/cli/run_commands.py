@@ -4,77 +4,77 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-import click
-
-from imgbuild.cli.streams import OutputError
-from imgbuild.engine.workplace import Invocation
+from imgbuild.cli.declare import AtLeast, Choice, Unprocessed, argument, command, option
+from imgbuild.cli.streams import OutputError, say
 from imgbuild.errors import ImgbuildError, NotFoundError, UnsupportedError, UsageError
-from imgbuild.runtime.outcome import Outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from imgbuild.runtime.options import ExecOptions, RunOptions
+    from collections.abc import Callable
+    from typing import Any
 
-_COMMAND = {"allow_interspersed_args": False}  # what follows the image or the container is the command's own
+    from imgbuild.engine.workplace import Invocation
+    from imgbuild.runtime.options import ExecOptions, RunOptions
+    from imgbuild.runtime.outcome import Outcome
+
+# Not interspersed: what follows the image or the container is the command's own.
 
 
 def _refused(*names: str, why: str, flag: bool = False) -> Callable[[Any], Any]:
     """An option that other tools have and that is not performed here: said, not ignored."""
 
-    def refuse(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    def refuse(context: object, parameter: object, value: object) -> None:
         if value:
             raise UnsupportedError(f"{names[-1]} is not supported yet", hint=why)
 
-    return click.option(*names, is_flag=flag, multiple=not flag, hidden=True, expose_value=False, callback=refuse)
+    return option(*names, is_flag=flag, multiple=not flag, hidden=True, expose_value=False, callback=refuse)
 
 
-@click.command(context_settings=_COMMAND)
-@click.option("--rm", "auto_remove", is_flag=True, help="Remove the container when it ends.")
-@click.option("-i", "--interactive", is_flag=True, help="Give the container this command's standard input.")
-@click.option("-t", "--tty", is_flag=True, help="Give the container a terminal.")
-@click.option("-d", "--detach", is_flag=True, help="Leave the container running and print its id.")
-@click.option("--name", default="", metavar="NAME", help="The container's name; default: one made up.")
-@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, from this environment.")
-@click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables that are in FILE.")
-@click.option("-v", "--volume", "volumes", multiple=True, metavar="[SOURCE:]TARGET[:ro]", help="Mount a path or a volume.")
-@click.option("--mount", "mounts", multiple=True, metavar="type=TYPE,src=..,dst=..", help="Mount; types: bind, volume, tmpfs.")
-@click.option("--tmpfs", "tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount a tmpfs.")
-@click.option("-w", "--workdir", default="", metavar="DIR", help="The working directory.")
-@click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Who the command runs as.")
-@click.option("--entrypoint", metavar="PROGRAM", help="Replace the image's ENTRYPOINT; its CMD is dropped too.")
-@click.option("--network", "--net", default="host", metavar="none|host", show_default=True, help="The container's network.")
-@click.option("--memory", "-m", metavar="SIZE", help="Limit of memory.")
-@click.option("--memory-swap", metavar="SIZE", help="Limit of memory and swap together; -1: none.")
-@click.option("--cpus", metavar="NUMBER", help="Limit of processors, as 0.5.")
-@click.option("--pids-limit", metavar="NUMBER", help="Limit of processes; -1: none.")
-@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit of setrlimit(2).")
-@click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm.")
-@click.option("--read-only", is_flag=True, help="Let nothing be written to the root file system.")
-@click.option("--cap-add", multiple=True, metavar="NAME", help="Add a capability, or ALL.")
-@click.option("--cap-drop", multiple=True, metavar="NAME", help="Take a capability, or ALL, away.")
-@click.option("--security-opt", "security", multiple=True, metavar="OPTION", help="no-new-privileges; seccomp=unconfined.")
-@click.option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter of the container's namespaces.")
-@click.option("-h", "--hostname", default="", metavar="NAME", help="The host name; default: the start of the id.")
-@click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="A line of /etc/hosts.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the container.")
-@click.option("--stop-signal", default="", metavar="SIGNAL", help="What `stop` sends.")
-@click.option("--stop-timeout", type=float, metavar="SECONDS", help="How long `stop` waits before it kills; default: 10.")
-@click.option("--pull", default="missing", type=click.Choice(["missing", "always", "newer", "never"]), show_default=True)
-@click.option("--platform", default="", metavar="OS/ARCH", help="The platform of the image.")
-@click.option("--cidfile", default="", metavar="FILE", help="Write the container's id to FILE.")
-@click.option("-q", "--quiet", is_flag=True, help="Don't show the progress of a pull.")
+@command(interspersed=False)
+@option("--rm", "auto_remove", is_flag=True, help="Remove the container when it ends.")
+@option("-i", "--interactive", is_flag=True, help="Give the container this command's standard input.")
+@option("-t", "--tty", is_flag=True, help="Give the container a terminal.")
+@option("-d", "--detach", is_flag=True, help="Leave the container running and print its id.")
+@option("--name", default="", metavar="NAME", help="The container's name; default: one made up.")
+@option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, from this environment.")
+@option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables that are in FILE.")
+@option("-v", "--volume", "volumes", multiple=True, metavar="[SOURCE:]TARGET[:ro]", help="Mount a path or a volume.")
+@option("--mount", "mounts", multiple=True, metavar="type=TYPE,src=..,dst=..", help="Mount; types: bind, volume, tmpfs.")
+@option("--tmpfs", "tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount a tmpfs.")
+@option("-w", "--workdir", default="", metavar="DIR", help="The working directory.")
+@option("-u", "--user", default="", metavar="USER[:GROUP]", help="Who the command runs as.")
+@option("--entrypoint", metavar="PROGRAM", help="Replace the image's ENTRYPOINT; its CMD is dropped too.")
+@option("--network", "--net", default="host", metavar="none|host", show_default=True, help="The container's network.")
+@option("--memory", "-m", metavar="SIZE", help="Limit of memory.")
+@option("--memory-swap", metavar="SIZE", help="Limit of memory and swap together; -1: none.")
+@option("--cpus", metavar="NUMBER", help="Limit of processors, as 0.5.")
+@option("--pids-limit", metavar="NUMBER", help="Limit of processes; -1: none.")
+@option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit of setrlimit(2).")
+@option("--shm-size", metavar="SIZE", help="The size of /dev/shm.")
+@option("--read-only", is_flag=True, help="Let nothing be written to the root file system.")
+@option("--cap-add", multiple=True, metavar="NAME", help="Add a capability, or ALL.")
+@option("--cap-drop", multiple=True, metavar="NAME", help="Take a capability, or ALL, away.")
+@option("--security-opt", "security", multiple=True, metavar="OPTION", help="no-new-privileges; seccomp=unconfined.")
+@option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter of the container's namespaces.")
+@option("-h", "--hostname", default="", metavar="NAME", help="The host name; default: the start of the id.")
+@option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="A line of /etc/hosts.")
+@option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the container.")
+@option("--stop-signal", default="", metavar="SIGNAL", help="What `stop` sends.")
+@option("--stop-timeout", type=float, metavar="SECONDS", help="How long `stop` waits before it kills; default: 10.")
+@option("--pull", default="missing", type=Choice(["missing", "always", "newer", "never"]), show_default=True)
+@option("--platform", default="", metavar="OS/ARCH", help="The platform of the image.")
+@option("--cidfile", default="", metavar="FILE", help="Write the container's id to FILE.")
+@option("-q", "--quiet", is_flag=True, help="Don't show the progress of a pull.")
 @_refused("-p", "--publish", why="with --network host, which is the default, every port is the host's")
 @_refused("-P", "--publish-all", why="with --network host, which is the default, every port is the host's", flag=True)
 @_refused("--privileged", why="give what is needed by --cap-add, --security-opt and -v", flag=True)
 @_refused("--init", why="the command is process 1; let it run below a small init of the image", flag=True)
 @_refused("--restart", why="there is no daemon: let the machine's service manager run `imgbuild run`")
 @_refused("--device", why="mount the device with -v; access to it is not granted yet")
-@click.argument("image")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
+@argument("image")
+@argument("command", nargs=-1, type=Unprocessed())
 def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform: str, cidfile: str, **words: Any) -> int:
     """Run COMMAND, or the image's own, in a new container of IMAGE.
 
@@ -93,21 +93,20 @@ def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform:
         return _ended(run_container(invocation, request, on_event))
     container, outcome = run_detached(invocation, request, on_event)
     if container:
-        click.echo(container)
+        say(container)
     return _ended(outcome)
 
 
-@click.command("exec", context_settings=_COMMAND)
-@click.option("-i", "--interactive", is_flag=True, help="Give the command this one's standard input.")
-@click.option("-t", "--tty", is_flag=True, help="Give the command a terminal.")
-@click.option("-d", "--detach", is_flag=True, help="Leave the command running.")
-@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, from this environment.")
-@click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables that are in FILE.")
-@click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Who the command runs as; default: as the container.")
-@click.option("-w", "--workdir", default="", metavar="DIR", help="The working directory; default: the container's.")
-@click.argument("container")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
-@click.pass_obj
+@command("exec", interspersed=False)
+@option("-i", "--interactive", is_flag=True, help="Give the command this one's standard input.")
+@option("-t", "--tty", is_flag=True, help="Give the command a terminal.")
+@option("-d", "--detach", is_flag=True, help="Leave the command running.")
+@option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, from this environment.")
+@option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables that are in FILE.")
+@option("-u", "--user", default="", metavar="USER[:GROUP]", help="Who the command runs as; default: as the container.")
+@option("-w", "--workdir", default="", metavar="DIR", help="The working directory; default: the container's.")
+@argument("container")
+@argument("command", nargs=-1, type=Unprocessed(), required=True)
 def exec_(invocation: Invocation, /, container: str, **words: Any) -> int:
     """Run COMMAND in a running CONTAINER."""
     from imgbuild.cli.run_options import exec_options
@@ -118,15 +117,14 @@ def exec_(invocation: Invocation, /, container: str, **words: Any) -> int:
     return _ended(execute(invocation, container, options))
 
 
-@click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="Also the containers that are not running.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids only.")
-@click.option("--no-trunc", is_flag=True, help="Whole ids and commands.")
-@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="The newest N, whatever their state.")
-@click.option("-l", "--latest", is_flag=True, help="The newest, whatever its state.")
-@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="id, name, label, status, ancestor, exited.")
-@click.option("--format", "form", default="table", metavar="FORM", help="table, json (an object a line), or a {{.Field}} template.")
-@click.pass_obj
+@command()
+@option("-a", "--all", "everything", is_flag=True, help="Also the containers that are not running.")
+@option("-q", "--quiet", is_flag=True, help="Ids only.")
+@option("--no-trunc", is_flag=True, help="Whole ids and commands.")
+@option("-n", "--last", type=AtLeast(0), metavar="N", help="The newest N, whatever their state.")
+@option("-l", "--latest", is_flag=True, help="The newest, whatever its state.")
+@option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="id, name, label, status, ancestor, exited.")
+@option("--format", "form", default="table", metavar="FORM", help="table, json (an object a line), or a {{.Field}} template.")
 def ps(invocation: Invocation, /, everything: bool, last: int | None, latest: bool, filters: tuple[str, ...], **how: Any) -> int:
     """List containers."""
     import time
@@ -137,16 +135,15 @@ def ps(invocation: Invocation, /, everything: bool, last: int | None, latest: bo
     limit = 1 if latest else last
     records = chosen(containers(invocation), filters, everything=everything, last=limit)
     for line in listing(records, now=time.time(), **how):
-        click.echo(line)
+        say(line)
     return 0
 
 
-@click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on until the container ends.")
-@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines.")
-@click.option("-t", "--timestamps", is_flag=True, help="Put its time before each line.")
-@click.argument("container")
-@click.pass_obj
+@command()
+@option("-f", "--follow", is_flag=True, help="Go on until the container ends.")
+@option("-n", "--tail", default="all", metavar="N", help="Only the last N lines.")
+@option("-t", "--timestamps", is_flag=True, help="Put its time before each line.")
+@argument("container")
 def logs(invocation: Invocation, container: str, follow: bool, tail: str, timestamps: bool) -> int:
     """Show what a container has written."""
     from imgbuild.engine.containers import logs as entries
@@ -162,10 +159,9 @@ def logs(invocation: Invocation, container: str, follow: bool, tail: str, timest
     return 0
 
 
-@click.command()
-@click.option("-t", "--time", "seconds", type=float, metavar="SECONDS", help="How long to wait before killing; -1: for ever.")
-@click.argument("container", nargs=-1, required=True)
-@click.pass_obj
+@command()
+@option("-t", "--time", "seconds", type=float, metavar="SECONDS", help="How long to wait before killing; -1: for ever.")
+@argument("container", nargs=-1, required=True)
 def stop(invocation: Invocation, container: tuple[str, ...], seconds: float | None) -> int:
     """Ask containers to end, and kill those that do not."""
     from imgbuild.engine.containers import stop as stop_container
@@ -173,10 +169,9 @@ def stop(invocation: Invocation, container: tuple[str, ...], seconds: float | No
     return _each(container, lambda name: stop_container(invocation, name, seconds))
 
 
-@click.command()
-@click.option("-s", "--signal", "signal_name", default="KILL", metavar="SIGNAL", show_default=True, help="What to send.")
-@click.argument("container", nargs=-1, required=True)
-@click.pass_obj
+@command()
+@option("-s", "--signal", "signal_name", default="KILL", metavar="SIGNAL", show_default=True, help="What to send.")
+@argument("container", nargs=-1, required=True)
 def kill(invocation: Invocation, container: tuple[str, ...], signal_name: str) -> int:
     """Signal running containers."""
     from imgbuild.engine.containers import kill as kill_container
@@ -186,11 +181,10 @@ def kill(invocation: Invocation, container: tuple[str, ...], signal_name: str) -
     return _each(container, lambda name: kill_container(invocation, name, number))
 
 
-@click.command()
-@click.option("-f", "--force", is_flag=True, help="Kill running ones, and don't mind missing ones.")
-@click.option("-v", "--volumes", is_flag=True, help="Accepted: anonymous volumes always go with their container.")
-@click.argument("container", nargs=-1, required=True)
-@click.pass_obj
+@command()
+@option("-f", "--force", is_flag=True, help="Kill running ones, and don't mind missing ones.")
+@option("-v", "--volumes", is_flag=True, help="Accepted: anonymous volumes always go with their container.")
+@argument("container", nargs=-1, required=True)
 def rm(invocation: Invocation, container: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Remove containers with what they wrote."""
     from imgbuild.engine.containers import remove
@@ -205,9 +199,8 @@ def rm(invocation: Invocation, container: tuple[str, ...], force: bool, volumes:
     return _each(container, remove_one)
 
 
-@click.command()
-@click.argument("container", nargs=-1, required=True)
-@click.pass_obj
+@command()
+@argument("container", nargs=-1, required=True)
 def wait(invocation: Invocation, container: tuple[str, ...]) -> int:
     """Wait until containers have ended; print their exit codes."""
     from imgbuild.engine.containers import wait as wait_for
@@ -232,14 +225,14 @@ def _each(names: tuple[str, ...], act: Callable[[str], int | None]) -> int:
             render(error, sys.stderr)
             code = code or error.exit_code
             continue
-        click.echo(name if result is None else result)
+        say(name if result is None else result)
     return code
 
 
 def _ended(outcome: Outcome) -> int:
     if outcome.message:
         with suppress(OutputError):  # the command's own code says more
-            click.echo(f"imgbuild: {outcome.message}", err=True)
+            say(f"imgbuild: {outcome.message}", err=True)
     return outcome.exit_code
 
 
@@ -249,8 +242,8 @@ def _progress(quiet: bool) -> Callable[[object], None]:
     def show(event: object) -> None:
         kind = type(event).__name__
         if kind == "TransferStarted" and not quiet:
-            click.echo(f"imgbuild: pulling {getattr(event, 'name', 'the image')}", err=True)
+            say(f"imgbuild: pulling {getattr(event, 'name', 'the image')}", err=True)
         elif kind == "Notice":
-            click.echo(f"imgbuild: notice: {getattr(event, 'text', '')}", err=True)
+            say(f"imgbuild: notice: {getattr(event, 'text', '')}", err=True)
 
     return show

@@ -59,6 +59,11 @@ def flush() -> None:
             stream.flush()
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """A line on stdout, or on stderr, at once."""
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def _guarded(number: int, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
     raw = _Output(number, "wb", closefd=False)
     if before is None:
