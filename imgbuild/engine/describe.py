@@ -122,15 +122,22 @@ def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
 
 def _lower(buildfile: Buildfile, options: LowerOptions, bases: dict[BaseKey, Base], every: bool) -> None:
     """Raise what lowering the target, or each stage, would; what is only copied from may be any image."""
-    from imgbuild.graph.lower import lower
+    from imgbuild.buildfile.lint import written
+    from imgbuild.graph.lower import lower, lower_every
 
     read = {stage.base for stage in make_outline(buildfile, options, bases).stages if stage.base is not None}
     bases = {(name, platform): Base(name.familiar(), _ANY, platform, RunConfig(), ()) for name, platform in read} | bases
-    lowered: set[int] = set()
-    last = len(buildfile.stages) - 1
-    for index in range(last, -1, -1) if every else (last,):
-        if index not in lowered:
-            lowered |= lower(buildfile, replace(options, target=str(index)) if every else options, bases).stages.keys()
+    texts = [*(item.text for item in written(buildfile)), *(text for base in bases.values() for text in base.config.on_build)]
+    named = any("TARGETSTAGE" in text for text in texts)
+    if not every:
+        lower(buildfile, options, bases)
+    elif not named:
+        lower_every(buildfile, options, bases)
+    else:  # a stage may be another one for each target
+        lowered: set[int] = set()
+        for index in reversed(range(len(buildfile.stages))):
+            if index not in lowered:
+                lowered |= lower(buildfile, replace(options, target=str(index)), bases).stages.keys()
 
 
 class _Bases:

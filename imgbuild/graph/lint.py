@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from imgbuild.buildfile import instructions as ast
@@ -85,7 +85,7 @@ def _check_defaults(buildfile: ast.Buildfile, options: LowerOptions, linter: Lin
 
 
 def _check_origin(
-    origin: ast.From, values: Mapping[str, str], known: Iterable[str], options: LowerOptions, linter: Linter
+    origin: ast.From, values: Mapping[str, str], known: Collection[str], options: LowerOptions, linter: Linter
 ) -> None:
     _, seen = expand_seen(origin.image.text, values, origin.escape)
     _warn_undeclared(origin, seen, known, linter)
@@ -105,8 +105,8 @@ def _check_origin(
                 linter.warn(rules.FROM_PLATFORM_CONST, message, origin.span, origin.comments)
 
 
-def _warn_undeclared(origin: ast.From, seen: Iterable[str], known: Iterable[str], linter: Linter) -> None:
-    for name in sorted(set(seen) - set(known)):
+def _warn_undeclared(origin: ast.From, seen: Iterable[str], known: Collection[str], linter: Linter) -> None:
+    for name in sorted(name for name in set(seen) if name not in known):
         near = nearest(name, known)
         message = f"FROM argument '{name}' is not declared" + (f" (did you mean {near}?)" if near else "")
         linter.warn(rules.UNDEFINED_ARG_IN_FROM, message, origin.span, origin.comments)
@@ -209,7 +209,9 @@ class _StageLint:
     def _expand(self, text: str, warn: Callable[[Rule, str], None], heredoc: bool = False) -> str:
         """The word with this stage's variables; those that nothing defines are warned of."""
         value, seen = expand_seen(text, self.env, self.escape, quotes_are_text=heredoc)
-        for name in sorted(seen - self.declared - self.env.keys() - _NOT_IN_ENVIRONMENT) if self.known else ():
+        # not a difference of sets: that of a dict's keys would look at every variable for each word
+        unknown = [name for name in seen if not (name in self.declared or name in self.env or name in _NOT_IN_ENVIRONMENT)]
+        for name in sorted(unknown) if self.known else ():
             near = nearest(name, self.env)
             warn(rules.UNDEFINED_VAR, f"Usage of undefined variable '${name}'" + (f" (did you mean ${near}?)" if near else ""))
         return value

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from imgbuild.buildfile import instructions as ast
@@ -16,9 +17,10 @@ from imgbuild.buildfile.expand import expand, expand_words
 from imgbuild.errors import BuildfileError, Span, UnsupportedError
 from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.copy import lower_copy
+from imgbuild.graph.gathered import Gathered
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, StageTest, Step, TestOp, WorkdirOp
-from imgbuild.graph.outline import Outline, StageOutline, make_outline
+from imgbuild.graph.outline import Outline, StageOutline, make_outline, needed_by
 from imgbuild.graph.run import lower_run, lower_test
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.platform import Platform
@@ -34,16 +36,9 @@ _NOT_IN_ENVIRONMENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SC
 def lower(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> BuildGraph:
     """The graph of the target and of all that it needs. Every need of `base_references` must be in `bases`."""
     outline = make_outline(buildfile, options, bases)
-    stages: dict[int, Stage] = {}
-    lowered: dict[int, _StageLowering] = {}
-    for index in _order(outline):
-        stage = outline.stages[index]
-        parent = lowered[stage.parent] if stage.parent is not None else None
-        base = bases[stage.base] if stage.base is not None else None
-        ages = partial(_age, outline, stages, bases)
-        epoch = _epoch(options, base, stage, ages)
-        lowered[index] = _StageLowering(buildfile, outline, options, stage, parent, base, epoch, ages)
-        stages[index] = lowered[index].lower()
+    lowering = _Lowering(buildfile, outline, options, bases)
+    lowering.add(outline.needed)
+    stages = lowering.stages
     if options.labels:
         target = stages[outline.target]
         labels = tuple(sorted((dict(target.config.labels) | dict(options.labels)).items()))
@@ -60,14 +55,50 @@ def _said_platform(wanted: Platform, base: Platform) -> Platform:
     return base if same and not wanted.variant else wanted
 
 
-def _order(outline: Outline) -> list[int]:
-    """The needed stages, each after its parent. The file's order does that: a parent is always an earlier stage."""
-    return sorted(outline.needed)
+def lower_every(buildfile: ast.Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> None:
+    """Raise what lowering each stage as the target would, the last one first; each stage is lowered once. What asks for the target's
+    name (TARGETSTAGE) gets that of `options`."""
+    outline = make_outline(buildfile, options, bases)
+    count = len(buildfile.stages)
+    lowering = _Lowering(buildfile, replace(outline, needed=frozenset(range(len(outline.stages)))), options, bases)
+    for index in reversed(range(count)):
+        lowering.add(needed_by(outline.stages, index, lowering.stages))
+
+
+class _Lowering:
+    """Lowers stages of an outline, each once, all that are in its `needed` at most."""
+
+    def __init__(
+        self, buildfile: ast.Buildfile, outline: Outline, options: LowerOptions, bases: Mapping[BaseKey, Base]
+    ) -> None:
+        self.stages: dict[int, Stage] = {}
+        self._buildfile = buildfile
+        self._outline = outline
+        self._options = options
+        self._bases = bases
+        self._lowered: dict[int, _StageLowering] = {}
+        self._children = Counter(outline.stages[index].parent for index in outline.needed)
+
+    def add(self, indexes: Iterable[int]) -> None:
+        """Lower these, each after its parent: the file's order does that, a parent is always an earlier stage."""
+        for index in sorted(indexes):
+            stage = self._outline.stages[index]
+            parent = self._lowered[stage.parent] if stage.parent is not None else None
+            base = self._bases[stage.base] if stage.base is not None else None
+            ages = partial(_age, self._outline, self.stages, self._bases)
+            epoch = _epoch(self._options, base, stage, ages)
+            self._lowered[index] = _StageLowering(self._buildfile, self._outline, self._options, stage, parent, base, epoch, ages)
+            self.stages[index] = self._lowered[index].lower()
+            self._children[stage.parent] -= 1
+            for done in (index, stage.parent):
+                if done is not None and not self._children[done]:
+                    del self._lowered[done]  # nothing starts from it: a long chain of stages must not keep all of their variables
 
 
 class _StageLowering:
     """One stage, instruction by instruction. `env` is what expansion and RUN see: the image's ENV with ARGs among it;
-    `buildfile` has the escape character of the instruction at hand, which an included file may have of its own."""
+    `buildfile` has the escape character of the instruction at hand, which an included file may have of its own. What `config` has many
+    of is gathered beside it, and is in it when the stage has been lowered."""
 
     def __init__(
         self,
@@ -95,6 +126,7 @@ class _StageLowering:
         self._ages = ages
         if not any(entry.startswith("PATH=") for entry in self.config.env):
             self.config = replace(self.config, env=(*self.config.env, f"PATH={DEFAULT_PATH}"))
+        self._gathered = Gathered(self.config)
         self.platform: Platform = parent.platform if parent else (base.platform if base else stage.platform)
         self.env: dict[str, str] = dict(parent.env) if parent else {}
         self.env |= dict(_pair(entry) for entry in self.config.env if _is_pair(entry))
@@ -118,6 +150,7 @@ class _StageLowering:
                 self._instruction(instruction)
             except BuildfileError as error:
                 raise error.located(instruction.span) from None
+        self.config = self._gathered.into(self.config)
         return Stage(
             index=self.stage.index,
             name=self.stage.name,
@@ -222,7 +255,7 @@ class _StageLowering:
                 self.config = replace(self.config, healthcheck=healthcheck(item))
                 self.note(item.text)
             case ast.Onbuild():
-                self.config = replace(self.config, on_build=(*self.config.on_build, item.trigger_text))
+                self._gathered.triggers.append(item.trigger_text)
             case ast.Maintainer():
                 self.author = item.name.text
                 self.note(f"MAINTAINER {self.author}")
@@ -232,12 +265,10 @@ class _StageLowering:
     def _env(self, item: ast.Env) -> None:
         # All values of one line are expanded with what stood before the line (Dockerfile reference, "Environment replacement").
         pairs = [(self.expand(name), self.expand(value)) for name, value in item.pairs]
-        image = dict(_pair(entry) for entry in self.config.env)
         for name, value in pairs:
             if not name:
                 raise BuildfileError("ENV with an empty name")
-            image[name] = self.env[name] = value
-        self.config = replace(self.config, env=tuple(f"{name}={value}" for name, value in image.items()))
+            self._gathered.env[name] = self.env[name] = value
         self.note("ENV " + " ".join(f"{name}={value}" for name, value in pairs))
 
     def _arg(self, item: ast.Arg) -> None:
@@ -260,7 +291,7 @@ class _StageLowering:
         pairs = [(self.expand(name), self.expand(value)) for name, value in item.pairs]
         if any(not name for name, _ in pairs):
             raise BuildfileError("LABEL with an empty name")
-        self.config = replace(self.config, labels=tuple(sorted((dict(self.config.labels) | dict(pairs)).items())))
+        self._gathered.labels.update(pairs)
         self.note("LABEL " + " ".join(f"{name}={value}" for name, value in pairs))
 
     def _command(self, item: ast.Cmd | ast.Entrypoint) -> None:
@@ -279,14 +310,14 @@ class _StageLowering:
     def _expose(self, item: ast.Expose) -> None:
         words = [(text, word.span) for word in item.ports for text in expand_words(word.text, self.env, self.buildfile.escape, word.span)]
         added = {port for text, span in words for port in ports(text, span)}
-        self.config = replace(self.config, exposed_ports=tuple(sorted({*self.config.exposed_ports, *added})))
+        self._gathered.ports.update(added)
         self.note("EXPOSE " + _go_list(tuple(text for text, _ in words)))
 
     def _volume(self, item: ast.Volume) -> None:
         paths = tuple(self.expand(word) for word in item.paths)
         if "" in paths:
             raise BuildfileError("VOLUME with an empty path")
-        self.config = replace(self.config, volumes=tuple(sorted({*self.config.volumes, *paths})))
+        self._gathered.volumes.update(paths)
         self.note(f"VOLUME {_go_list(paths)}")
 
     def _workdir(self, item: ast.Workdir) -> None:

@@ -6,7 +6,7 @@ those of the file. A named context stands in the place of a base, or of a whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
@@ -91,6 +91,24 @@ def make_outline(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Bas
     return _Outliner(buildfile, options, bases).outline()
 
 
+def needed_by(stages: Sequence[StageOutline], target: int, known: Container[int] = ()) -> frozenset[int]:
+    """The stages that a target needs, itself among them, without those that are `known` already; UnsupportedError where one can't be
+    built here."""
+    seen: set[int] = set()
+    pending = [target]
+    while pending:
+        index = pending.pop()
+        if index in seen or index in known:
+            continue
+        seen.add(index)
+        stage = stages[index]
+        pending += [number for number, _ in stage.reads]
+        if stage.parent is not None:
+            pending.append(stage.parent)
+    _refuse_windows(stages[index] for index in sorted(seen))
+    return frozenset(seen)
+
+
 class _Outliner:
     def __init__(self, buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base]) -> None:
         self._buildfile = buildfile
@@ -120,8 +138,7 @@ class _Outliner:
         stages = tuple(origins + extra)
         target = self._target(every_name, count)
         names = every_name | {f"image {name}": index for name, index in self._images.items()}
-        needed = _reachable(stages, target)
-        _refuse_windows(stages[index] for index in sorted(needed))
+        needed = needed_by(stages, target)
         return Outline(stages, target, needed, self._arguments, names, self._contexts)
 
     def _origin(self, index: int) -> StageOutline:
@@ -291,18 +308,3 @@ def _refuse_windows(needed: Iterable[StageOutline]) -> None:
                 at=flag.span if flag is not None else stage.span,
                 hint="build it on Windows; a stage that the target does not need may stay in the file",
             )
-
-
-def _reachable(stages: tuple[StageOutline, ...], target: int) -> frozenset[int]:
-    seen: set[int] = set()
-    pending = [target]
-    while pending:
-        index = pending.pop()
-        if index in seen:
-            continue
-        seen.add(index)
-        stage = stages[index]
-        pending += [number for number, _ in stage.reads]
-        if stage.parent is not None:
-            pending.append(stage.parent)
-    return frozenset(seen)
