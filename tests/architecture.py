@@ -12,7 +12,7 @@ from pathlib import Path
 PACKAGE = "imgbuild"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"values"}),
+    frozenset({"values", "hints", "patterns"}),
     frozenset({"errors"}),
     frozenset({"buildfile", "oci", "linux"}),
     frozenset({"graph", "context", "store", "layer", "snapshot", "sandbox", "registry", "bake"}),
@@ -23,10 +23,10 @@ FLOORS: tuple[frozenset[str], ...] = (
 )
 """Rooms from the ground up. A room imports what is below it."""
 
-PURE = frozenset({"values", "errors", "oci", "buildfile", "graph", "bake"})
+PURE = frozenset({"values", "hints", "patterns", "errors", "oci", "buildfile", "graph", "bake"})
 PURE_IMPORTS = frozenset(
     {"__future__", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "datetime", "enum", "fnmatch", "functools"}
-    | {"hashlib", "inspect", "itertools", "json", "posixpath", "re", "string", "types", "typing"}
+    | {"_sha2", "_sha256", "hashlib", "inspect", "itertools", "json", "posixpath", "re", "string", "types", "typing"}
 )
 """What a pure room may import of the standard library: nothing that reaches a file, a clock, a process or the environment."""
 

@@ -13,12 +13,13 @@ from functools import cache
 from imgbuild.buildfile.globs import Glob
 from imgbuild.buildfile.words import SPACE_CLASS
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.patterns import pattern
 from imgbuild.values import replace
 
 _PARAMETERS = "@*#?-$!"  # the special parameters of POSIX sh; ${0} is read as a number
 _DEEPEST = 64
 _LONGEST = 16 << 20  # characters that variables put into one word: more than any kernel takes, and less than a machine has
-_SPACES = re.compile(f"[{SPACE_CLASS}]")
+_SPACES = pattern(f"[{SPACE_CLASS}]")
 
 
 def expand(word: str, env: Mapping[str, str], escape: str = "\\", at: Span | None = None) -> str:

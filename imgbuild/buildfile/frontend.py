@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.buildfile.instructions import Directive
 from imgbuild.errors import Span, UnsupportedError
+from imgbuild.patterns import pattern
 
-_TAG_OR_DIGEST = re.compile(r"(?::[^/:@]*)?(?:@.*)?$")
+_TAG_OR_DIGEST = pattern(r"(?::[^/:@]*)?(?:@.*)?$")
 _NAMES = ("dockerfile", "dockerfile-upstream", "dockerfile.v0", "buildfile")
 
 

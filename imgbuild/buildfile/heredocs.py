@@ -5,18 +5,17 @@ BuildKit looks for them in RUN, COPY and ADD (and so it is with TEST), also as t
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.buildfile.expand import delimiter_words, raw_words
 from imgbuild.buildfile.instructions import Heredoc
 from imgbuild.buildfile.words import json_words, split_command
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.patterns import MULTILINE, pattern
 from imgbuild.values import dataclass
 
 _HOLDERS = ("RUN", "COPY", "ADD", "TEST")
-_OPENER = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)$")
-_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.-]*")
-_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
+_OPENER = pattern(r"([0-9]*)<<(-?)\s*([^<]*)$")
+_PLAIN_NAME = pattern(r"[A-Za-z_][\w.-]*")
+_LEADING_TABS = pattern(r"^\t+", MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ a heredoc's text begins on the line after its instruction's last.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
@@ -14,12 +13,13 @@ from imgbuild.buildfile import heredocs
 from imgbuild.buildfile.instructions import Directive, Heredoc
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass, replace
 
 DIRECTIVES = ("syntax", "escape", "check")
 """What a directive can be about."""
 
-_DIRECTIVE = re.compile(f"#[{SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE_CLASS}]*=[{SPACE_CLASS}]*")
+_DIRECTIVE = pattern(f"#[{SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACE_CLASS}]*=[{SPACE_CLASS}]*")
 _ESCAPES = ("\\", "`")
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from imgbuild.errors import BuildfileError
+from imgbuild.patterns import pattern
 
 ModeChange = Callable[[int, bool], int]
 """(permission bits, whether it is a directory) -> new permission bits."""
 
 _WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_OPERATION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)")
+_DIGITS = pattern(r"[0-9]+")
+_OCTAL_DIGITS = pattern(r"[0-7]+")
+_CLAUSE = pattern(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
+_OPERATION = pattern(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)")
 _EVERY_BIT = 0o7777
 
 
 def parse_mode(text: str) -> ModeChange:
     """Read the value of --chmod; BuildfileError where it is none. Octal replaces all bits, set-id and sticky ones too."""
-    if re.fullmatch(r"[0-9]+", text):
-        if not re.fullmatch(r"[0-7]+", text) or int(text, 8) > _EVERY_BIT:
+    if _DIGITS.fullmatch(text):
+        if not _OCTAL_DIGITS.fullmatch(text) or int(text, 8) > _EVERY_BIT:
             raise BuildfileError(f"bad mode {text!r} for --chmod: an octal mode is between 0 and 7777")
         octal = int(text, 8)
         return lambda mode, is_directory: octal

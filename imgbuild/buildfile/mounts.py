@@ -12,6 +12,7 @@ from imgbuild.buildfile.quantities import parse_size
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import split_csv
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 
 Options = tuple[tuple[str, str | None], ...]
@@ -30,8 +31,8 @@ _ALL_KEYS = (*sorted(set().union(*_KEYS.values())), *_ALIASES)
 _BARE = ("readonly", "readwrite", "required")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_OCTAL = re.compile(r"[0-7]{1,11}")
-_DECIMAL = re.compile(r"[0-9]{1,10}")
+_OCTAL = pattern(r"[0-7]{1,11}")
+_DECIMAL = pattern(r"[0-9]{1,10}")
 
 
 class Sharing(StrEnum):

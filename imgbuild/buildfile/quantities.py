@@ -5,16 +5,15 @@ Each raises BuildfileError at `at`; a caller without a place locates it by ``err
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.patterns import IGNORECASE, pattern
 
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
+_DURATION_PART = pattern(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+_SIZE = pattern(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(?:([kmgtp])(?:i?b)?|b)?", IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_CPUS = re.compile(r"([0-9]*)(?:\.([0-9]{0,9}))?")
-_COUNT = re.compile(r"[0-9]{1,18}")
+_CPUS = pattern(r"([0-9]*)(?:\.([0-9]{0,9}))?")
+_COUNT = pattern(r"[0-9]{1,18}")
 _LARGEST = (1 << 63) - 1
 
 

@@ -5,9 +5,7 @@ What BuildKit's parser and instructions packages accept is accepted; their refus
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import TypedDict
 
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile import instructions as ast
@@ -28,11 +26,13 @@ from imgbuild.buildfile.words import (
     words_with_heredocs,
 )
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import TypedDict
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass, replace
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
-_FIRST_WORD = re.compile(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")
-_FIRST_BLANKS = re.compile(rf"[{BLANKS}]+")
+_STAGE_NAME = pattern(r"[a-z][a-z0-9-_.]*")
+_FIRST_WORD = pattern(f"([^{SPACE_CLASS}]*)[{SPACE_CLASS}]*")
+_FIRST_BLANKS = pattern(rf"[{BLANKS}]+")
 _NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER", "INCLUDE", "TEST")
 
 

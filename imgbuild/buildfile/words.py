@@ -9,17 +9,18 @@ import json
 import re
 
 from imgbuild.errors import BuildfileError
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 SPACE_CLASS = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # the same, within a pattern's brackets
 BLANKS = "\t\v\f\r "
 
-_KEYWORD = re.compile(rf"[^{BLANKS}]*")
-_SPACES = re.compile(f"[{SPACE_CLASS}]*")
-_WORD = re.compile(rf"[^{BLANKS}]+")
-_FLAG_PLAIN = re.compile(rf"[^{SPACE_CLASS}'\"\\]+")
-_HEREDOC_WORD = re.compile(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\(?:.|$)|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
+_KEYWORD = pattern(rf"[^{BLANKS}]*")
+_SPACES = pattern(f"[{SPACE_CLASS}]*")
+_WORD = pattern(rf"[^{BLANKS}]+")
+_FLAG_PLAIN = pattern(rf"[^{SPACE_CLASS}'\"\\]+")
+_HEREDOC_WORD = pattern(rf"[0-9]*<<(?:-|[ \t\r]+)?(?:'[^']*'|\"[^\"]*\"|\\(?:.|$)|[^{BLANKS}<'\"\\])+|[^{BLANKS}]+")
 
 
 @dataclass(frozen=True, slots=True)

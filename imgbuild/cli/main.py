@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from importlib import import_module
 
 from imgbuild.cli import quick, streams
 from imgbuild.cli.declare import Command
@@ -135,7 +134,8 @@ def _quickly(arguments: list[str]) -> int | None:
         return None
     given, name, rest = line
     module, _, attribute = _COMMANDS[name].partition(":")
-    command = getattr(import_module(module), attribute)
+    __import__(module)  # importlib's own way brings in warnings
+    command = getattr(sys.modules[module], attribute)
     assert isinstance(command, Command)
     words = quick.read(command, rest)
     if words is None:

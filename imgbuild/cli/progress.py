@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, TextIO
 
 from imgbuild.cli.streams import say
+from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 from imgbuild.values import asdict

@@ -10,9 +10,9 @@ import os
 import select
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO, cast
 
 from imgbuild.errors import ImgbuildError
+from imgbuild.hints import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

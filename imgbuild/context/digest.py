@@ -8,7 +8,6 @@ do not count in a local tree.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Tree
 from imgbuild.linux.node import Node
+from imgbuild.oci.digest import digest_of
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -113,7 +113,7 @@ class TreeDigests:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return digest_of(text.encode("utf-8", "surrogateescape")).removeprefix("sha256:")
 
 
 def _named(text: str) -> str:

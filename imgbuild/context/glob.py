@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-_MAGIC = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
+from imgbuild.patterns import DOTALL, pattern
+
+_MAGIC = pattern(r"(?:[^\\*?\[]|\\.)*[*?\[]", DOTALL)
 
 
 class BadPattern(ValueError):

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 
 from imgbuild.context.glob import BadPattern, check
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 
-_WILDCARD = re.compile(r"[*?\[\]\\]")
-_ODD = re.compile(r"[|{}^]|\\(?:[a-zA-Z0-9]|[^\x00-\x7f])|\[[^\]]*[*?\\\[]")
+_WILDCARD = pattern(r"[*?\[\]\\]")
+_ODD = pattern(r"[|{}^]|\\(?:[a-zA-Z0-9]|[^\x00-\x7f])|\[[^\]]*[*?\\\[]")
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 """What Go calls space."""
 _ESCAPES = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]", "s": "[\\t\\n\\f\\r ]", "S": "[^\\t\\n\\f\\r ]"}
 _LETTERS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _BORDERS = {"A": "(?:\\A)", "z": "(?:\\Z)", "b": "(?a:\\b)", "B": "(?a:\\B)"}
-_REPEAT = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
+_REPEAT = pattern(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
 _MOST_REPEATS = 1000
 
 

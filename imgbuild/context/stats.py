@@ -6,13 +6,12 @@ next build reads it again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
+from imgbuild.hints import Any, NamedTuple, Protocol
 from imgbuild.linux.node import Node
 
 _RACY_NS = 2_000_000_000
@@ -109,6 +108,8 @@ class FileDigests:
                 rows[path[1:]] = FileStat(*_identity(node), digests[path])
 
     def _digest(self, path: str, node: Node) -> str:
+        import hashlib
+
         content = hashlib.sha256()
         size = 0
         fd = self._tree.open(path)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from imgbuild.context.glob import BadPattern, compile_component, is_pattern
 from imgbuild.errors import ContextError
+from imgbuild.hints import Protocol
 from imgbuild.linux.node import Node
 from imgbuild.values import dataclass
 

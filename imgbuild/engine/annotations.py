@@ -3,19 +3,19 @@ listed. docker buildx's words."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Literal
 
 from imgbuild.engine.machine import this_platform
 from imgbuild.errors import ImageError, UsageError
+from imgbuild.hints import Literal
 from imgbuild.oci.platform import Platform, parse_platform
+from imgbuild.patterns import ASCII, pattern
 from imgbuild.values import dataclass
 
 Level = Literal["manifest", "index", "manifest-descriptor", "index-descriptor"]
 _LEVELS: tuple[Level, ...] = ("manifest", "index", "manifest-descriptor", "index-descriptor")
-_PLACE = re.compile(r"\s*([a-z-]*)(?:\[([A-Za-z0-9_/.-]+)\])?\s*", re.ASCII)
-_OUTPUT_KEY = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/.-]+)\])?\.(\S+)", re.ASCII)
+_PLACE = pattern(r"\s*([a-z-]*)(?:\[([A-Za-z0-9_/.-]+)\])?\s*", ASCII)
+_OUTPUT_KEY = pattern(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/.-]+)\])?\.(\S+)", ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ the stage: no clock is read, so the same build gives the same digest. No name an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imgbuild.engine.annotations import Annotation, Level, pairs
 from imgbuild.graph.ops import Base, BuildGraph, Stage
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.config import History, ImageConfig, config_bytes
 from imgbuild.oci.digest import Digest, digest_of
 from imgbuild.oci.image import (

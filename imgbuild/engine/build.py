@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
@@ -27,6 +26,7 @@ from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
 from imgbuild.graph.outline import BaseNeed, base_references
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
@@ -73,7 +73,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
         if plan is None:
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
-        result = build_planned(place, request, plan, on_event, build_id=secrets.token_hex(8))
+        result = build_planned(place, request, plan, on_event, build_id=os.urandom(8).hex())
     write_files(request, result)
     return result
 

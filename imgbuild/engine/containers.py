@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import UsageError
+from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.linux.emulation import runs
 from imgbuild.oci.platform import Platform, normalize, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference

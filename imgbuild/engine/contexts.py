@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers
 from imgbuild.engine.workplace import Workplace
@@ -17,6 +16,7 @@ from imgbuild.errors import BuildfileError, ContextError, ImageError, ImgbuildEr
 from imgbuild.graph.contexts import ContextKind, context_key
 from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
 from imgbuild.graph.remote import parse_context
+from imgbuild.hints import TYPE_CHECKING, Literal
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass, replace

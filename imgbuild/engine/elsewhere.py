@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgbuild.context.ignore import Ignore
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers, OnEvent
@@ -23,6 +22,7 @@ from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError, UsageError
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.graph.remote import parse_context
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.linux.paths import Root
 from imgbuild.values import replace
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
 from imgbuild.oci.image import INDEX_TYPES, Descriptor, parse_index, parse_manifest
 from imgbuild.oci.reference import Reference, parse_reference
+from imgbuild.patterns import ASCII, pattern
 from imgbuild.store.closure import manifests
 from imgbuild.store.store import Store
 from imgbuild.values import replace
 
-_ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})", re.ASCII)
+_ID = pattern(r"(?:sha256:)?([0-9a-f]{4,64})", ASCII)
 
 
 def find_image(store: Store, text: str) -> tuple[Reference | None, Descriptor]:

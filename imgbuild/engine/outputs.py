@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgbuild.engine.output_options import Output
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import StoreError, UsageError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.reference import Reference
 from imgbuild.values import replace
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
 from imgbuild.errors import ImageError, NotFoundError, UsageError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from imgbuild.values import replace

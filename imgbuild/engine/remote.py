@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RemoteSource
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.values import replace
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
 from imgbuild.engine.contexts import NamedContext, parse_contexts
@@ -16,6 +15,7 @@ from imgbuild.engine.workplace import Invocation
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace
 

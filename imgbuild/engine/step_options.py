@@ -7,10 +7,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imgbuild.errors import BuildfileError, ImgbuildError, UsageError
 from imgbuild.graph.ops import HOSTNAME, Limits, RunDefaults
+from imgbuild.hints import TYPE_CHECKING, Protocol, TypeVar
 from imgbuild.values import replace
 
 if TYPE_CHECKING:

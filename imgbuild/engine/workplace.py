@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.linux.features import Features, probe
 from imgbuild.values import dataclass, field
 

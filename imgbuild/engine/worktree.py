@@ -6,11 +6,12 @@ command that reads nothing else, with no transport allowed and none of the envir
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-_COMMITTER = re.compile(rb"^committer .*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
+from imgbuild.patterns import MULTILINE, pattern
+
+_COMMITTER = pattern(rb"^committer .*> (\d{1,11}) [+-]\d{4}$", MULTILINE)
 _SECONDS = 10
 
 

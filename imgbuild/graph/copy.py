@@ -6,7 +6,6 @@ Semantics are BuildKit's (dispatchCopy). Not here: what a source word means (con
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, Protocol
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_heredoc
@@ -14,6 +13,7 @@ from imgbuild.buildfile.modes import parse_mode
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.add import remote_sources
 from imgbuild.graph.ops import CopyOp, FileText, Origin
+from imgbuild.hints import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from imgbuild.oci.config import RunConfig

@@ -9,10 +9,11 @@ from imgbuild.buildfile.quantities import parse_count, parse_duration
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, Span
 from imgbuild.oci.config import Healthcheck
+from imgbuild.patterns import ASCII, pattern
 
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]*))?", re.ASCII)
+_PORT = pattern(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([A-Za-z]*))?", ASCII)
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})"
-_ADDRESS = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]?")
+_ADDRESS = pattern(rf"{_BYTE}(?:\.{_BYTE}){{3}}|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _LAST_SIGNAL = 64
 _SIGNALS = frozenset((
@@ -20,8 +21,8 @@ _SIGNALS = frozenset((
     "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL",
     "PWR", "SYS", "RTMIN", "RTMAX",
 ))  # fmt: skip
-_REAL_TIME = re.compile(r"RTMIN\+(?:[12]?[0-9]|30)|RTMAX-(?:[12]?[0-9]|30)", re.ASCII)
-_NUMBER = re.compile(r"\+?([0-9]{1,9})", re.ASCII)
+_REAL_TIME = pattern(r"RTMIN\+(?:[12]?[0-9]|30)|RTMAX-(?:[12]?[0-9]|30)", ASCII)
+_NUMBER = pattern(r"\+?([0-9]{1,9})", ASCII)
 _MILLISECOND = 1_000_000
 
 

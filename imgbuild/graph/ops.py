@@ -6,9 +6,8 @@ how a step runs or is shown, never what it makes.
 
 from __future__ import annotations
 
-from typing import Any
-
 from imgbuild.errors import Span
+from imgbuild.hints import Any
 from imgbuild.oci.config import History, RunConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer

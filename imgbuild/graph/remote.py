@@ -7,21 +7,23 @@ by ``?key=value&...`` and ``#ref:subdir``. Nothing that git could take for an op
 from __future__ import annotations
 
 import posixpath
-import re
 
 from imgbuild.errors import BuildfileError
 from imgbuild.graph.ops import RemoteSource
+from imgbuild.patterns import DOTALL, IGNORECASE, pattern
 from imgbuild.values import replace
 
 UNNAMED = "__unnamed__"
 """The name of a file whose URL has none: BuildKit's."""
 
-_URL = re.compile(r"(https?|git|ssh)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.IGNORECASE | re.DOTALL)
-_SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*)@([A-Za-z0-9.-]+):([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
-_PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_CHECKSUM = re.compile(r"[0-9a-fA-F]+")
-_BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|\.lock(/|$)|[/.]$")
+_URL = pattern(r"(https?|git|ssh)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?", IGNORECASE | DOTALL)
+_SCP = pattern(r"([A-Za-z0-9_][A-Za-z0-9_-]*)@([A-Za-z0-9.-]+):([^?#]*)(?:\?([^#]*))?(?:#(.*))?", DOTALL)
+_PERCENT = pattern(r"(?:%[0-9a-fA-F]{2})+")
+_SHA256 = pattern(r"sha256:[0-9a-f]{64}")
+_OTHER_SHA = pattern(r"sha(384|512):[0-9a-f]+")
+_COMMIT = pattern(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_CHECKSUM = pattern(r"[0-9a-fA-F]+")
+_BAD_REF = pattern(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|\.lock(/|$)|[/.]$")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -60,10 +62,10 @@ def is_commit(ref: str) -> bool:
 
 def sha256_checksum(text: str) -> str:
     """The value of ``--checksum`` for a file; BuildfileError where it is none."""
-    if re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+    if _SHA256.fullmatch(text):
         return text
     algorithm = text.partition(":")[0]
-    if re.fullmatch(r"sha(384|512):[0-9a-f]+", text):
+    if _OTHER_SHA.fullmatch(text):
         raise BuildfileError(f"the checksum is of the kind {algorithm}, which is not known here", hint="give the sha256 one")
     raise BuildfileError(f"bad checksum {text!r}", hint="write sha256: and 64 hexadecimal digits")
 

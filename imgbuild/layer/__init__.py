@@ -10,8 +10,8 @@ The seam to what lies below a layer is `ParentView`: the merged tree of the lowe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from imgbuild.hints import Protocol
 from imgbuild.linux.node import Node
 
 WHITEOUT = b".wh."

@@ -16,9 +16,9 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Any, Protocol
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.stages import Stage

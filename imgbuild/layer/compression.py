@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from imgbuild.errors import LayerError
+from imgbuild.hints import Literal
 from imgbuild.values import dataclass
 
 CompressionKind = Literal["zstd", "gzip", "none"]

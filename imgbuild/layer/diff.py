@@ -27,9 +27,9 @@ import stat
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Literal
 from imgbuild.layer import MAX_PATH, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK

@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
+from imgbuild.hints import Generic, TypeVar
 from imgbuild.layer.tar import CHUNK, Stream
 
 _BLOCKS = 4

@@ -16,9 +16,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Literal, Protocol
 from imgbuild.layer import headers, sparse
 
 BLOCK = 512

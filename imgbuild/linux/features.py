@@ -6,8 +6,8 @@ Every fast path has a name by which it can be switched off (`SWITCHES`), so that
 from __future__ import annotations
 
 import os
-from typing import Literal
 
+from imgbuild.hints import Literal
 from imgbuild.linux import syscalls
 from imgbuild.values import dataclass
 

@@ -7,7 +7,6 @@ host, or ``/proc/self/fd/N``; targets are resolved inside the new root.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.paths import Root
+from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 
 
@@ -64,7 +64,7 @@ class Mount:
     noexec: bool = False
 
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+_OCTAL = pattern(rb"\\([0-7]{3})")
 
 # What statvfs(2) says of a mount, as mount(2) wants it: flags that a user namespace may not take off.
 _KEPT_FLAGS = (

@@ -5,9 +5,8 @@ What is unknown in a foreign config is not carried into images built on it; the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from imgbuild.errors import ImageError
+from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, parse_diff_id
 from imgbuild.oci.image import Annotations, canonical_json, parse_json_object, parse_string_map
 from imgbuild.oci.platform import Platform, normalize

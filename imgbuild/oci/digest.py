@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable
-from typing import NewType
-
 from imgbuild.errors import ImageError
+from imgbuild.hints import TYPE_CHECKING, NewType
+from imgbuild.patterns import ASCII, pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from hashlib import sha256 as _sha256
+else:
+    # Python's own function, which is slower for many bytes; to load OpenSSL for a few takes 3 ms.
+    try:
+        from _sha2 import sha256 as _sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256 as _sha256
+        except ImportError:
+            from hashlib import sha256 as _sha256
+
+_FEW = 1 << 14
 
 Digest = NewType("Digest", str)
 """``algorithm:hex`` of a blob's bytes as stored, compressed or not."""
@@ -19,7 +31,7 @@ ChainID = NewType("ChainID", str)
 """The identity of a stack of layers, lowest first."""
 
 _HEX = {"sha256": 64, "sha384": 96, "sha512": 128}
-_DIGEST = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
+_DIGEST = pattern(r"(sha256|sha384|sha512):([0-9a-f]+)", ASCII)
 
 
 def parse_digest(text: object) -> Digest:
@@ -37,6 +49,10 @@ def parse_diff_id(text: object) -> DiffID:
 
 def digest_of(data: bytes) -> Digest:
     """The sha256 digest of `data`."""
+    if len(data) <= _FEW:
+        return Digest("sha256:" + _sha256(data).hexdigest())
+    import hashlib
+
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 

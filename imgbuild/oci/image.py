@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from imgbuild.errors import ImageError
+from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, Digest, parse_digest
 from imgbuild.oci.platform import Platform, normalize
 from imgbuild.values import dataclass

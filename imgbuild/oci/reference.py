@@ -6,20 +6,19 @@ docker.io, one path component there means ``library/``, no tag and no digest mea
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.errors import ImageError
 from imgbuild.oci.digest import Digest, parse_digest
+from imgbuild.patterns import ASCII, pattern
 from imgbuild.values import dataclass
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_REPOSITORY = pattern(rf"{_COMPONENT}(?:/{_COMPONENT})*", ASCII)
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?", re.ASCII)
-_TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
+_REGISTRY = pattern(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?", ASCII)
+_TAG = pattern(r"[\w][\w.-]{0,127}", ASCII)
 _MAX_NAME = 255
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from imgbuild.patterns import ASCII, pattern
 
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = pattern(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)", ASCII)
 
 
 def parse_time(text: str) -> int | None:

@@ -11,10 +11,10 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError, LayerError
+from imgbuild.hints import BinaryIO
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.tar import Reader, TarEntry, read_tar
 from imgbuild.layer.xattrs import is_kept

@@ -11,9 +11,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import ConflictError, StoreError
+from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 from imgbuild.errors import UsageError
+from imgbuild.hints import Literal
 from imgbuild.sandbox.spec import Limits, Network
 from imgbuild.values import dataclass, field
 

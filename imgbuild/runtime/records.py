@@ -16,9 +16,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
 
 from imgbuild.errors import ConflictError, CorruptError, NotFoundError
+from imgbuild.hints import Any, Literal
 from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.failures import explain, explained

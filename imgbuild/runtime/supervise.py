@@ -6,9 +6,9 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.runtime import terminal
 from imgbuild.runtime.relay import Pump, Relay
 from imgbuild.values import dataclass

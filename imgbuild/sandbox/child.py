@@ -15,9 +15,9 @@ import os
 import signal
 import socket
 import struct
-from typing import NoReturn
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import NoReturn
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up

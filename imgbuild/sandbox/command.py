@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import resource
 import stat
 import struct
 
 from imgbuild.linux import syscalls
+from imgbuild.patterns import pattern
 from imgbuild.sandbox.spec import DEFAULT_PATH, DEFAULT_RLIMITS, Process
 from imgbuild.sandbox.wire import NOT_EXECUTABLE, NOT_FOUND
 
@@ -114,7 +114,7 @@ def execute(process: Process) -> None:
 
 _MISSING = ": no such file"
 _MAX_SCRIPTS = 6  # the kernel follows five, and gives up
-_BLANKS = re.compile(rb"[ \t\n\0]")
+_BLANKS = pattern(rb"[ \t\n\0]")
 
 
 def _try(path: str, argv: tuple[str, ...], environment: dict[str, str]) -> CommandError:

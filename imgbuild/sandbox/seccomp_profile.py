@@ -10,8 +10,7 @@ be added to a table only after asking whether it belongs into `WITHHELD`.
 
 from __future__ import annotations
 
-from typing import Literal
-
+from imgbuild.hints import Literal
 from imgbuild.values import dataclass
 
 NEVER: tuple[str, ...] = ()

@@ -15,9 +15,9 @@ import signal
 import socket
 import time
 from contextlib import suppress
-from typing import NoReturn
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import NoReturn
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import cgroup, child, wire

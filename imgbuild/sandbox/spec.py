@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from imgbuild.hints import Literal
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.values import dataclass, field
 

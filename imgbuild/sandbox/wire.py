@@ -12,8 +12,8 @@ import marshal
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
 
+from imgbuild.hints import Any
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage

@@ -10,9 +10,9 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import overload
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import overload
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.sandbox import capabilities as caps

@@ -35,8 +35,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:  # a command that is not told anything loads none of these rooms for it

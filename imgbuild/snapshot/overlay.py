@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
 

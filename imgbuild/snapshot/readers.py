@@ -9,9 +9,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import Protocol
 from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower, Lower
 

@@ -11,9 +11,9 @@ import stat
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from imgbuild.errors import ConflictError, StoreError
+from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import OverlayFeatures, overlay_filesystem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from imgbuild.rootfs.capture import settle
 from imgbuild.snapshot import DirectoryLower
@@ -14,4 +14,4 @@ def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
     """Commit `active`. With `epoch` what a process wrote gets the times that its layer will have; None: they are final."""
     if epoch is not None:
         settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless)
-    return rooms.snapshotter.commit(active, secrets.token_hex(16))
+    return rooms.snapshotter.commit(active, os.urandom(16).hex())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:

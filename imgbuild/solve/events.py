@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import Span
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError
 from imgbuild.graph.key import RECORD_VERSION
 from imgbuild.graph.ops import CopyOp, MountOp, RemoteSource, RunOp, Step
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass, field

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.snapshot import Lowers
 from imgbuild.solve.etc import HostNetwork
 from imgbuild.values import dataclass, field, replace

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import SandboxError
 from imgbuild.graph.ops import RunOp, Step, TestOp
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.linux.emulation import architecture_of, runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubTarget, make_stubs

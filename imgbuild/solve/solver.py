@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import ImgbuildError, StepFailed
 from imgbuild.graph.key import StepKey, key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import DirectoryLower, Lowers

@@ -7,24 +7,26 @@ Whether it was is told by its mode, for all processes: a blob that can be writte
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from imgbuild.errors import CorruptError
-from imgbuild.oci.digest import Digest
+from imgbuild.hints import TYPE_CHECKING, BinaryIO
+from imgbuild.oci.digest import Digest, digest_of
+from imgbuild.patterns import ASCII, pattern
 from imgbuild.store.failures import REPAIR, explain, explained, missing_blob
 from imgbuild.store.temporary import locked_file
 
+if TYPE_CHECKING:
+    import hashlib
+
 _CHUNK = 1 << 20
-_HEX = re.compile(r"[0-9a-f]{64,128}", re.ASCII)
+_HEX = pattern(r"[0-9a-f]{64,128}", ASCII)
 _SYNC_THREADS = 8
 READ_LIMIT = 4 << 20
 
@@ -79,7 +81,8 @@ class Blobs:
                 data += more
         if len(data) > limit:
             raise CorruptError(f"the blob {digest} is longer than the {limit} bytes that are read at once")
-        if _hasher(digest, data).hexdigest() != digest.partition(":")[2]:
+        algorithm = digest.partition(":")[0]
+        if (digest_of(data) if algorithm == "sha256" else f"{algorithm}:{_hasher(digest, data).hexdigest()}") != digest:
             raise _differs(digest)
         return data
 
@@ -176,7 +179,7 @@ class BlobWriter:
     def __init__(self, blobs: Blobs, temporary: Path, algorithm: str | None) -> None:
         self._blobs = blobs
         self._algorithm = algorithm
-        self._hasher = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
+        self._hasher = _hasher(Digest(f"{algorithm}:")) if algorithm else None
         self.size = 0
         self.path, self._descriptor = locked_file(temporary, "blob")
 
@@ -276,6 +279,8 @@ class VerifyingReader:
 
 
 def _hasher(digest: Digest, data: bytes = b"") -> hashlib._Hash:
+    import hashlib
+
     return hashlib.new(digest.partition(":")[0], data, usedforsecurity=False)
 
 

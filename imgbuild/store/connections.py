@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explain, explained
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor, canonical_json, descriptor_json, parse_descriptor
 from imgbuild.store.connections import Connections

@@ -8,7 +8,6 @@ descriptions). A process that forks without exec would share them: a zygote is s
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imgbuild.errors import ConflictError, ImgbuildError
+from imgbuild.oci.digest import digest_of
 from imgbuild.store.failures import explained
 
 _FIRST_PAUSE = 0.001
@@ -88,7 +88,7 @@ class NamedLocks:
         on_wait: Callable[[], None] | None = None,
     ) -> Iterator[None]:
         """Hold the lock `name`. Not re-entrant: a thread that takes one name twice waits for itself."""
-        path = self._directory / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        path = self._directory / digest_of(name.encode("utf-8", "surrogateescape")).removeprefix("sha256:")
         descriptor = self._open_locked(path, name, cancelled, on_wait)
         try:
             yield

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 
 from imgbuild.errors import StoreError
 from imgbuild.linux.removal import Removed, remove_below
+from imgbuild.patterns import pattern
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+_OCTAL = pattern(rb"\\([0-7]{3})")
 
 
 def remove_tree(path: Path, *, deadline: float | None = None) -> tuple[int, bool]:

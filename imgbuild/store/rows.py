@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from imgbuild.hints import NamedTuple
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.values import dataclass

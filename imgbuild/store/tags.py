@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError
+from imgbuild.hints import Any
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import OCI_INDEX, REF_NAME, Descriptor, canonical_json, descriptor_json, parse_descriptor
 from imgbuild.oci.reference import Reference, parse_reference

@@ -5,7 +5,6 @@ A survey reads no file's content: it is for finding what was lost or tampered wi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -30,6 +29,8 @@ class Survey:
 
 def survey(path: Path) -> Survey:
     """Look over the tree at `path`, to be recorded with a snapshot and compared later."""
+    import hashlib
+
     hasher, size, seen = hashlib.sha256(usedforsecurity=False), 0, set()
     with explained(path):
         for name, full, status in _walk(os.fsencode(path)):

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, RegistryError
+from imgbuild.hints import TYPE_CHECKING, Protocol
 from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_index, parse_manifest
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import DEFAULT_TAG, Reference
