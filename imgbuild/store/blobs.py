@@ -25,6 +25,9 @@ from imgbuild.store.temporary import locked_file
 if TYPE_CHECKING:
     import hashlib
 
+_FEW = 1 << 14
+"""Bytes that are sooner hashed than written."""
+
 _CHUNK = 1 << 20
 _HEX = pattern(r"[0-9a-f]{64,128}", ASCII)
 _SYNC_THREADS = 8
@@ -96,6 +99,8 @@ class Blobs:
 
     def put(self, data: bytes) -> Digest:
         """Keep `data`."""
+        if len(data) <= _FEW and self.has(digest := digest_of(data), len(data)):
+            return digest
         with self.writer() as writer:
             writer.write(data)
             return writer.commit()
