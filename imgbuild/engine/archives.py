@@ -118,7 +118,7 @@ def unpack_image(invocation: Invocation, name: str, directory: str, platform: st
         stack.enter_context(place.store.lease())
         descriptor = _image(place, name, platform)
         image = read_image(place.store, descriptor, platform_of(platform))
-        lowers = materialize(place.store, image.layers, rootless=place.features.rootless)
+        lowers = materialize(place.store, image.layers, features=place.features)
         view = stack.enter_context(UnionView(lowers, userxattr=place.features.rootless))
         target.mkdir(parents=True, exist_ok=True)
         export_tree(view, target)

@@ -186,7 +186,7 @@ def _image(place: Workplace, request: RunRequest, on_event: OnEvent) -> RunImage
     image = _local_image(place, request)
     if image is None:
         image = _pulled_image(place, request, parse_reference(request.image), on_event)
-    lowers = materialize(place.store, image.layers, rootless=place.features.rootless)
+    lowers = materialize(place.store, image.layers, features=place.features)
     name = image.reference.familiar() if image.reference is not None else request.image
     return RunImage(name, image.descriptor.digest, image.config, lowers)
 

@@ -72,10 +72,15 @@ class Stream(Protocol):
 
 
 class Reader:
-    """A file's content, to be read before the next entry is asked for; what is left unread is skipped."""
+    """A file's content, to be read before the next entry is asked for; what is left unread is skipped.
 
-    def __init__(self, source: _Source, size: int, extents: sparse.Extents, stored: int) -> None:
+    `offset` is where the content starts in the archive, None where it is not stored as a whole (a sparse file); `padding`, what
+    follows it up to the next block, is there when the next entry is."""
+
+    def __init__(self, source: _Source, size: int, extents: sparse.Extents, stored: int, offset: int | None) -> None:
         self.size = size
+        self.offset = offset
+        self.padding = b""
         self._source = source
         self._extents = extents
         self._stored = stored
@@ -128,10 +133,17 @@ class _Source:
         self._stream = stream
         self._block = b""
         self._at = 0
+        self._before = 0
+
+    @property
+    def position(self) -> int:
+        """How many bytes were taken."""
+        return self._before + self._at
 
     def some(self, size: int) -> bytes:
         """Between one and `size` bytes; none at the end."""
         if self._at == len(self._block):
+            self._before += self._at
             self._block, self._at = self._stream.read(CHUNK), 0
         start, self._at = self._at, min(self._at + size, len(self._block))
         return self._block if self._at - start == len(self._block) else self._block[start : self._at]
@@ -189,7 +201,7 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
         reader.skip()
         extensions = _Extensions()
         # Padding that is missing at the very end is no loss.
-        source.exactly(padding)
+        reader.padding = source.exactly(padding)
     if extensions.any:
         raise LayerError("the tar ends after an extended header")
 
@@ -248,10 +260,11 @@ def _member(block: bytes, flag: bytes, extensions: _Extensions, source: _Source)
         raise LayerError(f"{headers.show(name)} has the absurd size of {stored} bytes")
     size, header = stored, 0
     extents: sparse.Extents = ((0, stored),)
+    offset: int | None = source.position
     if kind == "file":
         found = sparse.layout(flag, block, extensions.pairs, stored, source.exactly)
         if found is not None:
-            size, extents, header = found.size, found.extents, found.header
+            size, extents, header, offset = found.size, found.extents, found.header, None
             name = records.get(b"GNU.sparse.name") or name
     seconds, nanoseconds = headers.time(block[136:148], records.get(b"mtime"))
     entry = TarEntry(
@@ -268,7 +281,7 @@ def _member(block: bytes, flag: bytes, extensions: _Extensions, source: _Source)
         minor=headers.device(block[337:345], 20) if kind in ("char", "block") else 0,
         xattrs=tuple(sorted((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR))),
     )
-    return entry, Reader(source, size, extents, stored - header), -stored % BLOCK
+    return entry, Reader(source, size, extents, stored - header, offset), -stored % BLOCK
 
 
 def _names(block: bytes, extensions: _Extensions) -> tuple[bytes, bytes]:

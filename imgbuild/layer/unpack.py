@@ -22,20 +22,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgbuild.errors import LayerError
-from imgbuild.layer import MAX_PATH, WHITEOUT, ParentView
+from imgbuild.layer import WHITEOUT, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.headers import show
+from imgbuild.layer.names import AUFS, MAX_LINKS, MAX_TARGET, OPAQUE, join, parts_of
 from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import portable
 from imgbuild.linux.node import Node
 
-_OPAQUE = b".wh..wh..opq"
-_AUFS = b".wh..wh."
-_MAX_NAME = 255
-_MAX_TARGET = 4095
-"""The longest target of a symlink, in bytes."""
-_MAX_LINKS = 40
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """What came of a layer: bytes of content, files made, and whether the directory is right on these lowers only (`stacked`).
@@ -83,7 +79,7 @@ class _Unpacker:
 
     def apply(self, entry: TarEntry, content: Reader) -> None:
         """Do what one entry says."""
-        parts = _parts(entry.name)
+        parts = parts_of(entry.name)
         if not parts:
             if entry.kind != "dir":
                 raise LayerError(f"the root of the tar is a {entry.kind}")
@@ -96,7 +92,7 @@ class _Unpacker:
         if name.startswith(WHITEOUT):
             self._whiteout(parts, name, entry)
         else:
-            self._plain(_join(self._directory(parts), name), entry, content)
+            self._plain(join(self._directory(parts), name), entry, content)
 
     def finish(self) -> None:
         """Do what had to wait for the last entry."""
@@ -115,7 +111,7 @@ class _Unpacker:
         elif entry.kind == "dir":
             self._tree.directory(path, metadata)
         elif entry.kind == "symlink":
-            if not 0 < len(entry.link) <= _MAX_TARGET or b"\0" in entry.link:
+            if not 0 < len(entry.link) <= MAX_TARGET or b"\0" in entry.link:
                 raise LayerError(f"{show(path)} is a symlink without a possible target")
             self._tree.symlink(path, entry.link, metadata)
         elif entry.kind == "hardlink":
@@ -126,17 +122,17 @@ class _Unpacker:
             self._tree.special(path, entry.kind, entry.major, entry.minor, metadata)
 
     def _whiteout(self, parts: list[bytes], name: bytes, entry: TarEntry) -> None:
-        if name == _OPAQUE:
+        if name == OPAQUE:
             path = self._directory(parts)
             self._tree.cover(path)
             self._opaque_root = self._opaque_root or not path
-        elif name.startswith(_AUFS):
+        elif name.startswith(AUFS):
             self.skipped += 1
         else:
             hidden = name[len(WHITEOUT) :]
             if hidden in (b"", b".", b".."):
                 raise LayerError(f"a whiteout of nothing: {show(entry.name)}")
-            self._tree.whiteout(_join(self._directory(parts), hidden))
+            self._tree.whiteout(join(self._directory(parts), hidden))
 
     def _directory(self, parts: list[bytes]) -> bytes:
         """The real path of a directory, made where it is missing; symlinks followed in the layer and in what lies below it."""
@@ -152,12 +148,12 @@ class _Unpacker:
             if name == b"..":
                 done = done.rpartition(b"/")[0]
                 continue
-            path = _join(done, name)
+            path = join(done, name)
             if path not in tree.directories:
                 target = self._symlink(path)
                 if target is not None:
                     links += 1
-                    if links > _MAX_LINKS:
+                    if links > MAX_LINKS:
                         raise LayerError(f"symlinks lead in a circle: {show(path)}")
                     done = b"" if target.startswith(b"/") else done
                     pending.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
@@ -215,7 +211,7 @@ class _Unpacker:
         return Metadata(stat.S_IMODE(status.mode), status.uid, status.gid, status.mtime_ns, xattrs)
 
     def _hard_link(self, path: bytes, entry: TarEntry) -> None:
-        parts = _parts(entry.link)
+        parts = parts_of(entry.link)
         if not parts:
             raise LayerError(f"{show(path)} is a hard link to nothing")
         target = self._known(parts)
@@ -236,9 +232,9 @@ class _Unpacker:
             if name == b"..":
                 done = done.rpartition(b"/")[0]
                 continue
-            path = _join(done, name)
+            path = join(done, name)
             target = self._tree.symlinks.get(path)
-            if target is not None and links < _MAX_LINKS:
+            if target is not None and links < MAX_LINKS:
                 links += 1
                 done = b"" if target.startswith(b"/") else done
                 pending.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
@@ -246,7 +242,7 @@ class _Unpacker:
                 done = path
             else:
                 return None
-        return _join(done, parts[-1])
+        return join(done, parts[-1])
 
     def _finish_links(self) -> None:
         """Hard links that came before their targets, then those whose targets are in the lowers."""
@@ -267,7 +263,7 @@ class _Unpacker:
     def _link_below(self, path: bytes, raw: bytes) -> None:
         """A hard link to a file of the lowers: the file is copied up, and is then one with its new name."""
         *parts, name = raw.split(b"/")
-        target = _join(self._directory(parts), name)
+        target = join(self._directory(parts), name)
         if target in self._tree.directories or target == path:
             raise LayerError(f"{show(path)} is a hard link to a directory" if target != path else f"{show(path)} is a hard link to itself")
         if target in self._tree.whiteouts:
@@ -296,22 +292,6 @@ def _segments(fd: int) -> Iterator[tuple[int, bytes]]:
     while data := os.read(fd, CHUNK):
         yield offset, data
         offset += len(data)
-
-
-def _parts(name: bytes) -> list[bytes]:
-    """The components of a name of the tar."""
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise LayerError(f"a name of the tar leads out of it: {show(name)}")
-    if b"\0" in name:
-        raise LayerError(f"a null byte in a name of the tar: {show(name)}")
-    if len(name) > MAX_PATH or any(len(part) > _MAX_NAME for part in parts):
-        raise LayerError(f"a name of the tar is too long: {show(name)}", hint=f"a name has {_MAX_NAME} bytes at most, a path {MAX_PATH}")
-    return parts
-
-
-def _join(directory: bytes, name: bytes) -> bytes:
-    return directory + b"/" + name if directory else name
 
 
 def _absolute(path: bytes) -> str:

@@ -16,6 +16,10 @@ CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr"})
 """Names that IMGBUILD_DISABLE understands."""
 
+_EROFS_FROM = (6, 13)
+"""Linux takes a file as an EROFS since 6.12, and a descriptor as an overlay's lower since 6.13."""
+_CAP_SYS_ADMIN = 21
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -32,7 +36,8 @@ class Features:
     openat2: bool
     cgroup: CgroupKind
     erofs: bool
-    """File-backed EROFS whose detached mount can be an overlay's lower: first user namespace, Linux 6.13."""
+    """That an EROFS in a file may be mounted, and its detached mount be an overlay's lower: as far as that can be known without doing it,
+    which would load a module. Who is about to rely on it tries (rootfs.indexed)."""
     disabled: frozenset[str] = frozenset()
 
 
@@ -42,18 +47,20 @@ def probe(disabled: frozenset[str] = frozenset()) -> Features:
     root = os.geteuid() == 0
     rootless = not _initial_user_namespace()
     new_mount_api = "newmount" not in disabled and syscalls.available("fsmount") and syscalls.available("open_tree")
+    lowerdir_plus = new_mount_api and "lowerdirplus" not in disabled and _has_lowerdir_plus(kernel)
+    mount_setattr = new_mount_api and "mountsetattr" not in disabled and syscalls.available("mount_setattr")
     return Features(
         root=root,
         rootless=rootless,
         kernel=kernel,
         machine=os.uname().machine,
         new_mount_api=new_mount_api,
-        lowerdir_plus=new_mount_api and "lowerdirplus" not in disabled and _has_lowerdir_plus(kernel),
-        mount_setattr=new_mount_api and "mountsetattr" not in disabled and syscalls.available("mount_setattr"),
+        lowerdir_plus=lowerdir_plus,
+        mount_setattr=mount_setattr,
         clone3="clone3" not in disabled and syscalls.available("clone3"),
         openat2="openat2" not in disabled and syscalls.available("openat2"),
         cgroup="none" if "cgroup" in disabled else _cgroup_kind(),
-        erofs="erofs" not in disabled and new_mount_api and root and not rootless and kernel >= (6, 13) and _knows_filesystem("erofs"),
+        erofs="erofs" not in disabled and lowerdir_plus and mount_setattr and not rootless and kernel >= _EROFS_FROM and _may_mount(),
         disabled=disabled,
     )
 
@@ -87,12 +94,8 @@ def _has_lowerdir_plus(kernel: tuple[int, int]) -> bool:
     return True
 
 
-def _knows_filesystem(name: str) -> bool:
-    try:
-        with open("/proc/filesystems", encoding="ascii") as file:
-            return any(line.split()[-1] == name for line in file)
-    except OSError:
-        return False
+def _may_mount() -> bool:
+    return bool(syscalls.capget()[0] >> _CAP_SYS_ADMIN & 1)
 
 
 def _cgroup_kind() -> CgroupKind:

@@ -6,6 +6,7 @@ host, or ``/proc/self/fd/N``; targets are resolved inside the new root.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from imgbuild.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """A file system to be made: its type and its options in order (None for a flag). `directory`, where given, is where
-    relative paths in the options start, for kernels whose mount(2) takes one page of options."""
+    """A file system to be made: its type and its options in order (None for a flag; another file system where the option takes a
+    mount, which is then made for it alone, and is gone with it). `directory`, where given, is where relative paths in the options
+    start, for kernels whose mount(2) takes one page of options."""
 
     fstype: str
-    options: tuple[tuple[str, str | None], ...] = ()
+    options: tuple[tuple[str, str | Filesystem | None], ...] = ()
     source: str = "none"
     directory: str = ""
 
@@ -117,16 +119,23 @@ def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
         fd = syscalls.open_tree(syscalls.AT_FDCWD, what.source, flags)
         return _with_attributes(fd, attributes, what.recursive)
     context = syscalls.fsopen(what.fstype)
+    # The kernel makes private clones of mounts that it is given, but only when the file system is made.
+    given: list[int] = []
     try:
         with _working_directory(what.directory):
             if what.source != "none":
                 syscalls.fsconfig_set(context, "source", what.source)
             for key, value in what.options:
-                syscalls.fsconfig_set(context, key, value)
+                if isinstance(value, Filesystem):
+                    given.append(open_mount(value))
+                    syscalls.fsconfig_set(context, key, given[-1])
+                else:
+                    syscalls.fsconfig_set(context, key, value)
             syscalls.fsconfig_create(context)
         return syscalls.fsmount(context, attributes)
     finally:
-        os.close(context)
+        for fd in (context, *given):
+            os.close(fd)
 
 
 def restrict(fd: int, features: Features, *, read_only: bool = False, nodev: bool = False) -> None:
@@ -280,6 +289,8 @@ def _mount_old(what: Filesystem | Bind, target: str, flags: int) -> None:
     if isinstance(what, Bind):
         syscalls.mount(what.source, target, None, syscalls.MS_BIND | (syscalls.MS_REC if what.recursive else 0))
         return
+    if any(isinstance(value, Filesystem) for _, value in what.options):
+        raise OSError(errno.EOPNOTSUPP, "mount(2) can't be given another mount")
     data = ",".join(key if value is None else f"{key}={value}" for key, value in what.options)
     with _working_directory(what.directory):
         syscalls.mount(what.source, target, what.fstype, flags, data)

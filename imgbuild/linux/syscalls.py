@@ -71,7 +71,7 @@ CLOSE_RANGE_CLOEXEC = 4
 SIGCHLD = 17
 
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD, _FSCONFIG_CMD_CREATE = 0, 1, 5, 6
 _SECCOMP_SET_MODE_FILTER = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -335,11 +335,12 @@ def fsopen(fstype: str) -> int:
     return _call("fsopen", _string(fstype), ctypes.c_long(_FSOPEN_CLOEXEC), path=fstype)
 
 
-def fsconfig_set(context: int, key: str, value: Name | None = None) -> None:
-    """Give a context one option; None for a flag."""
-    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
-    if _syscall("fsconfig", ctypes.c_long(context), ctypes.c_long(command), _string(key), _string(value), ctypes.c_long(0)) < 0:
-        raise _context_failure(context, f"fsconfig {key}", value)
+def fsconfig_set(context: int, key: str, value: Name | int | None = None) -> None:
+    """Give a context one option; None for a flag, a number for a descriptor."""
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_FD if isinstance(value, int) else _FSCONFIG_SET_STRING
+    text, fd = (None, value) if isinstance(value, int) else (value, 0)
+    if _syscall("fsconfig", ctypes.c_long(context), ctypes.c_long(command), _string(key), _string(text), ctypes.c_long(fd)) < 0:
+        raise _context_failure(context, f"fsconfig {key}", text)
 
 
 def fsconfig_create(context: int) -> None:

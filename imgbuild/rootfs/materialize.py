@@ -1,10 +1,11 @@
-"""An image's layers -> lowers: what the store has already is used again, the rest is unpacked from blobs, and verified on the way.
+"""An image's layers -> lowers: what the store has already is used again, the rest is made from blobs, and verified on the way.
 
-A layer's directory is found by its diffID, whatever it lies on. Some layers can't be unpacked without asking what is below them
-(hard links to files of lower layers, parents that the layer doesn't name), and some lie on a root directory that is not the usual
-one: their directories belong to the whole chain, and are named after it (``on-...``).
+A layer's lower is found by its diffID, whatever it lies on: an indexed tar where this machine can mount those, else a directory. Some
+layers can't be made a lower without asking what is below them (hard links to files of lower layers, parents that the layer doesn't
+name), and some lie on a root directory that is not the usual one: their directories belong to the whole chain, and are named after it
+(``on-...``).
 
-Layers are unpacked side by side as if nothing were below them; those that turn out to ask are unpacked again, in their order.
+Lowers are made side by side as if nothing were below them; layers that turn out to ask are unpacked again, in their order.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import stat
 from collections.abc import Callable, Sequence
 
 from imgbuild.layer.xattrs import portable
+from imgbuild.linux.features import Features
 from imgbuild.oci.digest import DiffID, chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.rootfs.lowers import find_lower, find_on_chain
-from imgbuild.snapshot import DirectoryLower, Lower, Lowers
+from imgbuild.snapshot import IndexedTarLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.store import Store
 
@@ -24,38 +26,42 @@ Cancelled = Callable[[], bool]
 
 
 def materialize(
-    store: Store, layers: Sequence[Layer], *, rootless: bool = False, cancelled: Cancelled | None = None
+    store: Store, layers: Sequence[Layer], *, features: Features | None = None, cancelled: Cancelled | None = None
 ) -> Lowers:
-    """The lowers of a root file system, lowest first. To be called under the store's lease; several callers at once unpack each layer once.
+    """The lowers of a root file system, lowest first. To be called under the store's lease; several callers at once make each lower once.
+    `features`: None unpacks, as root.
 
     CorruptError where a blob is not what its digest or its diffID says, LayerError where it is no layer, store.locks.Interrupted when
     `cancelled` says so; nothing is left behind then.
     """
-    found: dict[DiffID, DirectoryLower | None] = {layer.diff_id: find_lower(store, layer.diff_id) for layer in layers}
+    found: dict[DiffID, Lower | None] = {layer.diff_id: find_lower(store, layer.diff_id, features) for layer in layers}
     missing = {layer.diff_id: layer for layer in layers if found[layer.diff_id] is None}
     if missing:
         from imgbuild.rootfs.unpacking import Unpacker
 
-        found |= Unpacker(store, rootless, cancelled).independent(tuple(missing.values()))
+        found |= Unpacker(store, features, cancelled).independent(tuple(missing.values()))
     lowers: list[Lower] = []
     for index, layer in enumerate(layers):
         lower = found[layer.diff_id]
         below = tuple(lowers)
         if lower is None or (below and has_usual_root(lower) and not has_usual_root(below[-1])):
             chain = chain_id(below_layer.diff_id for below_layer in layers[: index + 1])
-            lower = find_on_chain(store, chain)
+            lower = find_on_chain(store, chain, features)
             if lower is None:
                 from imgbuild.rootfs.unpacking import Unpacker
 
-                lower = Unpacker(store, rootless, cancelled).on_chain(layer, chain, below)
+                lower = Unpacker(store, features, cancelled).on_chain(layer, chain, below)
         lowers.append(lower)
     return tuple(lowers)
 
 
 def has_usual_root(lower: Lower) -> bool:
     """Whether the top directory of a lower is as one that nobody named: 0755, root's, without attributes."""
-    if not isinstance(lower, DirectoryLower):
-        return True
+    if isinstance(lower, IndexedTarLower):
+        from imgbuild.layer.erofs import HEAD, root_attributes
+
+        with open(lower.index, "rb") as file:
+            return root_attributes(file.read(HEAD)) == (0o755, 0, 0, False)
     with UnionView((lower,)) as view:
         status = view.lstat("/")
         if status is None:

@@ -1,6 +1,7 @@
-"""Layers out of blobs into directories of the store, verified on the way, side by side as if nothing were below them.
+"""Layers out of blobs into lowers of the store, verified on the way, side by side as if nothing were below them.
 
-Those that turn out to ask what is below are unpacked again, in their order (see materialize).
+Where it can be mounted, a lower is the tar as it comes out of the blob, with an index; what can't be indexed is unpacked. Those that
+turn out to ask what is below are unpacked again, in their order (see materialize).
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from imgbuild.errors import CorruptError, LayerError, StoreError
+from imgbuild.errors import CorruptError, LayerError
 from imgbuild.layer import ParentView
 from imgbuild.layer.compress import decompressing
+from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
 from imgbuild.layer.stages import Ahead
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.layer.unpack import unpack
+from imgbuild.linux.features import Features
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import ChainID, DiffID
 from imgbuild.oci.image import Layer
+from imgbuild.rootfs.indexed import TarFile, commit_indexed, give_place, usable
 from imgbuild.rootfs.lowers import chain_identity, find_lower, find_on_chain
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot import DirectoryLower, IndexedTarLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
-from imgbuild.store.trees import survey
+from imgbuild.store.trees import INDEX, TAR, survey_snapshot
 
 _THREADS = 4
 
@@ -61,13 +66,14 @@ class _Unknown:
 class Unpacker:
     """Makes lowers of layers, each once however many callers want it."""
 
-    def __init__(self, store: Store, rootless: bool, cancelled: Cancelled | None) -> None:
+    def __init__(self, store: Store, features: Features | None, cancelled: Cancelled | None) -> None:
         self._store = store
-        self._rootless = rootless
+        self._features = features
+        self._rootless = features is not None and features.rootless
         self._cancelled = cancelled
 
-    def independent(self, layers: Sequence[Layer]) -> dict[DiffID, DirectoryLower | None]:
-        """Each layer's directory where it needs nothing below; None where it does."""
+    def independent(self, layers: Sequence[Layer]) -> dict[DiffID, Lower | None]:
+        """Each layer's lower where it needs nothing below; None where it does."""
         if len(layers) <= 1:
             return {layer.diff_id: self._alone(layer) for layer in layers}
         with ThreadPoolExecutor(min(_THREADS, len(layers)), "imgbuild-unpack") as pool:
@@ -78,50 +84,73 @@ class Unpacker:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _alone(self, layer: Layer) -> DirectoryLower | None:
+    def _alone(self, layer: Layer) -> Lower | None:
+        identity = layer.diff_id.partition(":")[2]
         with self._store.lock(f"layer {layer.diff_id}", cancelled=self._cancelled):
-            lower = find_lower(self._store, layer.diff_id)
+            lower = find_lower(self._store, layer.diff_id, self._features)
             if lower is not None:
                 return lower
+            if self._features is not None and usable(self._store, self._features):
+                with suppress(NotIndexable):
+                    return self._index(layer, identity)
             try:
-                return self._unpack(layer, layer.diff_id.partition(":")[2], layer.diff_id, _Unknown())
+                return self._unpack(layer, identity, layer.diff_id, _Unknown())
             except _NeedsLowers:
                 return None
 
-    def on_chain(self, layer: Layer, chain: ChainID, below: Lowers) -> DirectoryLower:
+    def on_chain(self, layer: Layer, chain: ChainID, below: Lowers) -> Lower:
         """A layer's directory for these lowers only."""
         identity = chain_identity(chain)
         with self._store.lock(f"snapshot {identity}", cancelled=self._cancelled):
-            lower = find_on_chain(self._store, chain)
+            lower = find_on_chain(self._store, chain, self._features)
             if lower is not None:
                 return lower
             with UnionView(below, userxattr=self._rootless) as view:
                 return self._unpack(layer, identity, None, view)
+
+    def _index(self, layer: Layer, identity: str) -> IndexedTarLower:
+        """Write the tar into a temporary directory while its entries are read."""
+        index = TarIndex()
+        with self._store.temporary("index") as scratch:
+            directory = scratch / "snapshot"
+            directory.mkdir()
+            with TarFile(directory / TAR) as tar, self._layer(layer) as stream:
+                index_stream(_Copying(stream, tar), index)
+                while data := stream.read(CHUNK):
+                    tar.write(data)
+            return commit_indexed(self._store, directory, index.image(tar.size), identity, layer.diff_id)
+
+    @contextmanager
+    def _layer(self, layer: Layer) -> Iterator[Stream]:
+        try:
+            with _content(self._store, layer, self._cancelled) as stream:
+                yield stream
+        except LayerError:
+            # A damaged blob looks like a malformed layer: say which of the two it is.
+            self._store.blobs.verify(layer.blob.digest)
+            raise
 
     def _unpack(self, layer: Layer, identity: str, diff_id: DiffID | None, view: ParentView) -> DirectoryLower:
         """Unpack into a temporary directory, give it its name, then record it."""
         with self._store.temporary("unpack") as scratch:
             directory = scratch / "snapshot" / "fs"
             directory.mkdir(parents=True)
-            try:
-                with _content(self._store, layer, self._cancelled) as stream:
-                    unpack(stream, directory, lowers_view=view, rootless=self._rootless)
-                    while stream.read(CHUNK):
-                        pass
-            except LayerError:
-                # A damaged blob looks like a malformed layer: say which of the two it is.
-                self._store.blobs.verify(layer.blob.digest)
-                raise
-            seen = survey(directory)
-            path = self._store.snapshot_path(identity)
-            if path.parent.exists():  # from a time before its record was lost
-                self._store.discard(path.parent)
-            try:
-                os.rename(directory.parent, path.parent)
-            except OSError as error:
-                raise StoreError(f"can't put a snapshot at {path.parent}", detail=error.strerror) from error
+            with self._layer(layer) as stream:
+                unpack(stream, directory, lowers_view=view, rootless=self._rootless)
+                while stream.read(CHUNK):
+                    pass
+            self._give_place(directory, identity)
+        seen = survey_snapshot(self._store.snapshot_directory(identity))
         self._store.index.record_snapshot(SnapshotRow(identity, diff_id, seen.size, seen.inodes, seen.tree))
-        return DirectoryLower(path)
+        return DirectoryLower(self._store.snapshot_path(identity))
+
+    def _give_place(self, directory: Path, identity: str) -> None:
+        """Beside the other form, which may be in use, where the snapshot is there in a form that can't be mounted here."""
+        path = self._store.snapshot_path(identity)
+        if self._store.index.snapshot(identity) is not None and (path.parent / INDEX).is_file():
+            os.rename(directory, path)
+        else:
+            give_place(self._store, directory.parent, identity)
 
 
 @contextmanager
@@ -131,6 +160,19 @@ def _content(store: Store, layer: Layer, cancelled: Cancelled | None) -> Iterato
         verified = _Verified(store, layer, blob, cancelled)
         with Ahead(verified, "imgbuild-decompress") as stream:
             yield stream
+
+
+class _Copying:
+    """Writes to a tar what is read from a stream."""
+
+    def __init__(self, stream: Stream, tar: TarFile) -> None:
+        self._stream = stream
+        self._tar = tar
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._tar.write(data)
+        return data
 
 
 class _Verified:

@@ -14,6 +14,7 @@ from contextlib import nullcontext, suppress
 
 from imgbuild.errors import ConflictError, StoreError
 from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.rootfs.lowers import lower_of
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal
@@ -268,8 +269,9 @@ class ContainerRuntime:
         from imgbuild.rootfs.users import lookup_user
 
         directory = self.records.directory(record.id)
-        paths = (*(self._store.snapshot_path(snapshot) for snapshot in record.snapshots), directory / "fs")
-        with UnionView(tuple(map(DirectoryLower, paths)), userxattr=self._features.rootless) as view:
+        lowers = (lower_of(self._store, snapshot, self._features) for snapshot in record.snapshots)
+        below = tuple(lower for lower in lowers if lower is not None)
+        with UnionView((*below, DirectoryLower(directory / "fs")), userxattr=self._features.rootless) as view:
             return lookup_user(view, user)
 
 

@@ -18,7 +18,7 @@ from imgbuild.runtime import spec as plan
 from imgbuild.runtime.options import MountRequest, RunOptions
 from imgbuild.runtime.records import MountPoint
 from imgbuild.sandbox.spec import SandboxSpec
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.store import Store
@@ -37,7 +37,7 @@ class RunImage:
     @property
     def snapshots(self) -> tuple[str, ...]:
         """The ids of the snapshots that the lowers are."""
-        return tuple(lower.path.parent.name for lower in self.lowers if isinstance(lower, DirectoryLower))
+        return tuple(lower.directory.name for lower in self.lowers)
 
 
 @dataclass(frozen=True, slots=True)

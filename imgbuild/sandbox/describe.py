@@ -65,11 +65,17 @@ def _mount(mount: Mount) -> str:
     return f"mount {mount.target} {_what(mount.what)}{part}" + (f" {words}" if words else "")
 
 
+def _option(key: str, value: str | Filesystem | None) -> str:
+    if isinstance(value, Filesystem):
+        return f"{key}=[{_what(value)}]"
+    return key if value is None else f"{key}={value}"
+
+
 def _what(what: Filesystem | Bind | File) -> str:
     if isinstance(what, File):
         return f"file of {len(what.data)} bytes, mode {what.mode:04o}, owner {what.uid}:{what.gid}"
     if isinstance(what, Bind):
         return f"{'rbind' if what.recursive else 'bind'} {what.source}"
-    options = ",".join(key if value is None else f"{key}={value}" for key, value in what.options)
+    options = ",".join(_option(key, value) for key, value in what.options)
     source = "" if what.source in ("none", what.fstype) else f" {what.source}"
     return f"{what.fstype}{source}" + (f" ({options})" if options else "")

@@ -22,6 +22,11 @@ class DirectoryLower:
 
     path: Path
 
+    @property
+    def directory(self) -> Path:
+        """The snapshot that it is, where it is one of the store's."""
+        return self.path.parent
+
 
 @dataclass(frozen=True, slots=True)
 class IndexedTarLower:
@@ -29,6 +34,11 @@ class IndexedTarLower:
 
     tar: Path
     index: Path
+
+    @property
+    def directory(self) -> Path:
+        """The snapshot that it is, where it is one of the store's."""
+        return self.index.parent
 
 
 Lower = DirectoryLower | IndexedTarLower

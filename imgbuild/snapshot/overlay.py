@@ -13,7 +13,7 @@ from pathlib import Path
 from imgbuild.errors import StoreError
 from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Filesystem
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot import IndexedTarLower, Lowers
 
 MAX_LOWERS = 500
 """The kernel's own limit (OVL_MAX_STACK)."""
@@ -35,7 +35,7 @@ def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *,
     `work` is an empty directory beside `upper`, never used before. Without ``lowerdir+`` all paths must be below one directory,
     from which they are then relative.
     """
-    layers = [_layer(lower) for lower in reversed(lowers)]
+    layers = [lower_mount(lower) if isinstance(lower, IndexedTarLower) else str(lower.path) for lower in reversed(lowers)]
     if (upper is None) != (work is None):
         raise ValueError("an upperdir needs a workdir, and the reverse")
     if len(layers) < (2 if upper is None else 1):
@@ -43,14 +43,16 @@ def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *,
     if len(layers) > MAX_LOWERS:
         raise StoreError(f"a root file system of {len(layers)} layers is more than the kernel can stack ({MAX_LOWERS})")
     directory = ""
-    options: list[tuple[str, str | None]] = []
+    options: list[tuple[str, str | Filesystem | None]] = []
     if features.lowerdir_plus:
         options += [("lowerdir+", layer) for layer in layers]
         above = [(name, str(path)) for name, path in (("upperdir", upper), ("workdir", work)) if path is not None]
     else:
-        places = layers + [str(path) for path in (upper, work) if path is not None]
+        if not all(isinstance(layer, str) for layer in layers):
+            raise StoreError("layers that are not unpacked can't be mounted without the overlay option lowerdir+")
+        places = [str(layer) for layer in layers] + [str(path) for path in (upper, work) if path is not None]
         directory = os.path.commonpath([os.path.dirname(place) for place in places])
-        options.append(("lowerdir", ":".join(_escaped(os.path.relpath(layer, directory)) for layer in layers)))
+        options.append(("lowerdir", ":".join(_escaped(os.path.relpath(place, directory)) for place in places[: len(layers)])))
         named = (("upperdir", upper), ("workdir", work))
         above = [(name, os.path.relpath(path, directory).replace(",", "\\,")) for name, path in named if path is not None]
     for _, path in above:
@@ -65,10 +67,9 @@ def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *,
     return Filesystem("overlay", tuple(options), source="overlay", directory=directory)
 
 
-def _layer(lower: object) -> str:
-    if isinstance(lower, DirectoryLower):
-        return str(lower.path)
-    raise StoreError(f"a lower in this form can't be mounted yet: {lower}")
+def lower_mount(lower: IndexedTarLower) -> Filesystem:
+    """The mount that a lower in form (b) is, made in whatever process needs it: nothing of it is left when that dies."""
+    return Filesystem("erofs", (("device", str(lower.tar)), ("ro", None)), source=str(lower.index))
 
 
 def _escaped(path: str) -> str:

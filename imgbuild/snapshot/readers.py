@@ -1,4 +1,4 @@
-"""One lower, read without mounting it: the small Protocol that a union is made of, and its form (a).
+"""One lower, read: the small Protocol that a union is made of, and what both forms are.
 
 Paths here are relative to the lower ("" is its root) and real in it: whoever asks has seen every parent to be a directory.
 """
@@ -10,10 +10,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imgbuild.errors import StoreError
 from imgbuild.hints import Protocol
+from imgbuild.linux.mounts import open_mount
 from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower, Lower
+from imgbuild.snapshot.overlay import lower_mount
 
 OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
 """Names of the xattrs that are overlay's own: never part of a file."""
@@ -50,8 +51,8 @@ class LowerReader(Protocol):
 def reader_of(lower: Lower, userxattr: bool) -> LowerReader:
     """The reader for a lower's form."""
     if isinstance(lower, DirectoryLower):
-        return DirectoryReader(lower, userxattr)
-    raise StoreError(f"a lower in the form of an indexed tar can't be read yet: {lower.tar}")
+        return DirectoryReader(os.open(lower.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), userxattr)
+    return DirectoryReader(open_mount(lower_mount(lower)), userxattr)
 
 
 def is_whiteout(status: Node) -> bool:
@@ -60,11 +61,11 @@ def is_whiteout(status: Node) -> bool:
 
 
 class DirectoryReader:
-    """Form (a). Everything is relative to one fd of its root; a committed lower never changes, so no component can turn into
-    a symlink between two looks."""
+    """Form (a), or a mount of form (b), which is there for this reader alone. Everything is relative to one fd of its root, which the
+    reader closes; a committed lower never changes, so no component can turn into a symlink between two looks."""
 
-    def __init__(self, lower: DirectoryLower, userxattr: bool) -> None:
-        self._root = os.open(lower.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, root: int, userxattr: bool) -> None:
+        self._root = root
         self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
 
     def lstat(self, path: str) -> Node | None:

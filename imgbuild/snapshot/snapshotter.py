@@ -16,7 +16,7 @@ from imgbuild.errors import ConflictError, StoreError
 from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
-from imgbuild.snapshot.overlay import OverlayFeatures, overlay_filesystem
+from imgbuild.snapshot.overlay import OverlayFeatures, lower_mount, overlay_filesystem
 from imgbuild.snapshot.union import UnionView
 
 
@@ -131,9 +131,10 @@ class DirectorySnapshotter:
 
     def view(self, lowers: Lowers) -> Filesystem | Bind:
         """The merged root file system, read only."""
-        if len(lowers) == 1 and isinstance(lowers[0], DirectoryLower):
+        if len(lowers) == 1:
             # the kernel has no overlay of one; and one alone has nothing to hide
-            return Bind(str(lowers[0].path))
+            lower = lowers[0]
+            return Bind(str(lower.path)) if isinstance(lower, DirectoryLower) else lower_mount(lower)
         return overlay_filesystem(lowers, None, None, features=self._features)
 
     def _imitate_root(self, active: Active) -> None:

@@ -113,10 +113,10 @@ class StepMounts:
             for path in (upper, work):
                 path.mkdir(parents=True)
         what: Filesystem | Bind
-        if upper is None and len(lowers) == 1 and isinstance(lowers[0], DirectoryLower):
-            what = Bind(str(lowers[0].path))
+        if upper is None and len(lowers) == 1:
+            what = self._rooms.snapshotter.view(lowers)
         else:
-            if not lowers or (upper is None and len(lowers) == 1):
+            if not lowers:
                 empty = directory / "empty"
                 empty.mkdir(parents=True, exist_ok=True)
                 lowers = (DirectoryLower(empty), *lowers)

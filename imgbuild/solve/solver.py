@@ -199,9 +199,7 @@ class Solver:
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
         from imgbuild.rootfs.materialize import materialize
 
-        return materialize(
-            self._rooms.store, layers, rootless=self._rooms.features.rootless, cancelled=self._workers.stopped.is_set
-        )
+        return materialize(self._rooms.store, layers, features=self._rooms.features, cancelled=self._workers.stopped.is_set)
 
     def _origin(self, index: int) -> None:
         stage = self._graph.stages[index]
@@ -373,7 +371,7 @@ class Solver:
                 key=wanted.key,
                 record=wanted.record,
                 diff_id=layer.diff_id if layer is not None else None,
-                snapshot=lower.path.parent.name if lower is not None else "",
+                snapshot=lower.directory.name if lower is not None else "",
                 empty=layer is None,
                 usage=json.dumps(ledger),
                 build=self._build,

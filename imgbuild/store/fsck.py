@@ -20,7 +20,7 @@ from imgbuild.store.garbage import Containers, standing_on
 from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
-from imgbuild.store.trees import survey
+from imgbuild.store.trees import survey_snapshot
 from imgbuild.values import dataclass, field
 
 _THREADS = 8
@@ -201,12 +201,14 @@ def _check_snapshots(store: Store, report: _Report, rows: tuple[SnapshotRow, ...
 
 
 def _snapshot_problem(store: Store, row: SnapshotRow) -> str:
-    path = store.snapshot_path(row.id)
-    if not path.is_dir():
-        return f"its directory {path} is missing"
+    if not store.has_snapshot(row.id):
+        return f"its directory {store.snapshot_path(row.id)} is missing"
     if not row.tree and not row.inodes:
         return ""
-    found = survey(path)
+    try:
+        found = survey_snapshot(store.snapshot_directory(row.id))
+    except StoreError as error:
+        return error.message
     if row.inodes and (row.inodes, row.size) != (found.inodes, found.size):
         return f"has {found.inodes} inodes and {found.size} bytes, {row.inodes} and {row.size} are recorded"
     if row.tree and row.tree != found.tree:

@@ -184,7 +184,7 @@ def _mark_steps(store: Store, policy: Policy, live: _Live) -> tuple[str, ...]:
 
 
 def _can_be_served(store: Store, row: StepRow, here: set[DiffID]) -> bool:
-    return row.empty or row.diff_id in here or (bool(row.snapshot) and store.snapshot_path(row.snapshot).is_dir())
+    return row.empty or row.diff_id in here or (bool(row.snapshot) and store.has_snapshot(row.snapshot))
 
 
 def _directories(store: Store, policy: Policy) -> tuple[Path, ...]:

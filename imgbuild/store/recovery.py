@@ -24,7 +24,7 @@ from imgbuild.store.failures import IndexDamagedError, explained
 from imgbuild.store.index import Index
 from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.temporary import Scratch
-from imgbuild.store.trees import survey
+from imgbuild.store.trees import survey_snapshot
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -32,7 +32,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def was_booted_since(root: Path) -> bool:
     """Whether the machine was started anew since the store was last made sure of."""
     try:
-        return (root / "boot").read_text() != _boot_id()
+        return (root / "boot").read_text() != boot_id()
     except OSError:
         return True
 
@@ -91,7 +91,7 @@ def _named_by_containers(containers: Path) -> set[str] | None:
 
 def _is_as_recorded(root: Path, row: SnapshotRow) -> bool:
     try:
-        return bool(row.tree) and survey(root / "snapshots" / row.id / "fs").tree == row.tree
+        return bool(row.tree) and survey_snapshot(root / "snapshots" / row.id).tree == row.tree
     except StoreError:
         return False
 
@@ -101,10 +101,11 @@ def _write_boot_id(path: Path) -> None:
     with explained(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.truncate(descriptor, os.write(descriptor, _boot_id().encode()))
+            os.truncate(descriptor, os.write(descriptor, boot_id().encode()))
         finally:
             os.close(descriptor)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells this start of the machine from others."""
     return _BOOT_ID.read_text()

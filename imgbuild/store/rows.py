@@ -35,8 +35,8 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A committed snapshot. `size` (bytes, apparent) and `inodes` count what is below its ``fs``; `tree` is the digest that
-    `trees.survey` made of it, "" where nobody did."""
+    """A committed snapshot. `size` (bytes, apparent) and `inodes` count what is in it; `tree` is the digest that
+    `trees.survey_snapshot` made of it, "" where nobody did."""
 
     id: str
     diff_id: DiffID | None

@@ -1,7 +1,7 @@
 """The store as a whole: where its parts are, how it comes into being, who may use it, and how it is left.
 
 On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
-lease), ``locks/``, ``boot``, ``reserve``, ``snapshots/<id>/fs``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
+lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``snapshots/<id>/``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
 ``sources/<id>/``, ``tmp/``, ``trash/``.
 """
 
@@ -23,10 +23,11 @@ from imgbuild.store.locks import Lease, NamedLocks
 from imgbuild.store.recovery import recover, was_booted_since
 from imgbuild.store.tags import Tags
 from imgbuild.store.temporary import Scratch, make_reserve, write_durably
+from imgbuild.store.trees import INDEX, TREE
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "locks", "tmp", "trash")
-_FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "lock", "reserve")
+_FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "erofs", "lock", "reserve")
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 
 
@@ -112,8 +113,17 @@ class Store:
         self.blobs.flush()
 
     def snapshot_path(self, identity: str) -> Path:
-        """The directory lower of a committed snapshot."""
-        return self.root / "snapshots" / identity / "fs"
+        """The directory lower of a committed snapshot, where it has this form."""
+        return self.snapshot_directory(identity) / TREE
+
+    def snapshot_directory(self, identity: str) -> Path:
+        """What holds a committed snapshot, in whichever form."""
+        return self.root / "snapshots" / identity
+
+    def has_snapshot(self, identity: str) -> bool:
+        """Whether a committed snapshot is there, in whichever form."""
+        directory = self.snapshot_directory(identity)
+        return (directory / TREE).is_dir() or (directory / INDEX).is_file()
 
 
 def _lay_out(root: Path) -> None:

@@ -16,6 +16,9 @@ from imgbuild.values import dataclass
 
 _BLOCK = 512
 
+TREE, TAR, INDEX = "fs", "layer.tar", "index.erofs"
+"""The names in a snapshot: a directory in overlay form; or a layer's tar and what makes it one. Both may be there, and mean the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
@@ -39,6 +42,33 @@ def survey(path: Path) -> Survey:
                 size += status.st_size if stat.S_ISREG(status.st_mode) else 0
             hasher.update(_line(name, full, status))
     return Survey("sha256:" + hasher.hexdigest(), size, len(seen))
+
+
+def survey_snapshot(directory: Path) -> Survey:
+    """Look over a snapshot of the store, in whichever forms it is there: a tar's bytes are not read, those of its index are."""
+    forms = []
+    if (directory / INDEX).exists():
+        forms.append(_survey_indexed(directory))
+    if not forms or (directory / TREE).exists():
+        forms.append(survey(directory / TREE))
+    tree = forms[0].tree if len(forms) == 1 else _digest(" ".join(form.tree for form in forms).encode())
+    return Survey(tree, sum(form.size for form in forms), sum(form.inodes for form in forms))
+
+
+def _survey_indexed(directory: Path) -> Survey:
+    size, lines = 0, []
+    for name in (TAR, INDEX):
+        with explained(directory / name):
+            status = os.lstat(directory / name)
+        size += status.st_size
+        lines.append(f"{name} {status.st_mode} {status.st_uid} {status.st_gid} {status.st_size} {status.st_mtime_ns}\n")
+    with explained(directory / INDEX):
+        lines.append(_digest((directory / INDEX).read_bytes()))
+    return Survey(_digest("".join(lines).encode()), size, len((TAR, INDEX)))
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data, usedforsecurity=False).hexdigest()
 
 
 def physical(path: Path, seen: set[tuple[int, int]]) -> int:

@@ -18,6 +18,7 @@ from imgbuild.layer.unpack import Unpacked, unpack
 from imgbuild.linux import syscalls
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
+from tests.layer.indexing import agree
 from tests.layer.test_tar import END, file, header, pax
 from tests.layer.trees import in_child, seen_in, view
 
@@ -52,6 +53,9 @@ class Layers:
     def put_tar(self, tar: bytes, rootless: bool = False) -> Unpacked:
         directory = self.root / f"layer{len(self.lowers)}"
         directory.mkdir()
+        if not rootless:
+            # What is indexed, is as it is unpacked; and what is refused, is refused.
+            agree(tar, self.root / f"both{len(self.lowers)}-{len(os.listdir(self.root))}")
         with view(*self.lowers) as below:
             unpacked = unpack(io.BytesIO(tar), directory, lowers_view=below if self.lowers else None, rootless=rootless)
         self.lowers.append(directory)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgbuild.errors import StoreError
 from imgbuild.linux import syscalls
 from imgbuild.snapshot import DirectoryLower, IndexedTarLower, Lowers
 from imgbuild.snapshot.union import UnionView
@@ -187,7 +186,11 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
                 view.open(name)
 
 
-def test_the_other_form_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_index_that_is_none_is_an_error_and_leaves_nothing_open(tmp_path: Path) -> None:
     make_lower(tmp_path / "l0", {})
-    with pytest.raises(StoreError, match="indexed tar"):
+    for name in ("t", "i"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="fsconfig"):
         UnionView((DirectoryLower(tmp_path / "l0"), IndexedTarLower(tmp_path / "t", tmp_path / "i")))
+    assert len(os.listdir("/proc/self/fd")) == before
