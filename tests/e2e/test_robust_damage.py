@@ -106,8 +106,11 @@ def _added(bench: Bench) -> str:
 
 
 def _base_changed(bench: Bench) -> str:
-    (snapshot,) = [path for path in _snapshots(bench) if (path / "fs" / "etc" / "passwd").exists()]
-    (snapshot / "fs" / "etc" / "passwd").unlink()
+    (snapshot,) = [path for path in _snapshots(bench) if (path / "layer.tar").exists() or (path / "fs" / "etc" / "passwd").exists()]
+    if (snapshot / "layer.tar").exists():
+        _truncate(snapshot / "layer.tar")
+    else:
+        (snapshot / "fs" / "etc" / "passwd").unlink()
     return snapshot.name
 
 
