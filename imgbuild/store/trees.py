@@ -68,6 +68,8 @@ def _survey_indexed(directory: Path) -> Survey:
 
 
 def _digest(data: bytes) -> str:
+    import hashlib
+
     return "sha256:" + hashlib.sha256(data, usedforsecurity=False).hexdigest()
 
 
