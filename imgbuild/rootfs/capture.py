@@ -15,6 +15,7 @@ from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot.seen import Seen
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
@@ -39,9 +40,9 @@ class Captured:
         return self.entries == 0
 
 
-def settle(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False) -> None:
+def settle(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False, seen: Seen | None = None) -> None:
     """Give an upperdir the mtimes of its layer-to-be (see layer.diff), before anything uses it as a lower."""
-    with UnionView(parents, userxattr=rootless) as view:
+    with UnionView(parents, userxattr=rootless, seen=seen) as view:
         clamp(upper, epoch, view, rootless=rootless)
 
 
@@ -55,6 +56,7 @@ def capture(
     rootless: bool = False,
     rooted: bool = True,
     check: Callable[[], None] | None = None,
+    seen: Seen | None = None,
 ) -> Captured:
     """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it. One that is not
     `rooted` leaves the root directory as it is on whatever it is put.
@@ -68,7 +70,7 @@ def capture(
         nonlocal exact
         exact = False
 
-    with UnionView(parents, userxattr=rootless) as view, store.blobs.writer(hashing=False) as blob:
+    with UnionView(parents, userxattr=rootless, seen=seen) as view, store.blobs.writer(hashing=False) as blob:
 
         def produce(write: Write) -> None:
             nonlocal entries

@@ -17,6 +17,7 @@ from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import OverlayFeatures, lower_mount, overlay_filesystem
+from imgbuild.snapshot.seen import Seen
 from imgbuild.snapshot.union import UnionView
 
 
@@ -85,10 +86,11 @@ class Snapshotter(Protocol):
 class DirectorySnapshotter:
     """Snapshots as directories of the store at `root`."""
 
-    def __init__(self, root: Path, scratch: Scratch, *, features: OverlayFeatures) -> None:
+    def __init__(self, root: Path, scratch: Scratch, *, features: OverlayFeatures, seen: Seen | None = None) -> None:
         self._snapshots = root / "snapshots"
         self._scratch = scratch
         self._features = features
+        self._seen = seen
 
     def prepare(self, lowers: Lowers, name: str) -> Active:
         """A new active snapshot over `lowers`, whose root directory looks as theirs; `name` is for people who look into tmp/."""
@@ -139,7 +141,7 @@ class DirectorySnapshotter:
 
     def _imitate_root(self, active: Active) -> None:
         """The topmost directory gives the merged root its metadata: so the upper's has to be what the root was."""
-        with UnionView(active.lowers, userxattr=self._features.rootless) as view:
+        with UnionView(active.lowers, userxattr=self._features.rootless, seen=self._seen) as view:
             node = view.lstat("/")
             if node is None:
                 return

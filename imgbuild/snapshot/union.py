@@ -11,46 +11,37 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from types import TracebackType
 
 from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.readers import LowerReader, is_whiteout, reader_of
+from imgbuild.snapshot.seen import Found, Seen
 
-_REMEMBERED = 1 << 16
+_MANY = 8
+"""Of more lowers than that, a name is looked up in what their directories list, once read."""
+
+_UNSEEN: Found | None = Found(Node(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), -1)
 
 EMPTY_ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 0, 0)
 """The root directory of a stack without lowers."""
 
 
-class _Found:
-    """An entry of the union: its status, the lower that has it (the topmost, for a directory), and for a directory all the
-    lowers that make it up, topmost first."""
-
-    __slots__ = ("lower", "merged", "status")
-
-    def __init__(self, status: Node, lower: int, merged: tuple[int, ...] = ()) -> None:
-        self.status = status
-        self.lower = lower
-        self.merged = merged
-
-
 class UnionView:
-    """`lowers` as one file system, lowest first. A context manager: it holds one descriptor for each lower."""
+    """`lowers` as one file system, lowest first. A context manager: it holds a descriptor for each lower that it had to open.
+
+    What it sees it keeps in `seen`, where views of stacks with the same lowers below find it."""
 
     local = False
 
-    def __init__(self, lowers: Lowers, *, userxattr: bool = False) -> None:
+    def __init__(self, lowers: Lowers, *, userxattr: bool = False, seen: Seen | None = None) -> None:
         self.lowers = lowers
-        self._readers: list[LowerReader] = []
-        try:
-            for lower in reversed(lowers):
-                self._readers.append(reader_of(lower, userxattr))
-        except BaseException:
-            self.close()
-            raise
-        self._seen: dict[str, _Found | None] = {}
+        self._userxattr = userxattr
+        self._seen = Seen() if seen is None else seen
+        self._levels = self._seen.levels(lowers)
+        self._readers: dict[int, LowerReader] = {}
 
     def __enter__(self) -> UnionView:
         return self
@@ -61,7 +52,7 @@ class UnionView:
     def close(self) -> None:
         """Let go of the lowers; closing again does nothing."""
         while self._readers:
-            self._readers.pop().close()
+            self._readers.popitem()[1].close()
 
     def lstat(self, path: str) -> Node | None:
         """The status of the entry at a real path, and None where nothing is."""
@@ -83,7 +74,8 @@ class UnionView:
         names: set[str] = set()
         hidden: set[str] = set()
         for index in found.merged:
-            here = self._readers[index].names(path[1:])
+            with self._lent(index) as reader:
+                here = reader.names(path[1:])
             gone = {name for name, whiteout in here if whiteout}
             names.update(name for name, whiteout in here if not whiteout and name not in hidden)
             hidden.update(gone)
@@ -101,19 +93,19 @@ class UnionView:
         found = self._entry(path)
         if not stat.S_ISREG(found.status.mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        return self._readers[found.lower].open(path[1:])
+        return self._reader(found.lower).open(path[1:])
 
     def readlink(self, path: str) -> str:
         """The target of the symlink at a real path."""
         path = _normal(path)
-        return self._readers[self._entry(path).lower].readlink(path[1:])
+        return self._reader(self._entry(path).lower).readlink(path[1:])
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         """The extended attributes of the entry at a real path, sorted by name, without overlay's own and this machine's."""
         path = _normal(path)
-        if not self._readers and path == "/":
+        if not self.lowers and path == "/":
             return {}
-        return self._readers[self._entry(path).lower].xattrs(path[1:])
+        return self._reader(self._entry(path).lower).xattrs(path[1:])
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, Node]]:
         """The entry at a real path and all below it, parents first, names sorted by their bytes."""
@@ -138,57 +130,113 @@ class UnionView:
         found = self._find(path)
         return self.readlink(path) if found and stat.S_ISLNK(found.status.mode) else None
 
-    def _entry(self, path: str) -> _Found:
+    def _entry(self, path: str) -> Found:
         found = self._find(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
 
-    def _directory(self, path: str) -> _Found:
+    def _directory(self, path: str) -> Found:
         found = self._entry(path)
         if not stat.S_ISDIR(found.status.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return found
 
-    def _find(self, path: str) -> _Found | None:
-        if path in self._seen:
-            return self._seen[path]
+    def _find(self, path: str) -> Found | None:
+        if not self._levels:
+            return Found(EMPTY_ROOT, -1) if path == "/" else None
+        top = self._levels[-1]
+        found = top.found.get(path, _UNSEEN)
+        if found is not _UNSEEN:
+            return found
         missing = [path]
         while path != "/":
             path = path.rpartition("/")[0] or "/"
-            if path in self._seen:
+            found = top.found.get(path, _UNSEEN)
+            if found is not _UNSEEN:
                 break
             missing.append(path)
-        found = self._seen.get(path)
+        if found is _UNSEEN:
+            found = self._root()
+            self._seen.remember(top, missing.pop(), found)
         for path in reversed(missing):
-            if path == "/":
-                found = self._merge("", tuple(range(len(self._readers)))) or _Found(EMPTY_ROOT, -1)
-            else:
-                found = self._merge(path[1:], found.merged) if found else None
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[path] = found
+            found = self._merge(path, found.merged) if found else None
+            self._seen.remember(top, path, found)
         return found
 
-    def _merge(self, path: str, candidates: tuple[int, ...]) -> _Found | None:
+    def _root(self) -> Found:
+        """All lowers make it up, the topmost gives it its status. That one were opaque means nothing: the kernel does not ask."""
+        top = len(self._levels) - 1
+        status = self._reader(top).lstat("")
+        return Found(status, top, tuple(range(top, -1, -1))) if status else Found(EMPTY_ROOT, -1)
+
+    def _merge(self, path: str, candidates: tuple[int, ...]) -> Found | None:
         """What the lowers `candidates`, topmost first, make of `path`: as ovl_lookup() in the kernel does."""
         top: Node | None = None
         merged: list[int] = []
+        many = len(candidates) > _MANY
         for index in candidates:
-            reader = self._readers[index]
-            status = reader.lstat(path)
+            known = self._levels[index].found.get(path, _UNSEEN)
+            if known is not _UNSEEN:  # what this one and all below it make of it
+                if known is not None and known.merged:
+                    top = top or known.status
+                    merged += known.merged
+                elif top is None:
+                    return known
+                break
+            status, opaque = self._look_in_many(index, path) if many else self._look(self._reader(index), index, path, len(candidates) > 1)
             if status is None:
                 continue
             if not stat.S_ISDIR(status.mode):
                 if top is None and not is_whiteout(status):
-                    return _Found(status, index)
+                    return Found(status, index)
                 break
             top = top or status
             merged.append(index)
-            # an opaque root means nothing: the kernel does not ask for it
-            if path and len(candidates) > 1 and reader.opaque(path):
+            if opaque:
                 break
-        return _Found(top, merged[0], tuple(merged)) if top else None
+        return Found(top, merged[0], tuple(merged)) if top else None
+
+    def _look(self, reader: LowerReader, index: int, path: str, opacity: bool = True) -> tuple[Node | None, bool]:
+        """What one lower has at a path, and whether that is a directory that hides what is below it."""
+        status = reader.lstat(path[1:])
+        if status is None or not stat.S_ISDIR(status.mode):
+            if status is not None and status.nlink > 1:
+                # a lower may be mounted for its reader alone, and the next mount get the same device number
+                status = status._replace(dev=index)
+            return status, False
+        return status, opacity and reader.opaque(path[1:])
+
+    def _look_in_many(self, index: int, path: str) -> tuple[Node | None, bool]:
+        """As `_look`, in one of so many lowers that their descriptors must not all be kept."""
+        level = self._levels[index]
+        directory, _, name = path.rpartition("/")
+        listed = directory in level.names
+        names = level.names.get(directory)
+        if names is not None and name not in names:
+            return None, False
+        with self._lent(index) as reader:
+            if not listed:
+                names = self._seen.remember_names(level, directory, frozenset(each for each, _ in reader.names(directory[1:])))
+                if names is not None and name not in names:
+                    return None, False
+            return self._look(reader, index, path)
+
+    def _reader(self, index: int) -> LowerReader:
+        reader = self._readers.get(index)
+        if reader is None:
+            reader = self._readers[index] = reader_of(self.lowers[index], self._userxattr)
+        return reader
+
+    @contextmanager
+    def _lent(self, index: int) -> Iterator[LowerReader]:
+        """A reader for the moment, for who goes through all lowers: only so many descriptors may be open."""
+        kept = self._readers.get(index) or (self._reader(index) if len(self._readers) < _MANY else None)
+        if kept is not None:
+            yield kept
+            return
+        with closing(reader_of(self.lowers[index], self._userxattr)) as reader:
+            yield reader
 
 
 def _normal(path: str) -> str:

@@ -13,5 +13,5 @@ from imgbuild.solve.rooms import Rooms
 def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
     """Commit `active`. With `epoch` what a process wrote gets the times that its layer will have; None: they are final."""
     if epoch is not None:
-        settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless)
+        settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless, seen=rooms.seen)
     return rooms.snapshotter.commit(active, os.urandom(16).hex())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.snapshot import Lowers
+from imgbuild.snapshot.seen import Seen
 from imgbuild.solve.etc import HostNetwork
 from imgbuild.values import dataclass, field, replace
 
@@ -41,6 +42,8 @@ class Rooms:
     failures: Path | None = None
     remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)
     """What was fetched, by the source without its `position` and `unpack`."""
+    seen: Seen = field(default_factory=Seen, repr=False)
+    """What was seen of the lowers that the build reads."""
 
     def remote(self, source: RemoteSource) -> Tree:
         """What a remote source is."""
@@ -55,10 +58,10 @@ class Rooms:
         """Where new lowers come from."""
         from imgbuild.snapshot.snapshotter import DirectorySnapshotter
 
-        return DirectorySnapshotter(self.store.root, self.store, features=self.features)
+        return DirectorySnapshotter(self.store.root, self.store, features=self.features, seen=self.seen)
 
     def view(self, lowers: Lowers) -> UnionView:
         """A root file system read without mounting it; close it."""
         from imgbuild.snapshot.union import UnionView
 
-        return UnionView(lowers, userxattr=self.features.rootless)
+        return UnionView(lowers, userxattr=self.features.rootless, seen=self.seen)

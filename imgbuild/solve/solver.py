@@ -352,6 +352,7 @@ class Solver:
                         rootless=rooms.features.rootless,
                         rooted=not wanted.step.independent,
                         check=self._check_hurried,
+                        seen=rooms.seen,
                     )
                 self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))

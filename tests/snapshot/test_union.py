@@ -191,6 +191,7 @@ def test_an_index_that_is_none_is_an_error_and_leaves_nothing_open(tmp_path: Pat
     for name in ("t", "i"):
         (tmp_path / name).write_bytes(bytes(4096))
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(OSError, match="fsconfig"):
-        UnionView((DirectoryLower(tmp_path / "l0"), IndexedTarLower(tmp_path / "t", tmp_path / "i")))
+    lowers = (DirectoryLower(tmp_path / "l0"), IndexedTarLower(tmp_path / "t", tmp_path / "i"))
+    with UnionView(lowers) as view, pytest.raises(OSError, match="fsconfig"):
+        view.lstat("/")
     assert len(os.listdir("/proc/self/fd")) == before
