@@ -31,8 +31,8 @@ fallbacks:
 	done
 
 bench:
-	@tests/demo/setup.sh demo
-	@.demo/venv/bin/python tests/benchmarks/bench.py $(ARGS)
+	@tests/demo/setup.sh bench
+	@PYTHONPATH=tests .demo/venv/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .demo .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

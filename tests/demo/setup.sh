@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sets up what `make demo` and `make test` need: packages, if this is root, and a virtual environment. Says what it does, and does
+# Sets up what `make demo`, `make bench` and `make test` need: packages, if this is root, and a virtual environment. Says what it does, and does
 # nothing twice.
 #
 #     setup.sh demo       .demo/venv with imgbuild as a user installs it
+#     setup.sh bench      the same, and what is needed to time it beside its peers, of which none must be there
 #     setup.sh test       .venv with imgbuild from the work tree, and what the tests use
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -10,12 +11,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # Settings of the caller's Python or pip that would put things elsewhere.
 unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV VIRTUAL_ENV
 
-packages=(ca-certificates busybox-static mmdebstrap)
+packages=(ca-certificates busybox-static mmdebstrap) peers=()
 case ${1:-} in
     demo) venv=.demo/venv what=(.) ;;
+    bench) venv=.demo/venv what=(.)
+        packages+=(docker-registry xfsprogs) peers=(buildah crun docker.io podman runc) ;;
     test) venv=.venv what=(-e '.[test]')
         packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssh-client openssl podman python3-venv qemu-user-static runc skopeo uidmap zstd) ;;
-    *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+    *) echo "usage: $0 demo|bench|test" >&2; exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || packages+=(uidmap)
 
@@ -86,5 +89,17 @@ make_venv() {
     echo "$stamp" >"$venv/.stamp"
 }
 
+# Peers of the benchmark: who can't be installed does not take part.
+install_peers() {
+    local package
+    for package in "${peers[@]}"; do
+        installed "$package" && continue
+        say "peers: installing $package"
+        [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null 2>&1 </dev/null ||
+            say "peers: $package can't be installed here"
+    done
+}
+
 install_packages
+install_peers
 make_venv

@@ -1,0 +1,1 @@
+"""Times imgbuild beside its peers: `make bench`. Nothing here is a test."""

@@ -1,0 +1,189 @@
+"""make bench: times the rows of `workloads`, interleaved, and writes the table and the picture that the README shows.
+
+    python -m benchmarks [--rounds N] [--only REGEX] [--peers docker,buildah,crun] [--store DIR] [--growth] [--big] [--no-readme]
+
+The store is on XFS on a loop device. In each round every row is done by everybody, one after another, in another order each time.
+A ratio is only made between images that hold the same files. What is warm is the same for all: bases, and the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from demo import rootfs
+
+from benchmarks import fixtures, growth, tools, workloads
+from benchmarks.contents import Contents, contents_of
+from benchmarks.disk import Interrupted, interruptible, workspace
+from benchmarks.measure import CommandFailed, run
+from benchmarks.plot import picture
+from benchmarks.results import OURS, Growth, Result, growth_table, table
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+_BEGIN, _END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+
+def say(text: str) -> None:
+    """To who waits; the results go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="rows whose name matches")
+    parser.add_argument("--peers", default="docker,buildah,crun")
+    parser.add_argument("--store", help="put everything below this directory, instead of on a disk of its own")
+    parser.add_argument("--growth", action="store_true", help="also the table of growth")
+    parser.add_argument("--big", action="store_true", help="growth with layers of up to 10 GiB")
+    parser.add_argument("--no-readme", action="store_true", help="print only: leave the files as they are")
+    options = parser.parse_args()
+    try:
+        with interruptible(), workspace(options.store) as (directory, where), contextlib.ExitStack() as stack:
+            taking_part = tools.installed(directory, options.peers.split(","), stack, say)
+            load = os.getloadavg()
+            results = _rows(directory, taking_part, options.rounds, options.only)
+            growths: list[Growth] = []
+            if options.growth or options.big:
+                growths = list(growth.growths(taking_part[0], directory / "growth", big=options.big, say=say))  # type: ignore[arg-type]
+            facts = _facts(taking_part, where, options.rounds, load)
+    except Interrupted as error:
+        raise SystemExit(f"ended by {error}") from None
+    _write(results, growths, [tool.name for tool in taking_part if not tool.reference], facts, readme=not options.no_readme)
+
+
+def _rows(directory: Path, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
+    place = workloads.Place(directory, directory / "contexts")
+    say("making contexts")
+    fixtures.contexts(place.contexts)
+    chosen = [row for row in workloads.rows(place) if re.search(only, row.name)]
+    fixtures.busybox(directory / "busybox.tar")
+    for tool in taking_part:
+        tool.load(directory / "busybox.tar", "busybox")
+    with contextlib.ExitStack() as stack:
+        if any("app" in row.name for row in chosen):
+            say("making the Python base and fetching wheels")
+            try:
+                _python(directory, place, taking_part)
+            except (CommandFailed, rootfs.MachineError, OSError) as error:
+                say(f"rows of the Python app are left out: {error}")
+                chosen = [row for row in chosen if "app" not in row.name]
+        if any(row.name.startswith("pull") for row in chosen):
+            url = stack.enter_context(tools.registry(directory / "pulled"))
+            place.pulled = f"{url}/python-like:1"
+            fixtures.python_like(directory / "python-like.tar", directory / "busybox.tar")
+            ours = taking_part[0]
+            ours.load(directory / "python-like.tar", "python-like")
+            _push_pulled(ours, place)
+        references = tuple(tool.name for tool in taking_part if tool.reference)
+        results = [Result(row.name, row.target, row.seconds, row.beyond, row.why, references) for row in chosen]
+        for number in range(rounds):
+            for row, result in zip(chosen, results, strict=True):
+                if number < row.rounds:
+                    _round(row, result, taking_part, number, directory)
+            say(f"round {number + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
+    return results
+
+
+def _push_pulled(ours: Any, place: workloads.Place) -> None:
+    # gzip, which all of them know
+    argv = [Path(sys.executable).with_name("imgbuild"), "push", "--compression", "gzip", "python-like", place.pulled]
+    ours.do(*map(str, argv))
+    ours.forget("python-like")
+
+
+def _python(directory: Path, place: workloads.Place, taking_part: Sequence[Any]) -> None:
+    fixtures.python_app(place.contexts)
+    base = rootfs.debian(ROOT / ".demo" / "bases", say)
+    ours = taking_part[0]
+    ours.load(base.tar, "debian")
+    context = directory / "python"
+    context.mkdir()
+    install = "apt-get update && apt-get install -y --no-install-recommends python3-venv"
+    (context / "Buildfile").write_text(f"FROM debian\nRUN {install} && rm -rf /var/lib/apt/lists/* /var/cache/apt/*\n")
+    command = ours.build(context / "Buildfile", context, "python")[0]
+    ours.do(*command.argv, "--output", f"type=tar,dest={directory / 'python.tar'}")
+    for tool in taking_part:
+        if not tool.reference:
+            tool.load(directory / "python.tar", "python")
+
+
+def _round(row: workloads.Row, result: Result, taking_part: Sequence[Any], number: int, directory: Path) -> None:
+    """One row by everybody; who failed once is left out of it from then on."""
+    found: dict[str, Contents] = {}
+    turn = number % len(taking_part)
+    for tool in [*taking_part[turn:], *taking_part[:turn]]:
+        if tool.name in result.failed or (tool.reference and row.beyond is None):
+            continue
+        try:
+            with row.timed(tool, number) as commands:
+                sample = run(commands, tool.account, directory / "log", tool.daemons())
+            result.samples.setdefault(tool.name, []).append(sample)
+            say(f"{row.name}: {tool.name}: {sample.seconds:.3f} s, CPU {sample.cpu or 0:.2f} s, {sample.peak / 1e6:.0f} MB")
+            if row.tag and number == 0 and not tool.reference:
+                archive = directory / "image.tar"
+                tool.save(row.tag, archive)
+                found[tool.name] = contents_of(archive)
+                archive.unlink()
+        except CommandFailed as error:
+            say(f"{row.name}: {tool.name} failed: {error}")
+            result.failed[tool.name] = str(error)
+    if found:
+        ours = found.get(OURS)
+        result.different = tuple(name for name, contents in found.items() if contents != ours)
+        for name in result.different:
+            say(f"{row.name}: {name} has {found[name]}, {OURS} {ours}")
+
+
+def _facts(taking_part: Sequence[Any], where: str, rounds: int, load: tuple[float, float, float]) -> dict[str, Any]:
+    kernel = ".".join(platform.release().split(".")[:2])
+    return {
+        "versions": {tool.name: tool.version() for tool in taking_part},
+        "machine": f"{platform.machine()}, Linux {kernel}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        "date": datetime.date.today().isoformat(),
+        "where": where,
+        "rounds": rounds,
+        "load": [round(load[0], 1), round(os.getloadavg()[0], 1)],
+    }
+
+
+def _write(results: list[Result], growths: list[Growth], names: list[str], facts: dict[str, Any], *, readme: bool) -> None:
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    caption = f"{versions}; {facts['machine']}; {facts['where']}; {facts['date']}"
+    text = table(results, names)
+    about = f"{caption}; {facts['rounds']} rounds, load {facts['load'][0]} to {facts['load'][1]}.\n"
+    print(text)
+    if growths:
+        print(growth_table(growths))
+    print(about)
+    if not readme:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    everything = {"facts": facts, "rows": [asdict(result) for result in results], "growth": [asdict(item) for item in growths]}
+    (RESULTS / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
+    (RESULTS / "plot.svg").write_text(picture(results, caption))
+    if growths:
+        (RESULTS / "growth.md").write_text(growth_table(growths))
+    grown = (RESULTS / "growth.md").read_text() if (RESULTS / "growth.md").exists() else ""
+    page = (ROOT / "README.md").read_text()
+    if _BEGIN in page:
+        before, _, rest = page.partition(_BEGIN)
+        after = rest.partition(_END)[2]
+        shown = "![ratios to the fastest peer](tests/benchmarks/results/plot.svg)"
+        (ROOT / "README.md").write_text(f"{before}{_BEGIN}\n{shown}\n\n{text}\n{grown}\n{about}{_END}{after}")
+
+
+main()

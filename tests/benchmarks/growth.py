@@ -1,0 +1,121 @@
+"""The same work at three sizes: whether it grows as its input does. Imgbuild alone; CPU seconds, which a busy machine disturbs least."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import fixtures, tools
+from benchmarks.measure import Command, Sample, median, run
+from benchmarks.results import Growth
+
+ROUNDS = 3
+
+
+def growths(tool: tools.Imgbuild, directory: Path, *, big: bool, say: Callable[[str], None]) -> Iterator[Growth]:
+    """Measure one kind of growth after another; `big` ones need 50 GB of disk."""
+    directory.mkdir()
+    kinds: list[tuple[str, tuple[int, ...], Callable[[tools.Imgbuild, Path, int], Command]]] = [
+        ("RUN steps, cold", (50, 100, 200), _steps),
+        ("layers of an image, first run", (32, 64, 127), _layers),
+        ("stages of a Buildfile, cached", (250, 500, 1000), _stages),
+        ("images in the store, cached build", (1250, 2500, 5000), _images),
+        ("COPY of files, cold", (25_000, 50_000, 100_000), _files),
+        ("lines of ENV, cached", (2000, 4000, 8000), _variables),
+    ]
+    if big:
+        kinds.append(("layer of GiB, cold", (2, 5, 10), _gigabytes))
+    for name, sizes, prepare in kinds:
+        seconds, peaks = {}, {}
+        for size in sizes:
+            samples: list[Sample] = []
+            for number in range(1 if big and prepare is _gigabytes else ROUNDS):
+                place = directory / f"{size}-{number}"
+                command = prepare(tool, place, size)
+                samples.append(run([command], tool.account, directory / "log"))
+                shutil.rmtree(place, ignore_errors=True)
+            seconds[size] = median([sample.cpu if sample.cpu is not None else sample.seconds for sample in samples])
+            peaks[size] = max(sample.peak for sample in samples)
+            say(f"{name}: {size:,}: {seconds[size]:.2f} s")
+        yield Growth(name, seconds, peaks)
+
+
+def _build(tool: tools.Imgbuild, place: Path, buildfile: str, tag: str = "bench-growth") -> Command:
+    place.mkdir(exist_ok=True)
+    (place / "Buildfile").write_text(buildfile)
+    return tool.build(place / "Buildfile", place, tag)[0]
+
+
+def _steps(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    return _build(tool, place, "FROM busybox\n" + "".join(f"RUN echo {number} > /f{number}\n" for number in range(size)))
+
+
+def _layers(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    place.mkdir()
+    for number in range(size):
+        (place / f"f{number}").write_text(f"{number}\n")
+    lines = "".join(f"COPY f{number} /d{number % 10}/f{number}\n" for number in range(size - 1))
+    tool.do(*_build(tool, place, "FROM busybox\n" + lines).argv)
+    return tool.run("bench-growth", "true")[0]
+
+
+def _stages(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    lines = ["FROM busybox AS s0\n"]
+    lines += [f"FROM s{number // 2} AS s{number + 1}\nENV V{number}=1\nWORKDIR /w{number % 7}\n" for number in range(size - 1)]
+    last = "FROM busybox\n" + "".join(f"COPY --from=s{number} /etc/passwd /p{number % 50}\n" for number in range(0, size, 10))
+    command = _build(tool, place, "".join(lines) + last)
+    tool.do(*command.argv)
+    return command
+
+
+def _images(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    tool.do(*_build(tool, place, "FROM busybox\nRUN true\n").argv)
+    _name_often(tool, size)
+    return _build(tool, place, "FROM busybox\nRUN true\n")
+
+
+def _name_often(tool: tools.Imgbuild, count: int) -> None:
+    """Images of their own, by the library: a thousand starts of the command would take the time of the measurement."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from imgbuild.store.store import Store; from imgbuild.oci.reference import parse_reference\n"
+        "from imgbuild.oci.image import canonical_json; import json\n"
+        "store = Store.open(Path(sys.argv[1])); entry = next(e for e in store.tags.entries() if e.name)\n"
+        "manifest = json.loads(store.blobs.read(entry.descriptor.digest))\n"
+        "for number in range(int(sys.argv[2])):\n"
+        "    manifest['annotations'] = {'number': str(number)}\n"
+        "    made = store.blobs.put(canonical_json(manifest), entry.descriptor.media_type)\n"
+        "    store.tags.set(parse_reference(f'many{number}'), made)\n"
+        "store.close()\n"
+    )
+    import sys
+
+    tool.do(sys.executable, "-c", script, tool.environment()["IMGBUILD_ROOT"], str(count))
+
+
+def _files(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    fixtures.small_files(place / "src", size)
+    return _build(tool, place, "FROM busybox\nCOPY src /src\n")
+
+
+def _variables(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    lines = "".join(f"ENV NAME{number}=value{number}\n" for number in range(size))
+    command = _build(tool, place, f"FROM busybox\n{lines}RUN true\n")
+    tool.do(*command.argv)
+    return command
+
+
+def _gigabytes(tool: tools.Imgbuild, place: Path, size: int) -> Command:
+    tool.fresh()
+    place.mkdir()
+    (place / "seed").write_bytes(random.Random(1).randbytes(1 << 24))
+    script = f"i=0; while [ $i -lt {size * 64} ]; do cat /seed; i=$((i+1)); done > /big"
+    return _build(tool, place, f"FROM busybox\nCOPY seed /seed\nRUN {script}\n")

@@ -1,0 +1,141 @@
+"""Time, CPU and memory of a row of commands, with what their daemon did for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CommandFailed(Exception):
+    """A command ended with an error; the text is what it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Wall seconds; CPU seconds of all processes, user and system, None where no control group counts them; the peak of the largest
+    process in bytes."""
+
+    seconds: float
+    cpu: float | None
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command with what it adds to the environment."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class Account:
+    """A control group that counts the CPU time of a tool's processes: clients, daemons, and steps that stay below it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"imgbuild-bench-{os.getpid()}-{name}"
+        place = _controller()
+        self._directory = place / self.name if place else None
+        if self._directory is not None:
+            try:
+                self._directory.mkdir()
+            except OSError:
+                self._directory = None
+
+    def join(self) -> None:
+        """Put the calling process in. For a child that is about to be a command."""
+        if self._directory is not None:
+            (self._directory / "cgroup.procs").write_text(str(os.getpid()))
+
+    def seconds(self) -> float | None:
+        """CPU seconds so far."""
+        if self._directory is None:
+            return None
+        usage = self._directory / "cpuacct.usage"
+        if usage.exists():
+            return int(usage.read_text()) / 1e9
+        lines = (self._directory / "cpu.stat").read_text().splitlines()
+        return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("usage_usec"))
+
+    def close(self) -> None:
+        """Remove the group and what others made below it."""
+        if self._directory is not None:
+            for path, _, _ in os.walk(self._directory, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+
+
+def _controller() -> Path | None:
+    """Where a group that counts CPU time can be made: v1's cpuacct, else the one tree of v2."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.split(" - ") for line in file]
+    places = [(Path(before.split()[4]), after.split()) for before, after in rows]
+    for place, after in places:
+        if after[0] == "cgroup" and "cpuacct" in after[2].split(","):
+            return place
+    return next((place for place, after in places if after[0] == "cgroup2"), None)
+
+
+def run(commands: Sequence[Command], account: Account, log: Path, daemons: Sequence[int] = ()) -> Sample:
+    """Run one command after another. CommandFailed with what it wrote, where one fails."""
+    for pid in daemons:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before = account.seconds()
+    peak, seconds = 0, 0.0
+    for command in commands:
+        with log.open("wb") as output:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                list(command.argv),
+                env={**os.environ, **command.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=account.join,  # noqa: PLW1509 (there are no threads)
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds += time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise CommandFailed(f"{' '.join(command.argv)}\nexit code {process.returncode}\n{log.read_text(errors='replace')[-3000:]}")
+        peak = max(peak, usage.ru_maxrss * 1024)
+    after = account.seconds()
+    cpu = None if before is None or after is None else after - before
+    return Sample(seconds, cpu, max([peak, *map(_peak, daemons)]))
+
+
+def _peak(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+@contextlib.contextmanager
+def daemon(argv: Sequence[str], account: Account, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ours in the background; it ends with the block."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=account.join  # noqa: PLW1509 (there are no threads)
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of them."""
+    return statistics.median(values)

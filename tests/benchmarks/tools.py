@@ -1,0 +1,352 @@
+"""Those that take part, each behind the same few words: build, push, run, exec, forget.
+
+All share nothing: each has a store of its own in the work space, and where there is a daemon it is ours, on a socket in there.
+Networks are the host's, for everybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.measure import Account, Command, CommandFailed, daemon
+
+DEADLINE = 60.0
+
+
+class Tool(Protocol):
+    """One that takes part. What returns commands does nothing itself: the caller runs and times them."""
+
+    name: str
+    account: Account
+    reference: bool
+    """Whether it only shows what is possible: it is nobody's peer."""
+
+    def version(self) -> str: ...
+
+    def daemons(self) -> Sequence[int]: ...
+
+    def load(self, archive: Path, name: str) -> None:
+        """Have a root file system as an image of that name, as warm as a base that was used before."""
+        ...
+
+    def fresh(self) -> None:
+        """Forget every step and all that was read of contexts; bases stay."""
+        ...
+
+    def build(self, file: Path, context: Path, tag: str, *, push: str = "") -> list[Command]: ...
+
+    def run(self, image: str, *command: str) -> list[Command]: ...
+
+    def start(self, image: str, name: str) -> None:
+        """Run a container in the background that waits."""
+        ...
+
+    def execute(self, name: str, *command: str) -> list[Command]: ...
+
+    def forget(self, image: str) -> None:
+        """Remove an image with its layers."""
+        ...
+
+    def save(self, tag: str, archive: Path) -> None: ...
+
+
+class _Base:
+    reference = False
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.directory = directory
+        self.account = Account(name)
+        directory.mkdir(parents=True)
+
+    def daemons(self) -> Sequence[int]:
+        return ()
+
+    def command(self, *argv: str) -> Command:
+        return Command(argv, self.environment())
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def do(self, *argv: str, check: bool = True) -> str:
+        """Run a command that is not timed."""
+        environment = {**os.environ, **self.environment()}
+        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise CommandFailed(f"{' '.join(argv)}\nexit code {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+        return done.stdout
+
+
+class Imgbuild(_Base):
+    """This project, as installed for the Python that runs this."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("imgbuild", directory)
+        self._program = str(Path(sys.executable).with_name("imgbuild"))
+        self._store, self._seed = directory / "store", directory / "seed"
+        self._loaded: list[str] = []
+
+    def environment(self) -> dict[str, str]:
+        settings = str(self.directory / "none.yaml")
+        return {"IMGBUILD_ROOT": str(self._store), "IMGBUILD_CONFIG": settings, "DOCKER_CONFIG": str(self.directory)}
+
+    def version(self) -> str:
+        return self.do(self._program, "--version").split()[-1]
+
+    def load(self, archive: Path, name: str) -> None:
+        (self.directory / "none.yaml").write_text("{}\n")
+        self.do(self._program, "import", str(archive), name)
+        self.do(self._program, "run", "--rm", name, "true")
+        self.do("rm", "-rf", str(self._seed))
+        self.do("cp", "-a", "--reflink=auto", str(self._store), str(self._seed))
+
+    def fresh(self) -> None:
+        self.do("rm", "-rf", str(self._store))
+        self.do("cp", "-a", "--reflink=auto", str(self._seed), str(self._store))
+
+    def build(self, file: Path, context: Path, tag: str, *, push: str = "") -> list[Command]:
+        named = ["-t", push, "--push"] if push else ["-t", tag]
+        return [self.command(self._program, "build", "-q", *named, "-f", str(file), str(context))]
+
+    def run(self, image: str, *command: str) -> list[Command]:
+        return [self.command(self._program, "run", "--rm", image, *command)]
+
+    def start(self, image: str, name: str) -> None:
+        self.do(self._program, "rm", "-f", name, check=False)
+        self.do(self._program, "run", "-d", "--name", name, image, "sleep", "100000")
+
+    def stop(self, name: str) -> None:
+        self.do(self._program, "rm", "-f", name, check=False)
+
+    def execute(self, name: str, *command: str) -> list[Command]:
+        return [self.command(self._program, "exec", name, *command)]
+
+    def forget(self, image: str) -> None:
+        self.do(self._program, "rmi", "-f", image, check=False)
+        self.do(self._program, "prune", "--all", check=False)
+
+    def save(self, tag: str, archive: Path) -> None:
+        self.do(self._program, "save", "--format", "docker", "-o", str(archive), tag)
+
+
+class Docker(_Base):
+    """The daemon of Debian's docker.io with the BuildKit in it, and its own client."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        super().__init__("docker", directory)
+        self._docker = "/usr/bin/docker"
+        self._socket = f"unix://{directory}/socket"
+        argv = ["dockerd", "--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"]
+        argv += ["-H", self._socket, "--iptables=false", "--bridge=none", "--storage-driver=overlay2"]
+        argv += [f"--cgroup-parent=/{self.account.name}"]
+        self._daemon = stack.enter_context(daemon(argv, self.account, directory / "log"))
+        deadline = time.monotonic() + DEADLINE
+        while subprocess.run([self._docker, "-H", self._socket, "version"], capture_output=True, check=False).returncode:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise CommandFailed(f"dockerd did not start:\n{(directory / 'log').read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+
+    def environment(self) -> dict[str, str]:
+        return {"DOCKER_HOST": self._socket, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.directory / "config")}
+
+    def version(self) -> str:
+        return self.do(self._docker, "version", "--format", "{{.Server.Version}}").strip()
+
+    def daemons(self) -> Sequence[int]:
+        found = [self._daemon.pid]
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == self._daemon.pid:
+                    found.append(int(pid))
+        return found
+
+    def load(self, archive: Path, name: str) -> None:
+        self.do(self._docker, "import", str(archive), name)
+
+    def fresh(self) -> None:
+        self.do(self._docker, "builder", "prune", "-af")
+        images = self.do(self._docker, "images", "--filter", "reference=bench*", "--filter", "reference=*/bench*", "-q").split()
+        if images:
+            self.do(self._docker, "rmi", "-f", *images, check=False)
+
+    def build(self, file: Path, context: Path, tag: str, *, push: str = "") -> list[Command]:
+        build = [self._docker, "build", "-q", "--network", "host", "-t", push or tag, "-f", str(file), str(context)]
+        return [self.command(*build), *([self.command(self._docker, "push", "-q", push)] if push else [])]
+
+    def run(self, image: str, *command: str) -> list[Command]:
+        return [self.command(self._docker, "run", "--rm", "--network", "host", image, *command)]
+
+    def start(self, image: str, name: str) -> None:
+        self.do(self._docker, "rm", "-f", name, check=False)
+        self.do(self._docker, "run", "-d", "--network", "host", "--name", name, image, "sleep", "100000")
+
+    def stop(self, name: str) -> None:
+        self.do(self._docker, "rm", "-f", name, check=False)
+
+    def execute(self, name: str, *command: str) -> list[Command]:
+        return [self.command(self._docker, "exec", name, *command)]
+
+    def forget(self, image: str) -> None:
+        self.do(self._docker, "rmi", "-f", image, check=False)
+
+    def save(self, tag: str, archive: Path) -> None:
+        self.do(self._docker, "save", "-o", str(archive), tag)
+
+
+class Buildah(_Base):
+    """Debian's buildah for builds and podman for containers, on one store."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("buildah", directory)
+        places = ("--root", f"{directory}/store", "--runroot", f"{directory}/run", "--storage-driver", "overlay")
+        # crun does not take a hybrid of cgroup v1 and v2; runc takes all three.
+        self._runtime = ("--runtime", path) if (path := shutil.which("runc")) else ()
+        self._buildah = ("buildah", *places)
+        self._podman = ("podman", *places, *self._runtime, "--cgroup-manager", "cgroupfs")
+        # Its own defaults may be more than this machine allows.
+        self._limits = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096", "--network", "host")
+
+    def version(self) -> str:
+        return f"{self.do('buildah', '--version').split()[2]} (podman {self.do('podman', '--version').split()[2]})"
+
+    def load(self, archive: Path, name: str) -> None:
+        self.do(*self._podman, "import", "-q", str(archive), f"docker.io/library/{name}:latest")
+
+    def fresh(self) -> None:
+        for line in self.do(*self._podman, "images", "--format", "{{.Repository}} {{.ID}}").splitlines():
+            repository, identity = line.split()
+            if "bench" in repository or repository == "<none>":
+                self.do(*self._podman, "rmi", "-f", identity, check=False)
+
+    def build(self, file: Path, context: Path, tag: str, *, push: str = "") -> list[Command]:
+        argv = [*self._buildah, "bud", "-q", *self._runtime, "--layers", "--network", "host", "-t", push or tag, "-f", str(file)]
+        pushing = [self.command(*self._buildah, "push", "-q", "--tls-verify=false", push)] if push else []
+        return [self.command(*argv, str(context)), *pushing]
+
+    def run(self, image: str, *command: str) -> list[Command]:
+        pull = ("--tls-verify=false",) if "/" in image else ()
+        return [self.command(*self._podman, "run", "--rm", *pull, *self._limits, image, *command)]
+
+    def start(self, image: str, name: str) -> None:
+        self.do(*self._podman, "rm", "-f", name, check=False)
+        self.do(*self._podman, "run", "-d", *self._limits, "--name", name, image, "sleep", "100000")
+
+    def stop(self, name: str) -> None:
+        self.do(*self._podman, "rm", "-f", "-t", "0", name, check=False)
+
+    def execute(self, name: str, *command: str) -> list[Command]:
+        return [self.command(*self._podman, "exec", name, *command)]
+
+    def forget(self, image: str) -> None:
+        self.do(*self._podman, "rmi", "-f", image, check=False)
+
+    def save(self, tag: str, archive: Path) -> None:
+        self.do(*self._podman, "save", "--format", "docker-archive", "-o", str(archive), tag)
+
+
+class _Apart(Account):
+    """For crun, which refuses to start where it sees a cgroup v2 with controllers beside v1: it does not see that."""
+
+    def join(self) -> None:
+        super().join()
+        libc = ctypes.CDLL(None, use_errno=True)
+        private = 1 << 18 | 1 << 14  # MS_PRIVATE, MS_REC
+        if libc.unshare(0x20000) or libc.mount(None, b"/", None, private, None):  # CLONE_NEWNS
+            raise OSError(ctypes.get_errno(), "a mount namespace")
+        libc.umount2(b"/sys/fs/cgroup/unified", 2)  # MNT_DETACH
+
+
+class Crun(_Base):
+    """A bare runtime on an unpacked root: what is left when nobody makes a container of an image first."""
+
+    reference = True
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("crun", directory)
+        self.account.close()
+        self.account = _Apart("crun")
+        self._number = 0
+
+    def version(self) -> str:
+        return self.do("crun", "--version").split()[2]
+
+    def load(self, archive: Path, name: str) -> None:
+        import json
+
+        (self.directory / "rootfs").mkdir()
+        subprocess.run(["tar", "-C", str(self.directory / "rootfs"), "-xf", str(archive)], check=True)
+        subprocess.run(["crun", "spec"], cwd=self.directory, check=True)
+        config = json.loads((self.directory / "config.json").read_text())
+        config["process"] |= {"terminal": False, "args": ["true"]}
+        config["linux"]["namespaces"] = [item for item in config["linux"]["namespaces"] if item["type"] != "network"]
+        (self.directory / "config.json").write_text(json.dumps(config))
+
+    def run(self, image: str, *command: str) -> list[Command]:
+        self._number += 1
+        base = ("crun", "--root", str(self.directory / "state"), "--cgroup-manager=disabled")
+        return [self.command(*base, "run", "-b", str(self.directory), f"bench{os.getpid()}-{self._number}")]
+
+
+@contextlib.contextmanager
+def registry(directory: Path) -> Iterator[str]:
+    """An empty registry (Debian's docker-registry) on loopback; "host:port". It and what it was given are gone after the block."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    directory.mkdir(parents=True)
+    settings = directory / "config.yml"
+    settings.write_text(
+        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+        f"http: {{addr: 127.0.0.1:{port}}}\n"
+    )
+    account = Account("registry")
+    try:
+        with daemon(["docker-registry", "serve", str(settings)], account, directory / "log") as process:
+            deadline = time.monotonic() + DEADLINE
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except ConnectionRefusedError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise CommandFailed(f"the registry did not start:\n{(directory / 'log').read_text()}") from None
+                    time.sleep(0.02)
+            yield f"localhost:{port}"
+    finally:
+        account.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStack, say: object) -> list[_Base]:
+    """Imgbuild, and those of its peers that can be had; who can't take part is said."""
+    found: list[_Base] = [Imgbuild(directory / "imgbuild")]
+    offers = {
+        "docker": (("dockerd", "runc"), lambda: Docker(directory / "docker", stack)),
+        "buildah": (("buildah", "podman", "runc"), lambda: Buildah(directory / "buildah")),
+        "crun": (("crun",), lambda: Crun(directory / "crun")),
+    }
+    for name, (programs, make) in offers.items():
+        if name not in wanted:
+            continue
+        lacking = [program for program in programs if shutil.which(program) is None]
+        try:
+            if lacking:
+                raise CommandFailed(f"{', '.join(lacking)} is not installed")
+            found.append(make())
+        except CommandFailed as error:
+            print(f"{name} does not take part: {error}", file=sys.stderr)
+    for tool in found:
+        stack.callback(tool.account.close)
+    return found

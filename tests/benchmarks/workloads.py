@@ -1,0 +1,124 @@
+"""The rows of the table: what is prepared, what is timed, and what is to be reached."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import tools
+from benchmarks.measure import Command
+
+Timed = Iterator[list[Command]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`timed` is a context: what comes before the yield is prepared, what it yields is timed. `target`: the ratio to the fastest peer
+    that is to be reached; `seconds`: a bound for the median itself, `beyond`: for the median less that of the reference. `rounds` at most.
+    `tag`: the image whose contents are compared. `why`: said where it is not reached."""
+
+    name: str
+    timed: Callable[[Any, int], contextlib.AbstractContextManager[list[Command]]]
+    target: float | None = None
+    seconds: float | None = None
+    beyond: float | None = None
+    rounds: int = 1_000
+    tag: str = ""
+    only: Sequence[str] = ()
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where everything is."""
+
+    directory: Path
+    contexts: Path
+    pulled: str = ""
+    edits: int = field(default=0)
+
+    def file(self, name: str) -> Path:
+        return self.contexts / f"{name}.Buildfile"
+
+    def context(self, name: str) -> Path:
+        return self.contexts / name
+
+
+def rows(place: Place) -> list[Row]:
+    """All rows that need no more than busybox, then those of the Python app, in the order of the table."""
+
+    @contextlib.contextmanager
+    def cold(tool: Any, number: int, name: str) -> Timed:
+        tool.fresh()
+        yield tool.build(place.file(name), place.context(name), f"bench-{name}")
+
+    @contextlib.contextmanager
+    def pushed(tool: Any, number: int, name: str) -> Timed:
+        tool.fresh()
+        with tools.registry(place.directory / "registry") as url:
+            yield tool.build(place.file(name), place.context(name), "", push=f"{url}/bench-{name}:1")
+
+    @contextlib.contextmanager
+    def again(tool: Any, number: int, name: str) -> Timed:
+        build = tool.build(place.file(name), place.context(name), f"bench-{name}")
+        for command in build:
+            tool.do(*command.argv)
+        yield build
+
+    @contextlib.contextmanager
+    def edited(tool: Any, number: int, name: str, file: str) -> Timed:
+        with again(tool, number, name) as build:
+            place.edits += 1
+            (place.context(name) / file).write_text(f"changed {place.edits}\n")
+            yield build
+
+    def of(what: Callable[..., Any], *arguments: str) -> Callable[[Any, int], Any]:
+        return lambda tool, number: what(tool, number, *arguments)
+
+    @contextlib.contextmanager
+    def run(tool: Any, number: int) -> Timed:
+        yield tool.run("busybox", "true")
+
+    @contextlib.contextmanager
+    def execute(tool: Any, number: int) -> Timed:
+        tool.start("busybox", "bench-waiting")
+        try:
+            yield tool.execute("bench-waiting", "true")
+        finally:
+            tool.stop("bench-waiting")
+
+    @contextlib.contextmanager
+    def pull(tool: Any, number: int) -> Timed:
+        tool.forget(place.pulled)
+        yield tool.run(place.pulled, "true")
+
+    return [
+        Row("one RUN: cold", of(cold, "one"), 0.45, tag="bench-one"),
+        Row("one RUN: cached", of(again, "one"), 0.8),
+        Row("20 RUN: cold", of(cold, "many"), 0.2, tag="bench-many"),
+        Row("20 RUN: cached", of(again, "many"), 0.7),
+        Row("20 steps: edit of the last COPY", of(edited, "edit", "f"), 0.6),
+        Row("four parallel stages: cold", of(cold, "stages"), 0.75, tag="bench-stages"),
+        Row("four parallel stages: cached", of(again, "stages")),
+        Row("COPY of 20,000 files: cold", of(cold, "files"), 0.1, rounds=3, tag="bench-files"),
+        Row("COPY of 20,000 files: unchanged", of(again, "files"), 0.35),
+        Row("COPY of 20,000 files: one changed", of(edited, "files", "src/d7/e3/f5.txt"), 0.5, rounds=5),
+        Row("COPY of 20,000 files: cold and push", of(pushed, "files"), rounds=2),
+        Row("RUN that writes 512 MiB: cold and push", of(pushed, "step"), 0.6, rounds=3),
+        Row("COPY of a 512 MiB file: cold and push", of(pushed, "large"), 0.6, rounds=3),
+        Row("COPY of a 512 MiB file: unchanged", of(again, "large"), 0.8),
+        Row("Python app: cold and push", of(pushed, "app"), 0.8, rounds=3),
+        Row("Python app: edit of the app", of(edited, "app", "app/__main__.py"), 0.6),
+        Row("pull of 300 MB, and a first command", pull, 0.2, rounds=4),
+        Row("run --rm true", run, 0.3, beyond=0.04),
+        Row("exec true", execute, seconds=0.06),
+    ]
+
+
+def clear(path: Path) -> None:
+    """Remove a tree of the work space."""
+    shutil.rmtree(path, ignore_errors=True)
