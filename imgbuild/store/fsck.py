@@ -156,8 +156,9 @@ def _check_index(store: Store, report: _Report, containers: Iterable[str], live:
     directories = set(os.listdir(store.root / "snapshots"))
     held = _check_layers(store, report, live)
     _check_snapshots(store, report, snapshots, directories - set(containers))
+    whole = directories - report.snapshots
     for row in steps:
-        if problem := _step_problem(row, held, directories - report.snapshots):
+        if problem := _step_problem(row, held, whole):
             report.steps.add(row.key)
             report.add("step", row.key, problem)
 

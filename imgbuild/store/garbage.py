@@ -76,9 +76,9 @@ def plan(store: Store, policy: Policy) -> Plan:
     entries = store.tags.entries()
     untagged = tuple(entry for entry in entries if entry.name is None) if policy.drop_untagged else ()
     live = _Live(set(), set(), set(standing_on(policy.containers)))
-    for entry in entries:
-        if entry not in untagged:
-            _mark_image(store, entry, live)
+    needed = (entry for entry in entries if not (policy.drop_untagged and entry.name is None))
+    for entry in {(entry.descriptor.digest, entry.descriptor.media_type): entry for entry in needed}.values():
+        _mark_image(store, entry, live)  # once, however many names it has
     steps = _mark_steps(store, policy, live)
     present = _listing(store.root / "snapshots")
     live.snapshots.update(row.id for row in store.index.snapshots() if row.diff_id in live.diff_ids)

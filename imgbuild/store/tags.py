@@ -50,8 +50,9 @@ class Tags:
         """The image of that name; with a digest, the image of that digest in that repository (its tag does not matter)."""
         values = _entries(self._read())
         name = _written(reference)
-        spelled = (value for value in values if _name(value) == name)  # the usual case, without reading all the others
-        for value in (*spelled, *values):
+        perhaps = _perhaps_named(values, reference.repository)
+        perhaps.sort(key=lambda value: _name(value) != name)  # as it is usually spelled
+        for value in perhaps:
             entry = _entry(value)
             if entry is not None and entry.reference is not None and _meets(entry, reference):
                 return entry.descriptor
@@ -78,7 +79,7 @@ class Tags:
             reference = replace(reference, tag=None)
         name = _written(reference)
         self._settle(descriptor)
-        self._change(lambda entries: _named(entries, name, descriptor))
+        self._change(lambda entries: _named(entries, name, reference.repository, descriptor))
 
     def add_untagged(self, descriptor: Descriptor) -> None:
         """Keep an image without a name, unless it is here already under any or none."""
@@ -92,8 +93,9 @@ class Tags:
         def without(entries: Entries) -> Entries:
             removed.clear()
             kept = []
+            perhaps = {id(value) for value in _perhaps_named(entries, reference.repository)}
             for value in entries:
-                entry = _entry(value)
+                entry = _entry(value) if id(value) in perhaps else None
                 if entry is not None and entry.reference is not None and _meets(entry, reference):
                     removed.append(entry.descriptor)
                 else:
@@ -105,11 +107,11 @@ class Tags:
 
     def remove_digest(self, digest: Digest) -> tuple[Entry, ...]:
         """Remove every entry of this image; returns them."""
-        return self._remove_where(lambda entry: entry.descriptor.digest == digest)
+        return self._remove_where(lambda value: _digest(value) == digest)
 
     def remove_untagged(self) -> tuple[Entry, ...]:
         """Remove all dangling images; returns them."""
-        return self._remove_where(lambda entry: entry.name is None)
+        return self._remove_where(lambda value: _name(value) is None)
 
     def unreadable(self) -> tuple[str, ...]:
         """Why entries are passed over, one sentence each."""
@@ -127,13 +129,13 @@ class Tags:
             self._path.replace(self._path.with_name("index.json.damaged"))
         self._change(lambda entries: entries)
 
-    def _remove_where(self, condition: Callable[[Entry], bool]) -> tuple[Entry, ...]:
+    def _remove_where(self, condition: Callable[[object], bool]) -> tuple[Entry, ...]:
         removed: list[Entry] = []
 
         def without(entries: Entries) -> Entries:
-            pairs = [(value, _entry(value)) for value in entries]
-            removed[:] = [entry for _, entry in pairs if entry is not None and condition(entry)]
-            return [value for value, entry in pairs if entry is None or not condition(entry)]
+            pairs = [(value, _entry(value) if condition(value) else None) for value in entries]
+            removed[:] = [entry for _, entry in pairs if entry is not None]
+            return [value for value, entry in pairs if entry is None]
 
         self._change(without)
         return tuple(removed)
@@ -206,11 +208,12 @@ def _nameless(value: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "annotations": annotations} if annotations else rest
 
 
-def _named(entries: Entries, name: str, descriptor: Descriptor) -> Entries:
+def _named(entries: Entries, name: str, repository: str, descriptor: Descriptor) -> Entries:
     wanted = _value(name, descriptor)
+    perhaps = {id(value) for value in _perhaps_named(entries, repository)}
     changed: Entries = []
     for value in entries:
-        entry = _entry(value)
+        entry = _entry(value) if id(value) in perhaps else None
         if entry is None or entry.reference is None or _written(entry.reference) != name:
             changed.append(value)
         elif entry.descriptor.digest != descriptor.digest:
@@ -234,6 +237,23 @@ def _without_needless(entries: Entries) -> Entries:
     return kept
 
 
+def _perhaps_named(entries: Entries, repository: str) -> Entries:
+    """The entries whose names may be of a repository, however they are spelled: only these need to be read as references. Most of
+    the time of a build in which all is cached would else be that of all the other images."""
+    last = repository.rpartition("/")[2]
+    return [value for value in entries if (name := _name(value)) is not None and _last_part(name) == last]
+
+
+def _last_part(name: str) -> str:
+    return name.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
+def _digest(value: object) -> str | None:
+    """An entry's digest, without reading the rest of it."""
+    digest = value.get("digest") if isinstance(value, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
 def _name(value: object) -> str | None:
     """An entry's name, without reading the rest of it."""
     annotations = value.get("annotations") if isinstance(value, dict) else None
@@ -248,7 +268,7 @@ def _written(reference: Reference) -> str:
 
 
 def _holds(entries: Entries, digest: Digest) -> bool:
-    return any(entry is not None and entry.descriptor.digest == digest for entry in map(_entry, entries))
+    return any(_digest(value) == digest and _entry(value) is not None for value in entries)
 
 
 def _meets(entry: Entry, wanted: Reference) -> bool:
