@@ -33,6 +33,7 @@ _DEVICE = struct.Struct("<64sII56x")
 _INODE = struct.Struct("<HHHHQIIIIqII16x")
 _INODE_SIZE = 64
 _CHUNK = struct.Struct("<HHI")
+_FILE = struct.Struct("<HHHHQIIIIqII16xHHI24x")
 _XATTR_HEADER = bytes(12)
 _DIRENT = 12
 _PLAIN, _INLINE, _CHUNKED = (1 | layout << 1 for layout in (0, 2, 4))
@@ -94,11 +95,12 @@ def file(attributes: Attributes, size: int, device: int, block: int) -> bytes:
         record = _INODE.pack(_PLAIN, _count(xattrs), S_IFREG | at.mode, 0, 0, 0, 0, at.uid, at.gid, at.mtime, at.mtime_ns, 1)
         return _aligned(record + xattrs)
     chunk = _CHUNK_INDEXES | max(0, (size - 1).bit_length() - 9)
+    if not xattrs:
+        mode = S_IFREG | at.mode
+        return _FILE.pack(_CHUNKED, 0, mode, 0, size, chunk, 0, at.uid, at.gid, at.mtime, at.mtime_ns, 1, 0, device, block)
     record = _INODE.pack(
         _CHUNKED, _count(xattrs), S_IFREG | at.mode, 0, size, chunk, 0, at.uid, at.gid, at.mtime, at.mtime_ns, 1
     )
-    if not xattrs:
-        return record + _CHUNK.pack(0, device, block) + _ALIGNED[8]
     return _aligned(record + xattrs + bytes(-len(xattrs) % 8) + _CHUNK.pack(0, device, block))
 
 

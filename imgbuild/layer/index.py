@@ -19,6 +19,7 @@ from imgbuild.layer.tar import BLOCK, Reader, Stream, TarEntry, read_tar
 from imgbuild.layer.xattrs import is_kept
 
 _KINDS = {"char": erofs.S_IFCHR, "block": erofs.S_IFBLK, "fifo": erofs.S_IFIFO}
+_ZERO = bytes(BLOCK)
 _MOST_NAMED = 512 << 20
 _TIMES = range(-(1 << 31), (1 << 33))
 """Seconds that ext4 and XFS keep, too."""
@@ -250,10 +251,10 @@ def _entries(stream: Stream) -> Iterator[tuple[TarEntry, int | None]]:
     for entry, reader in read_tar(stream):
         yield entry, reader.offset
         # Behind the end of a file, who maps it into memory sees what stands there in the tar.
-        if last is not None and last.padding.strip(b"\0"):
+        if last is not None and last.padding != _ZERO[: len(last.padding)]:
             raise NotIndexable("padding that is not zero")
         last = reader
-    if last is not None and last.padding.strip(b"\0"):
+    if last is not None and last.padding != _ZERO[: len(last.padding)]:
         raise NotIndexable("padding that is not zero")
 
 

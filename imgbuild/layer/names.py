@@ -23,7 +23,7 @@ def parts_of(name: bytes) -> list[bytes]:
         raise LayerError(f"a name of the tar leads out of it: {show(name)}")
     if b"\0" in name:
         raise LayerError(f"a null byte in a name of the tar: {show(name)}")
-    if len(name) > MAX_PATH or any(len(part) > _MAX_NAME for part in parts):
+    if len(name) > _MAX_NAME and (len(name) > MAX_PATH or any(len(part) > _MAX_NAME for part in parts)):
         raise LayerError(f"a name of the tar is too long: {show(name)}", hint=f"a name has {_MAX_NAME} bytes at most, a path {MAX_PATH}")
     return parts
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from imgbuild.errors import LayerError
 from imgbuild.hints import Literal, Protocol
 from imgbuild.layer import headers, sparse
+from imgbuild.layer.blocks import KnownFields, Source, byte_sum, checksum
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -77,7 +78,7 @@ class Reader:
     `offset` is where the content starts in the archive, None where it is not stored as a whole (a sparse file); `padding`, what
     follows it up to the next block, is there when the next entry is."""
 
-    def __init__(self, source: _Source, size: int, extents: sparse.Extents, stored: int, offset: int | None) -> None:
+    def __init__(self, source: Source, size: int, extents: sparse.Extents, stored: int, offset: int | None) -> None:
         self.size = size
         self.offset = offset
         self.padding = b""
@@ -126,50 +127,6 @@ class Reader:
         yield from sparse.zeros(self.size - position, CHUNK)
 
 
-class _Source:
-    """The archive's bytes with a block of look-ahead, so that small reads are cheap whatever the stream is."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._block = b""
-        self._at = 0
-        self._before = 0
-
-    @property
-    def position(self) -> int:
-        """How many bytes were taken."""
-        return self._before + self._at
-
-    def some(self, size: int) -> bytes:
-        """Between one and `size` bytes; none at the end."""
-        if self._at == len(self._block):
-            self._before += self._at
-            self._block, self._at = self._stream.read(CHUNK), 0
-        start, self._at = self._at, min(self._at + size, len(self._block))
-        return self._block if self._at - start == len(self._block) else self._block[start : self._at]
-
-    def take(self, size: int) -> bytes:
-        """Between one and `size` bytes; LayerError at the end."""
-        data = self.some(size)
-        if not data:
-            raise LayerError("the tar ends in the middle of a file")
-        return data
-
-    def exactly(self, size: int) -> bytes:
-        """`size` bytes, or what there is of them before the end."""
-        data = self.some(size)
-        while len(data) < size:
-            more = self.some(size - len(data))
-            if not more:
-                break
-            data += more
-        return data
-
-    def skip(self, size: int) -> None:
-        while size:
-            size -= len(self.take(size))
-
-
 class _Extensions:
     """What the headers before an entry say about it."""
 
@@ -186,8 +143,9 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
 
     Reads up to the end marker; what follows it is left in the stream, apart from a block of look-ahead.
     """
-    source = _Source(stream)
+    source = Source(stream.read)
     extensions = _Extensions()
+    known = KnownFields()
     while (block := _next_header(source)) is not None:
         flag = block[156:157]
         if flag in b"xXgLK":
@@ -196,17 +154,18 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
         if flag == b"V":
             extensions = _Extensions()
             continue
-        entry, reader, padding = _member(block, flag, extensions, source)
+        entry, reader, padding = _member(block, flag, extensions, source, known)
         yield entry, reader
         reader.skip()
-        extensions = _Extensions()
+        if extensions.any:
+            extensions = _Extensions()
         # Padding that is missing at the very end is no loss.
         reader.padding = source.exactly(padding)
     if extensions.any:
         raise LayerError("the tar ends after an extended header")
 
 
-def _next_header(source: _Source) -> bytes | None:
+def _next_header(source: Source) -> bytes | None:
     block = source.exactly(BLOCK)
     if not block:
         return None
@@ -217,14 +176,14 @@ def _next_header(source: _Source) -> bytes | None:
         return None
     if len(block) < BLOCK:
         raise LayerError("the tar ends in the middle of a header")
-    wanted = headers.number(block[148:156], "checksum")
-    total = sum(block) - sum(block[148:156]) + 8 * 0x20
+    wanted = checksum(block)
+    total = byte_sum(block) - sum(block[148:156]) + 8 * 0x20
     if total != wanted and total - 256 * sum(byte >> 7 for byte in block[:148] + block[156:]) != wanted:
         raise LayerError("a header of the tar has a wrong checksum", hint="the archive is damaged, or is no tar at all")
     return block
 
 
-def _extend(extensions: _Extensions, flag: bytes, block: bytes, source: _Source) -> None:
+def _extend(extensions: _Extensions, flag: bytes, block: bytes, source: Source) -> None:
     size = headers.size(block[124:136])
     if size > _MAX_SPECIAL:
         raise LayerError(f"an extended header of {size} bytes in the tar")
@@ -247,7 +206,9 @@ def _extend(extensions: _Extensions, flag: bytes, block: bytes, source: _Source)
         extensions.records = dict(extensions.pairs)
 
 
-def _member(block: bytes, flag: bytes, extensions: _Extensions, source: _Source) -> tuple[TarEntry, Reader, int]:
+def _member(
+    block: bytes, flag: bytes, extensions: _Extensions, source: Source, known: KnownFields
+) -> tuple[TarEntry, Reader, int]:
     kind = _KINDS.get(flag)
     if kind is None:
         raise LayerError(f"an entry of the unknown type {headers.show(flag)} in the tar")
@@ -261,25 +222,25 @@ def _member(block: bytes, flag: bytes, extensions: _Extensions, source: _Source)
     size, header = stored, 0
     extents: sparse.Extents = ((0, stored),)
     offset: int | None = source.position
-    if kind == "file":
+    if kind == "file" and (flag == b"S" or records):
         found = sparse.layout(flag, block, extensions.pairs, stored, source.exactly)
         if found is not None:
             size, extents, header, offset = found.size, found.extents, found.header, None
             name = records.get(b"GNU.sparse.name") or name
-    seconds, nanoseconds = headers.time(block[136:148], records.get(b"mtime"))
+    seconds, nanoseconds = known.time(block[136:148], records.get(b"mtime"))
     entry = TarEntry(
         name=name,
         kind=kind,
-        mode=headers.number(block[100:108], "mode") & 0o7777,
-        uid=headers.owner(block[108:116], records.get(b"uid"), name),
-        gid=headers.owner(block[116:124], records.get(b"gid"), name),
+        mode=known.mode(block[100:108]),
+        uid=known.owner(block[108:116], records.get(b"uid"), name),
+        gid=known.owner(block[116:124], records.get(b"gid"), name),
         size=size,
         mtime=seconds,
         mtime_ns=nanoseconds,
         link=link if kind in ("symlink", "hardlink") else b"",
         major=headers.device(block[329:337], 12) if kind in ("char", "block") else 0,
         minor=headers.device(block[337:345], 20) if kind in ("char", "block") else 0,
-        xattrs=tuple(sorted((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR))),
+        xattrs=tuple(sorted((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR))) if records else (),
     )
     return entry, Reader(source, size, extents, stored - header, offset), -stored % BLOCK
 
