@@ -10,9 +10,9 @@ import os
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from imgbuild.linux.descent import Descent
+from imgbuild.values import dataclass, field
 
 _BLOCK = 512
 _ALL = 0o700
