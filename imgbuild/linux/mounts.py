@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
@@ -80,11 +81,12 @@ _KEPT_FLAGS = (
 )
 
 
-def attach(mount: Mount, root: Root, features: Features) -> None:
-    """Perform one mount inside `root`; the mount namespace is ours alone."""
+def attach(mount: Mount, root: Root, features: Features, stage: FileStage | None = None) -> None:
+    """Perform one mount inside `root`; the mount namespace is ours alone. Several files in memory may share a `stage`."""
     try:
         if isinstance(mount.what, File):
-            _attach_file(mount.what, mount, root, features)
+            with FileStage(features) if stage is None else nullcontext(stage) as files:
+                files.attach(mount.what, mount, root)
         elif features.mount_setattr:
             _attach_new(mount.what, mount, root, features)
         else:
@@ -92,6 +94,31 @@ def attach(mount: Mount, root: Root, features: Features) -> None:
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         raise OSError(error.errno, f"{error.strerror} (for {mount.target})", name) from None
+
+
+def attach_at(mount: Mount, place: int, root: Root, features: Features) -> None:
+    """As `attach`, where the mount's target has been opened (O_PATH) as `place`."""
+    if isinstance(mount.what, File) or mount.subpath or not features.mount_setattr:
+        attach(mount, root, features)
+        return
+    fd = open_mount(mount.what, _attributes(mount))
+    try:
+        syscalls.move_mount(fd, place)
+    finally:
+        os.close(fd)
+
+
+def attach_itself(directory: int, name: str, features: Features) -> None:
+    """Make an entry of a directory, which is no symlink, a mount of its own."""
+    if not features.mount_setattr:
+        path = f"/proc/self/fd/{directory}/{name}"
+        _mount_old(Bind(path), path, 0)
+        return
+    fd = syscalls.open_tree(directory, name)
+    try:
+        syscalls.move_mount(fd, directory, name)
+    finally:
+        os.close(fd)
 
 
 def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False) -> int:
@@ -147,45 +174,61 @@ def restrict(fd: int, features: Features, *, read_only: bool = False, nodev: boo
         _remount(fd, flags)
 
 
-def _attach_file(what: File, mount: Mount, root: Root, features: Features) -> None:
-    """The file is made in a tmpfs of its own, which is gone from the namespace as soon as the file is bound to its place."""
-    memory = Filesystem("tmpfs", (("mode", "0700"),))
-    with Root(attach_root(memory, features), openat2=features.openat2) as whole:
+class FileStage:
+    """Where files in memory are made: a tmpfs that is mounted over "/" for as long as it takes to bind them to their places."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self._whole = -1
+        self._count = 0
+
+    def __enter__(self) -> FileStage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._whole >= 0:
+            syscalls.umount2(f"/proc/self/fd/{self._whole}", syscalls.MNT_DETACH)
+            os.close(self._whole)
+
+    def attach(self, what: File, mount: Mount, root: Root) -> None:
+        """Make the file, and mount it as `mount` says."""
+        if self._whole < 0:
+            self._whole = attach_root(Filesystem("tmpfs", (("mode", "0700"),)), self._features)
+        name = f"file{self._count}"
+        self._count += 1
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._whole)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open("file", flags, 0o600, dir_fd=whole.fd), "wb", buffering=0) as file:
-                left = memoryview(what.data)
-                while left:
-                    left = left[file.write(left) :]
-                os.fchown(file.fileno(), what.uid, what.gid)
-                os.fchmod(file.fileno(), what.mode)
-            with whole.opened("file", os.O_PATH) as part:
-                bind = Bind(f"/proc/self/fd/{part}")
-                if features.mount_setattr:
-                    _attach_new(bind, mount, root, features)
-                else:
-                    _attach_old(bind, mount, root)
+            left = memoryview(what.data)
+            while left:
+                left = left[os.write(fd, left) :]
+            os.fchown(fd, what.uid, what.gid)
+            os.fchmod(fd, what.mode)
         finally:
-            syscalls.umount2(f"/proc/self/fd/{whole.fd}", syscalls.MNT_DETACH)
+            os.close(fd)
+        bind = Bind(f"/proc/self/fd/{self._whole}/{name}")
+        if self._features.mount_setattr:
+            _attach_new(bind, mount, root, self._features)
+        else:
+            _attach_old(bind, mount, root)
 
 
 def _attach_new(what: Filesystem | Bind, mount: Mount, root: Root, features: Features) -> None:
     attributes = _attributes(mount)
     fd = _open_part(what, mount.subpath, attributes, features) if mount.subpath else open_mount(what, attributes)
     try:
-        with _opened_target(mount.target, root, stat.S_ISDIR(os.fstat(fd).st_mode)) as target:
+        with _opened_target(mount.target, root, lambda: stat.S_ISDIR(os.fstat(fd).st_mode)) as target:
             syscalls.move_mount(fd, target)
     finally:
         os.close(fd)
 
 
 @contextmanager
-def _opened_target(path: str, root: Root, is_directory: bool) -> Iterator[int]:
+def _opened_target(path: str, root: Root, is_directory: Callable[[], bool]) -> Iterator[int]:
     """The mount point, for the time of a with; made where it is missing, as it may be in a file system that was just mounted."""
     try:
         fd = root.open(path, os.O_PATH)
     except FileNotFoundError:
-        if is_directory:
+        if is_directory():
             fd = root.makedirs(path)
         else:
             root.forget()
@@ -253,8 +296,7 @@ def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
     if mount.subpath:
         _attach_part_old(what, mount, root)
     else:
-        is_directory = isinstance(what, Filesystem) or stat.S_ISDIR(os.stat(what.source).st_mode)
-        with _opened_target(mount.target, root, is_directory) as target:
+        with _opened_target(mount.target, root, lambda: _is_directory(what)) as target:
             _mount_old(what, f"/proc/self/fd/{target}", flags)
     if flags and (mount.subpath or isinstance(what, Bind)):
         # Opened again, the target is what was just mounted there.
@@ -264,6 +306,10 @@ def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
         for point in below:
             with root.opened(point, os.O_PATH) as part:
                 _remount(part, flags)
+
+
+def _is_directory(what: Filesystem | Bind) -> bool:
+    return isinstance(what, Filesystem) or stat.S_ISDIR(os.stat(what.source).st_mode)
 
 
 def _attach_part_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
@@ -277,7 +323,7 @@ def _attach_part_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
     with whole:
         try:
             with whole.opened(mount.subpath, os.O_PATH) as part:
-                with _opened_target(mount.target, root, stat.S_ISDIR(os.fstat(part).st_mode)) as target:
+                with _opened_target(mount.target, root, lambda: stat.S_ISDIR(os.fstat(part).st_mode)) as target:
                     _mount_old(Bind(f"/proc/self/fd/{part}", recursive), f"/proc/self/fd/{target}", 0)
         finally:
             if isinstance(what, Filesystem):

@@ -363,10 +363,10 @@ def open_tree(directory: int, path: Name, flags: int = OPEN_TREE_CLONE) -> int:
     return _call("open_tree", ctypes.c_long(directory), _string(path), ctypes.c_long(flags | os.O_CLOEXEC), path=path)
 
 
-def move_mount(mount_fd: int, target: int) -> None:
-    """Attach a detached mount to the file or directory of a descriptor."""
+def move_mount(mount_fd: int, target: int, name: Name = b"") -> None:
+    """Attach a detached mount to the file or directory of a descriptor, or to `name` in it."""
     flags = ctypes.c_long(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
-    _call("move_mount", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(target), _string(b""), flags)
+    _call("move_mount", ctypes.c_long(mount_fd), _string(b""), ctypes.c_long(target), _string(name), flags)
 
 
 def mount_setattr(mount_fd: int, set_: int = 0, clear: int = 0, *, recursive: bool = False, propagation: int = 0, userns: int = 0) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
-from imgbuild.linux.mounts import Bind, Filesystem, Mount, attach, attach_root, restrict
+from imgbuild.linux.mounts import Bind, FileStage, Filesystem, Mount, attach, attach_at, attach_itself, attach_root, restrict
 from imgbuild.linux.paths import Root
 from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan, check_target
 
@@ -32,10 +32,11 @@ def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
         for mount in plan.device_mounts:
             stage(f"mounting {mount.target}")
             attach(mount, root, features)
-        for mount in plan.mounts:
-            stage(f"mounting {mount.target}")
-            _check_place(mount, root)
-            attach(mount, root, features)
+        with FileStage(features) as files:
+            for mount in plan.mounts:
+                stage(f"mounting {mount.target}")
+                _check_place(mount, root)
+                attach(mount, root, features, files)
         _seal(plan, root, features, null, stage)
     return root
 
@@ -81,7 +82,7 @@ def _fill_dev(plan: Plan, root: Root, features: Features) -> None:
                 # Writing to a device is no change of the file system that its node is in; a chmod is.
                 attach(Mount(Bind(f"/dev/{name}"), f"/dev/{name}", read_only=True), root, features)
             elif not plan.all_devices:
-                attach(Mount(Bind(f"/proc/self/fd/{dev}/{name}"), f"/dev/{name}"), root, features)
+                attach_itself(dev, name, features)
         if not plan.all_devices:
             restrict(dev, features, nodev=True)
 
@@ -105,19 +106,23 @@ def _check_place(mount: Mount, root: Root) -> None:
 def _mask(path: str, root: Root, features: Features, null: int) -> None:
     """Hide a path, if there is one: a file below the sandbox's /dev/null, a directory below an empty read-only tmpfs."""
     try:
-        directory = stat.S_ISDIR(root.lstat(path).st_mode)
+        place = root.open(path, os.O_PATH)
     except OSError as error:
         if error.errno in _ABSENT:
             return
         raise
-    what = Filesystem("tmpfs", source="tmpfs") if directory else Bind(f"/proc/self/fd/{null}")
-    attach(Mount(what, path, read_only=True, nodev=directory), root, features)
+    try:
+        directory = stat.S_ISDIR(os.fstat(place).st_mode)
+        what = Filesystem("tmpfs", source="tmpfs") if directory else Bind(f"/proc/self/fd/{null}")
+        attach_at(Mount(what, path, read_only=True, nodev=directory), place, root, features)
+    finally:
+        os.close(place)
 
 
 def _bind_read_only(path: str, root: Root, features: Features) -> None:
     try:
         with root.opened(path, os.O_PATH) as fd:
-            attach(Mount(Bind(f"/proc/self/fd/{fd}", recursive=True), path, read_only=True), root, features)
+            attach_at(Mount(Bind(f"/proc/self/fd/{fd}", recursive=True), path, read_only=True), fd, root, features)
     except OSError as error:
         if error.errno not in _ABSENT:
             raise

@@ -150,14 +150,15 @@ class Spawner:
                 os.close(fd)
 
     def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: socket.socket) -> None:
-        group = self._group(plan.cgroup, plan.limits, plan.cgroup_parent)
-        devices = None if plan.all_devices else self._group_of_devices(plan.devices)
+        # On v1 a child is put into its groups when it is there; without limits they are made while it mounts.
+        beside = bool(self._place.controllers) and not (plan.limits or plan.cgroup_parent)
+        group, later = (None, []) if beside else self._groups(plan)
+        descriptor = group.descriptor() if group is not None and self._features.clone3 else None
+        later = [each for each in later if each is not group or descriptor is None]
         flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
         report, reporting = os.pipe()
         gate, opening = (-1, -1)
-        descriptor = group.descriptor() if group is not None and self._features.clone3 else None
-        later = [each for each in (group if descriptor is None else None, devices) if each is not None]
-        if later:
+        if later or beside:
             gate, opening = os.pipe()
         started = time.monotonic()
         try:
@@ -177,8 +178,20 @@ class Spawner:
                     os.close(fd)
         born = _Child(pid, pidfd, report, status, group, started)
         self._watch(born)
-        if later:
+        if beside:
+            try:
+                born.group, later = self._groups(plan)
+            except BaseException:
+                os.close(opening)
+                raise
+        if opening >= 0:
             _let_in(born, later, opening, plan.limits)
+
+    def _groups(self, plan: Plan) -> tuple[Group | None, list[Group]]:
+        """The group of a sandbox, and with it that of its devices, as far as there are any."""
+        group = self._group(plan.cgroup, plan.limits, plan.cgroup_parent)
+        devices = None if plan.all_devices else self._group_of_devices(plan.devices)
+        return group, [each for each in (group, devices) if each is not None]
 
     def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
         report, reporting = os.pipe()
@@ -269,12 +282,7 @@ class Spawner:
         if self._by_status.pop(dead.status.fileno(), None) is not None:
             self._poll.unregister(dead.status)
         os.close(dead.pidfd)
-        figures = Figures()
-        if dead.group is not None:
-            figures = dead.group.figures()
-            if not dead.group.remove():
-                self._leftover.append(dead.group)
-        self._leftover = [group for group in self._leftover if not group.remove()]
+        figures = Figures() if dead.group is None else dead.group.figures()
         cost = Usage(
             peak_memory=usage.ru_maxrss * 1024 if figures.peak_memory is None else figures.peak_memory,
             cpu_seconds=usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds,
@@ -283,6 +291,10 @@ class Spawner:
         )
         wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, figures.oom, cost, dead.failure)))
         dead.status.close()
+        # Who waits for the end needs no group to be gone, which can take the kernel longer than all of the above.
+        if dead.group is not None:
+            self._leftover.append(dead.group)
+        self._leftover = [group for group in self._leftover if not group.remove()]
 
     def _end(self) -> None:
         for each in self._by_pidfd.values():
