@@ -26,7 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 PURE = frozenset({"values", "hints", "patterns", "errors", "oci", "buildfile", "graph", "bake"})
 PURE_IMPORTS = frozenset(
     {"__future__", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "datetime", "enum", "fnmatch", "functools"}
-    | {"_sha2", "_sha256", "hashlib", "inspect", "itertools", "json", "posixpath", "re", "string", "types", "typing"}
+    | {"_sha2", "_sha256", "hashlib", "inspect", "itertools", "json", "operator", "posixpath", "re", "string", "types", "typing"}
 )
 """What a pure room may import of the standard library: nothing that reaches a file, a clock, a process or the environment."""
 

@@ -15,16 +15,18 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Any, Protocol
+from imgbuild.hints import TYPE_CHECKING, Any, Protocol
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 FRAME = 2 << 20
 """How much content is compressed at once. The bytes depend on it."""
@@ -127,6 +129,8 @@ class _Pipeline:
 
     def _hand_on(self, frame: bytes) -> None:
         if self._pool is None or self._storing is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(self._workers, "imgbuild-compress")
             self._storing = Stage("imgbuild-store", lambda made: self._store(made.result()), self._workers + 1)
         self._hash(frame)

@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgbuild.errors import LayerError
@@ -36,6 +35,7 @@ from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
 from imgbuild.linux.descent import Descent
 from imgbuild.linux.node import Node
+from imgbuild.values import dataclass, replace
 
 ChangeKind = Literal["whiteout", "opaque", "file", "dir", "symlink", "hardlink", "char", "block", "fifo"]
 

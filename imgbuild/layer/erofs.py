@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from imgbuild.values import dataclass
 
 BLOCK = 512
 MAX_BLOCKS = (1 << 32) - 2

@@ -6,9 +6,9 @@ Source: GNU tar manual, "Storing Sparse Files". We never write them: not every u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from imgbuild.errors import LayerError
+from imgbuild.values import dataclass
 
 Extents = tuple[tuple[int, int], ...]
 """Where the stored bytes belong: (offset, length), ascending."""

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from imgbuild.errors import LayerError
 from imgbuild.hints import Literal, Protocol
 from imgbuild.layer import headers, sparse
 from imgbuild.layer.blocks import KnownFields, Source, byte_sum, checksum
+from imgbuild.values import dataclass
 
 BLOCK = 512
 CHUNK = 1 << 20

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgbuild.errors import LayerError
@@ -30,6 +29,7 @@ from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import portable
 from imgbuild.linux.node import Node
+from imgbuild.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

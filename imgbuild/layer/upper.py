@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from imgbuild.errors import LayerError
@@ -20,6 +19,7 @@ from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.xattrs import Xattrs, is_kept
 from imgbuild.linux.paths import Root
 from imgbuild.linux.removal import remove_below
+from imgbuild.values import dataclass
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 1_000_000_000

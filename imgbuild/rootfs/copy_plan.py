@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import BuildfileError
@@ -18,6 +17,7 @@ from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.rootfs.users import Owner
 from imgbuild.snapshot.union import UnionView
+from imgbuild.values import dataclass, field
 
 SECOND = 1_000_000_000
 

@@ -38,6 +38,7 @@ class _Child:
         self.group = group
         self.started = started
         self.failure: wire.Failure | None = None
+        self.limited = False
 
 
 _LIBC_SIGNALS = (32, 33)
@@ -177,6 +178,7 @@ class Spawner:
                 if fd is not None and fd >= 0:
                     os.close(fd)
         born = _Child(pid, pidfd, report, status, group, started)
+        born.limited = bool(plan.limits)
         self._watch(born)
         if beside:
             try:
@@ -283,6 +285,8 @@ class Spawner:
             self._poll.unregister(dead.status)
         os.close(dead.pidfd)
         figures = Figures() if dead.group is None else dead.group.figures()
+        if dead.limited:
+            self._remove_groups(dead)
         cost = Usage(
             peak_memory=usage.ru_maxrss * 1024 if figures.peak_memory is None else figures.peak_memory,
             cpu_seconds=usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds,
@@ -291,7 +295,12 @@ class Spawner:
         )
         wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, figures.oom, cost, dead.failure)))
         dead.status.close()
-        # Who waits for the end needs no group to be gone, which can take the kernel longer than all of the above.
+        if not dead.limited:
+            self._remove_groups(dead)
+
+    def _remove_groups(self, dead: _Child) -> None:
+        """Remove the group of a process that is dead, and those that were left over. That can take the kernel longer than all else, so
+        the end is told before; but not where limits were set, whose users see that nothing of them is left."""
         if dead.group is not None:
             self._leftover.append(dead.group)
         self._leftover = [group for group in self._leftover if not group.remove()]

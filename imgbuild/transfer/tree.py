@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from imgbuild.errors import LayerError
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.tar import CHUNK, Reader, TarEntry, TarWriter
 from imgbuild.layer.xattrs import portable
+from imgbuild.values import dataclass, field, replace
 
 _MAX_HOPS = 40
 _NAME_MAX = 255
