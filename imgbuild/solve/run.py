@@ -50,7 +50,7 @@ Output = Callable[[int, bytes], None]
 @dataclass(frozen=True, slots=True)
 class RunJob:
     """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, and the `inputs` of its
-    record."""
+    record. `started` is called when its process is there."""
 
     step: Step
     op: RunOp
@@ -59,6 +59,7 @@ class RunJob:
     output: Output
     stopped: Callable[[], bool]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    started: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts:
         finally:
             for fd in (null, out_write, err_write):
                 os.close(fd)
+        job.started()
         tail = _Tail()
 
         def receive(stream: int, data: bytes) -> None:

@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Hashable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from imgbuild.errors import ImgbuildError, StepFailed
@@ -23,6 +23,7 @@ from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.solve.captures import Captures
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, tests
@@ -73,6 +74,7 @@ class _Tally:
     cached: int = 0
     performed: int = 0
     next_number: int = 0
+    ready: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -97,12 +99,11 @@ class Solver:
         self._build = build
         self._workers = Workers(width, seconds, crew)
         self._crew = crew
-        self._captures = threading.Semaphore(2)
+        self._captures = Captures(2)
         self._hurried = threading.Event()
         self._states: dict[Node, RootState] = {}
         self._wanted: dict[Node, _Wanted] = {}
         self._tally = _Tally()
-        self._capturing: list[threading.Thread] = []
         self._memos: list[Memo] = []
         self._verdicts = verdicts or Verdicts()
 
@@ -157,8 +158,7 @@ class Solver:
 
     def _work(self, tasks: dict[Hashable, Callable[[], None]], before: dict[Hashable, list[Hashable]]) -> None:
         self._workers.run(tasks, before, frozenset(tests(self._graph)))
-        for thread in self._capturing:
-            thread.join()
+        self._captures.join()
 
     def _node(self, index: int, number: int) -> None:
         if number == 0:
@@ -179,14 +179,12 @@ class Solver:
         try:
             if not hurried:
                 self._workers.join(None)
-                for thread in self._capturing:
-                    thread.join()
+                self._captures.join()
         finally:
             self._hurried.set()
             deadline = time.monotonic() + _JOIN_SECONDS
             self._workers.join(_JOIN_SECONDS)
-            for thread in self._capturing:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            self._captures.join(max(0.0, deadline - time.monotonic()))
 
     def _check_stopped(self) -> None:
         if self._workers.stopped.is_set():
@@ -283,11 +281,7 @@ class Solver:
             self._states[(index, number)] = RootState(
                 identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
             )
-            held = stack.pop_all()
-            job = partial(self._capture, held, promise, lower, parent, wanted, usage)
-            thread = threading.Thread(target=job, daemon=True, name="imgbuild-capture")
-            self._capturing.append(thread)
-            thread.start()
+            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, parent, wanted, usage))
             return False, usage
 
     def _stage_state(self, index: int) -> RootState:
@@ -325,13 +319,27 @@ class Solver:
                     self._on_event(StepOutput(shown, stream, data))
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
-                job = RunJob(step, op, lowers, stage_lowers, output, stopped, json.loads(wanted.record)["inputs"])
+                inputs = json.loads(wanted.record)["inputs"]
+                job = RunJob(step, op, lowers, stage_lowers, output, stopped, inputs, self._get_ready_for_captures)
                 with rooms.store.temporary("step") as directory:
                     return perform_run(rooms, job, directory)
             case CopyOp() as op:
                 return perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped), None
             case WorkdirOp() as op:
                 return perform_workdir(rooms, op, lowers), None
+
+    def _get_ready_for_captures(self) -> None:
+        """While the first step's command runs, and this process only waits, what makes layers is imported."""
+        with self._tally.lock:
+            first, self._tally.ready = not self._tally.ready, True
+        if first:
+            self._captures.add(self._import_capture)
+
+    def _import_capture(self) -> None:
+        with suppress(ImportError):  # said where it is used
+            from imgbuild.layer.compress import parameters
+
+            parameters(self._rooms.compression)
 
     def _capture(
         self, held: ExitStack, promise: Promise, lower: DirectoryLower, parent: RootState, wanted: _Wanted, usage: Usage | None
@@ -342,18 +350,17 @@ class Solver:
         rooms, epoch = self._rooms, wanted.step.op.epoch
         with held:
             try:
-                with self._captures:
-                    made = capture(
-                        rooms.store,
-                        lower,
-                        () if wanted.step.independent else parent.lowers(),
-                        epoch,
-                        rooms.compression,
-                        rootless=rooms.features.rootless,
-                        rooted=not wanted.step.independent,
-                        check=self._check_hurried,
-                        seen=rooms.seen,
-                    )
+                made = capture(
+                    rooms.store,
+                    lower,
+                    () if wanted.step.independent else parent.lowers(),
+                    epoch,
+                    rooms.compression,
+                    rootless=rooms.features.rootless,
+                    rooted=not wanted.step.independent,
+                    check=self._check_hurried,
+                    seen=rooms.seen,
+                )
                 self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
@@ -365,7 +372,7 @@ class Solver:
     def _record(
         self, wanted: _Wanted, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
     ) -> None:
-        # Not under the semaphore of captures: the parent's may still wait for its turn.
+        # This may wait for the parent's capture, which was begun before.
         ledger = {"parent": ground(parent, wanted.step), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}
         self._rooms.store.index.record_step(
             StepRow(

@@ -1,0 +1,52 @@
+"""The threads that make layers beside the steps that follow, and that stay for the next layer: with their connections to the index."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+
+class Captures:
+    """At most `width` threads, started when there is work. What comes first is begun first, so that a job may wait for an earlier one."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._changed = threading.Condition()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._ended = False
+
+    def add(self, job: Callable[[], None]) -> None:
+        """Do `job`, which handles its errors itself, as soon as a thread is free."""
+        with self._changed:
+            self._waiting.append(job)
+            if self._ended or (self._idle < len(self._waiting) and len(self._threads) < self._width):
+                thread = threading.Thread(target=self._work, daemon=True, name="imgbuild-capture")
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait until all is done, and the threads have ended, but not longer; None: as long as it takes. May be called again."""
+        end = None if seconds is None else time.monotonic() + seconds
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    if self._ended:
+                        return
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                job = self._waiting.popleft()
+            job()
+            del job
