@@ -337,6 +337,7 @@ class Solver:
 
     def _import_capture(self) -> None:
         with suppress(ImportError):  # said where it is used
+            import imgbuild.rootfs.capture  # noqa: F401
             from imgbuild.layer.compress import parameters
 
             parameters(self._rooms.compression)
