@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from demo import rootfs
+from demo.machine import MachineError
 
 from benchmarks import fixtures, growth, tools, workloads
 from benchmarks.contents import Contents, contents_of
 from benchmarks.disk import Interrupted, interruptible, workspace
-from benchmarks.measure import CommandFailed, run
+from benchmarks.measure import CommandFailed, Launcher
 from benchmarks.plot import picture
 from benchmarks.results import OURS, Growth, Result, growth_table, table
 
@@ -53,19 +54,20 @@ def main() -> None:
     options = parser.parse_args()
     try:
         with interruptible(), workspace(options.store) as (directory, where), contextlib.ExitStack() as stack:
-            taking_part = tools.installed(directory, options.peers.split(","), stack, say)
+            launcher = stack.enter_context(Launcher())
+            taking_part = tools.installed(directory, options.peers.split(","), stack)
             load = os.getloadavg()
-            results = _rows(directory, taking_part, options.rounds, options.only)
+            results = _rows(directory, launcher, taking_part, options.rounds, options.only)
             growths: list[Growth] = []
             if options.growth or options.big:
-                growths = list(growth.growths(taking_part[0], directory / "growth", big=options.big, say=say))  # type: ignore[arg-type]
+                growths = list(growth.growths(launcher, taking_part[0], directory / "growth", big=options.big, say=say))
             facts = _facts(taking_part, where, options.rounds, load)
     except Interrupted as error:
         raise SystemExit(f"ended by {error}") from None
     _write(results, growths, [tool.name for tool in taking_part if not tool.reference], facts, readme=not options.no_readme)
 
 
-def _rows(directory: Path, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
+def _rows(directory: Path, launcher: Launcher, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
     place = workloads.Place(directory, directory / "contexts")
     say("making contexts")
     fixtures.contexts(place.contexts)
@@ -78,50 +80,53 @@ def _rows(directory: Path, taking_part: Sequence[Any], rounds: int, only: str) -
             say("making the Python base and fetching wheels")
             try:
                 _python(directory, place, taking_part)
-            except (CommandFailed, rootfs.MachineError, OSError) as error:
+            except (CommandFailed, MachineError, OSError) as error:
                 say(f"rows of the Python app are left out: {error}")
                 chosen = [row for row in chosen if "app" not in row.name]
         if any(row.name.startswith("pull") for row in chosen):
             url = stack.enter_context(tools.registry(directory / "pulled"))
             place.pulled = f"{url}/python-like:1"
             fixtures.python_like(directory / "python-like.tar", directory / "busybox.tar")
-            ours = taking_part[0]
-            ours.load(directory / "python-like.tar", "python-like")
-            _push_pulled(ours, place)
+            _push_pulled(directory, place.pulled)
         references = tuple(tool.name for tool in taking_part if tool.reference)
         results = [Result(row.name, row.target, row.seconds, row.beyond, row.why, references) for row in chosen]
         for number in range(rounds):
             for row, result in zip(chosen, results, strict=True):
                 if number < row.rounds:
-                    _round(row, result, taking_part, number, directory)
+                    _round(row, result, taking_part, number, directory, launcher)
             say(f"round {number + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
     return results
 
 
-def _push_pulled(ours: Any, place: workloads.Place) -> None:
+def _push_pulled(directory: Path, name: str) -> None:
+    """By a store of its own, which leaves nothing where it will be pulled to."""
+    maker = tools.Imgbuild(directory / "pusher")
+    maker.load(directory / "python-like.tar", "python-like")
     # gzip, which all of them know
-    argv = [Path(sys.executable).with_name("imgbuild"), "push", "--compression", "gzip", "python-like", place.pulled]
-    ours.do(*map(str, argv))
-    ours.forget("python-like")
+    maker.do(str(Path(sys.executable).with_name("imgbuild")), "push", "--compression", "gzip", "python-like", name)
+    maker.account.close()
 
 
 def _python(directory: Path, place: workloads.Place, taking_part: Sequence[Any]) -> None:
     fixtures.python_app(place.contexts)
     base = rootfs.debian(ROOT / ".demo" / "bases", say)
-    ours = taking_part[0]
-    ours.load(base.tar, "debian")
+    maker = tools.Imgbuild(directory / "maker")
+    maker.load(base.tar, "debian")
     context = directory / "python"
     context.mkdir()
     install = "apt-get update && apt-get install -y --no-install-recommends python3-venv"
     (context / "Buildfile").write_text(f"FROM debian\nRUN {install} && rm -rf /var/lib/apt/lists/* /var/cache/apt/*\n")
-    command = ours.build(context / "Buildfile", context, "python")[0]
-    ours.do(*command.argv, "--output", f"type=tar,dest={directory / 'python.tar'}")
+    command = maker.build(context / "Buildfile", context, "python")[0]
+    maker.do(*command.argv, "--output", f"type=tar,dest={directory / 'python.tar'}")
+    maker.account.close()
     for tool in taking_part:
         if not tool.reference:
             tool.load(directory / "python.tar", "python")
 
 
-def _round(row: workloads.Row, result: Result, taking_part: Sequence[Any], number: int, directory: Path) -> None:
+def _round(
+    row: workloads.Row, result: Result, taking_part: Sequence[Any], number: int, directory: Path, launcher: Launcher
+) -> None:
     """One row by everybody; who failed once is left out of it from then on."""
     found: dict[str, Contents] = {}
     turn = number % len(taking_part)
@@ -130,7 +135,7 @@ def _round(row: workloads.Row, result: Result, taking_part: Sequence[Any], numbe
             continue
         try:
             with row.timed(tool, number) as commands:
-                sample = run(commands, tool.account, directory / "log", tool.daemons())
+                sample = launcher.run(commands, tool.account, directory / "log", tool.daemons())
             result.samples.setdefault(tool.name, []).append(sample)
             say(f"{row.name}: {tool.name}: {sample.seconds:.3f} s, CPU {sample.cpu or 0:.2f} s, {sample.peak / 1e6:.0f} MB")
             if row.tag and number == 0 and not tool.reference:

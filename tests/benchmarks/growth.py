@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import fixtures, tools
-from benchmarks.measure import Command, Sample, median, run
+from benchmarks.measure import Command, Launcher, Sample, median
 from benchmarks.results import Growth
 
 ROUNDS = 3
 
 
-def growths(tool: tools.Imgbuild, directory: Path, *, big: bool, say: Callable[[str], None]) -> Iterator[Growth]:
+def growths(
+    launcher: Launcher, tool: tools.Imgbuild, directory: Path, *, big: bool, say: Callable[[str], None]
+) -> Iterator[Growth]:
     """Measure one kind of growth after another; `big` ones need 50 GB of disk."""
     directory.mkdir()
     kinds: list[tuple[str, tuple[int, ...], Callable[[tools.Imgbuild, Path, int], Command]]] = [
@@ -34,7 +36,7 @@ def growths(tool: tools.Imgbuild, directory: Path, *, big: bool, say: Callable[[
             for number in range(1 if big and prepare is _gigabytes else ROUNDS):
                 place = directory / f"{size}-{number}"
                 command = prepare(tool, place, size)
-                samples.append(run([command], tool.account, directory / "log"))
+                samples.append(launcher.run([command], tool.account, directory / "log"))
                 shutil.rmtree(place, ignore_errors=True)
             seconds[size] = median([sample.cpu if sample.cpu is not None else sample.seconds for sample in samples])
             peaks[size] = max(sample.peak for sample in samples)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ class Command:
 class Account:
     """A control group that counts the CPU time of a tool's processes: clients, daemons, and steps that stay below it."""
 
+    apart = False
+    """Whether its processes do not see the tree of cgroup v2."""
+
     def __init__(self, name: str) -> None:
         self.name = f"imgbuild-bench-{os.getpid()}-{name}"
         place = _controller()
@@ -46,6 +50,11 @@ class Account:
                 self._directory.mkdir()
             except OSError:
                 self._directory = None
+
+    @property
+    def procs(self) -> str | None:
+        """The file by which a process joins."""
+        return str(self._directory / "cgroup.procs") if self._directory is not None else None
 
     def join(self) -> None:
         """Put the calling process in. For a child that is about to be a command."""
@@ -81,33 +90,52 @@ def _controller() -> Path | None:
     return next((place for place, after in places if after[0] == "cgroup2"), None)
 
 
-def run(commands: Sequence[Command], account: Account, log: Path, daemons: Sequence[int] = ()) -> Sample:
-    """Run one command after another. CommandFailed with what it wrote, where one fails."""
-    for pid in daemons:
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-    before = account.seconds()
-    peak, seconds = 0, 0.0
-    for command in commands:
-        with log.open("wb") as output:
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                list(command.argv),
-                env={**os.environ, **command.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=account.join,  # noqa: PLW1509 (there are no threads)
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds += time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise CommandFailed(f"{' '.join(command.argv)}\nexit code {process.returncode}\n{log.read_text(errors='replace')[-3000:]}")
-        peak = max(peak, usage.ru_maxrss * 1024)
-    after = account.seconds()
-    cpu = None if before is None or after is None else after - before
-    return Sample(seconds, cpu, max([peak, *map(_peak, daemons)]))
+class Launcher:
+    """The small process that starts what is timed. A context manager."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, commands: Sequence[Command], account: Account, log: Path, daemons: Sequence[int] = ()) -> Sample:
+        """Run one command after another. CommandFailed with what it wrote, where one fails."""
+        for pid in daemons:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+        before = account.seconds()
+        peak, seconds = 0, 0.0
+        for command in commands:
+            log.unlink(missing_ok=True)
+            took, status, largest = self._once(command, account, log)
+            if code := os.waitstatus_to_exitcode(status):
+                said = log.read_text(errors="replace")[-3000:]
+                raise CommandFailed(f"{' '.join(command.argv)}\nexit code {code}\n{said}")
+            seconds += took
+            peak = max(peak, largest)
+        after = account.seconds()
+        cpu = None if before is None or after is None else after - before
+        return Sample(seconds, cpu, max([peak, *map(_peak, daemons)]))
+
+    def _once(self, command: Command, account: Account, log: Path) -> tuple[float, int, int]:
+        job = {
+            "argv": list(command.argv),
+            "env": {**os.environ, **command.environment},
+            "log": str(log),
+            "procs": account.procs,
+            "apart": account.apart,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        seconds, status, peak = json.loads(self._process.stdout.readline())
+        return seconds, status, peak
 
 
 def _peak(pid: int) -> int:

@@ -7,15 +7,14 @@ Networks are the host's, for everybody.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks.measure import Account, Command, CommandFailed, daemon
 
@@ -90,7 +89,7 @@ class Imgbuild(_Base):
     """This project, as installed for the Python that runs this."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__("imgbuild", directory)
+        super().__init__(directory.name, directory)
         self._program = str(Path(sys.executable).with_name("imgbuild"))
         self._store, self._seed = directory / "store", directory / "seed"
         self._loaded: list[str] = []
@@ -254,15 +253,9 @@ class Buildah(_Base):
 
 
 class _Apart(Account):
-    """For crun, which refuses to start where it sees a cgroup v2 with controllers beside v1: it does not see that."""
+    """For crun, which refuses to start where it sees a cgroup v2 with controllers beside v1."""
 
-    def join(self) -> None:
-        super().join()
-        libc = ctypes.CDLL(None, use_errno=True)
-        private = 1 << 18 | 1 << 14  # MS_PRIVATE, MS_REC
-        if libc.unshare(0x20000) or libc.mount(None, b"/", None, private, None):  # CLONE_NEWNS
-            raise OSError(ctypes.get_errno(), "a mount namespace")
-        libc.umount2(b"/sys/fs/cgroup/unified", 2)  # MNT_DETACH
+    apart = True
 
 
 class Crun(_Base):
@@ -329,10 +322,10 @@ def registry(directory: Path) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStack, say: object) -> list[_Base]:
+def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStack) -> list[Any]:
     """Imgbuild, and those of its peers that can be had; who can't take part is said."""
-    found: list[_Base] = [Imgbuild(directory / "imgbuild")]
-    offers = {
+    found: list[Any] = [Imgbuild(directory / "imgbuild")]
+    offers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
         "docker": (("dockerd", "runc"), lambda: Docker(directory / "docker", stack)),
         "buildah": (("buildah", "podman", "runc"), lambda: Buildah(directory / "buildah")),
         "crun": (("crun",), lambda: Crun(directory / "crun")),
