@@ -148,8 +148,9 @@ class Solver:
         return True
 
     def _perform_all(self, missing: list[Node]) -> None:
-        # The last moment with one thread: from here on, only the zygote makes processes.
-        self._rooms.zygote()
+        if any(number and isinstance(self._graph.stages[index].step_at(number)[0].op, RunOp) for index, number in missing):
+            # The last moment with one thread: from here on, only the zygote makes processes.
+            self._rooms.zygote()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {
             node: [other for other in needs(self._graph, node) if other in tasks] for node in missing

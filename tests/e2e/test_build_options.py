@@ -225,3 +225,25 @@ finally:
     assert "performed" in done.stderr
     assert "DONE" not in done.stderr
     assert done.stdout == "[]\n"
+
+
+def test_where_nothing_but_files_is_copied_no_process_is_started(bench: Bench) -> None:
+    bench.write({"file": "x"})
+    text = "FROM busybox\nRUN echo > /x\nCOPY file /\n"
+    bench.build(text)
+    bench.write({"file": "y"})
+    program = f"""
+import os, sys
+from imgbuild.cli.main import main
+os.fork = None
+try:
+    main({bench.command("build", "--progress=plain", "-t", "x", ".")[3:]!r})
+finally:
+    print([name for name in sorted(sys.modules) if name.startswith("imgbuild.sandbox.")])
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=bench.context, env=bench.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 performed" in done.stderr
+    assert "zygote" not in done.stdout
+    assert bench.run("run", "--rm", "x", "cat", "/file").out == "y"
