@@ -40,6 +40,7 @@ DOORS = {
     "isal": "layer/compress.py",
     "ctypes": "linux",
     "sqlite3": "store",
+    "_sqlite3": "store",
 }
 """The one room, or module, that may import each."""
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
-from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
@@ -64,18 +63,28 @@ class BuildResult:
 
 def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
-    plan = None if is_elsewhere(request.context) else make_plan(invocation, request)
+    plan = None if _is_elsewhere(request.context) else make_plan(invocation, request)
     with ExitStack() as stack:
         place = stack.enter_context(workplace(invocation, sandboxes=True))
         stack.enter_context(place.store.lease())
         if place.notice:
             on_event(Notice(place.notice))
         if plan is None:
+            from imgbuild.engine.elsewhere import brought_in
+
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
         result = build_planned(place, request, plan, on_event, build_id=os.urandom(8).hex())
     write_files(request, result)
     return result
+
+
+def _is_elsewhere(context: str) -> bool:
+    if os.path.isdir(context):
+        return False
+    from imgbuild.engine.elsewhere import is_elsewhere
+
+    return is_elsewhere(context)
 
 
 def build_planned(

@@ -8,7 +8,6 @@ Not here: fetching (fetch), joining the destination with WORKDIR, and which file
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from imgbuild.context.single import SingleFile
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Found, Tree
 from imgbuild.linux.node import Node
+from imgbuild.oci.digest import digest_of
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass
 
@@ -92,7 +92,7 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
     digests: list[InputDigest] = []
     for source in request.sources:
         if isinstance(source, InlineSource):
-            digests.append(InputDigest(source.name, source.name, f"sha256:{hashlib.sha256(source.data).hexdigest()}"))
+            digests.append(InputDigest(source.name, source.name, digest_of(source.data)))
             continue
         files = source.tree.digests if isinstance(source.tree, (LocalContext, SingleFile)) else FileDigests(source.tree)
         for found in source.found:

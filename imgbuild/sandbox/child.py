@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import struct
 
 from imgbuild.errors import SandboxError
@@ -21,6 +20,7 @@ from imgbuild.hints import NoReturn
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up
+from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import cgroup, command, filesystem, terminal, wire
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import Process
@@ -38,7 +38,7 @@ class Wiring:
 
     stdio: tuple[int, int, int]
     report: int
-    status: socket.socket
+    status: Socket
     gate: int = -1
 
     def descriptors(self) -> tuple[int, ...]:

@@ -12,14 +12,14 @@ import gc
 import os
 import select
 import signal
-import socket
 import time
 from contextlib import suppress
 
 from imgbuild.errors import SandboxError
 from imgbuild.hints import NoReturn
-from imgbuild.linux import syscalls
+from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
+from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import cgroup, child, wire
 from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.plan import Entry, Plan
@@ -30,7 +30,7 @@ _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWU
 
 
 class _Child:
-    def __init__(self, pid: int, pidfd: int, report: int, status: socket.socket, group: Group | None, started: float) -> None:
+    def __init__(self, pid: int, pidfd: int, report: int, status: Socket, group: Group | None, started: float) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.report = report
@@ -45,7 +45,7 @@ _LIBC_SIGNALS = (32, 33)
 """What glibc keeps for its threads, and what may come to us ignored from a parent that was started by posix_spawn."""
 
 
-def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> NoReturn:
+def serve(sock: Socket, features: Features, place: Place, owner: str) -> NoReturn:
     """Be the zygote: called in a freshly forked process, never returns."""
     code = 1
     try:
@@ -58,7 +58,7 @@ def serve(sock: socket.socket, features: Features, place: Place, owner: str) -> 
         os._exit(code)
 
 
-def _settle(sock: socket.socket) -> socket.socket:
+def _settle(sock: Socket) -> Socket:
     """Keep nothing of the build but the socket: no descriptors (locks!), directory, terminal, signals, umask, and, where we may change
     them, no niceness and no score for the OOM killer."""
     os.setsid()
@@ -89,13 +89,13 @@ def _settle(sock: socket.socket) -> socket.socket:
     # Children share our memory until they write to it: no collection, and no collection's marks.
     gc.disable()
     gc.freeze()
-    return socket.socket(fileno=_SOCKET)
+    return sockets.opened(_SOCKET)
 
 
 class Spawner:
     """The loop and its children."""
 
-    def __init__(self, control: socket.socket, features: Features, place: Place, owner: str) -> None:
+    def __init__(self, control: Socket, features: Features, place: Place, owner: str) -> None:
         self._control = control
         self._features = features
         self._place = place
@@ -133,7 +133,7 @@ class Spawner:
                     self._perform(*request)
 
     def _perform(self, request: Plan | Entry, fds: list[int]) -> None:
-        status = socket.socket(fileno=fds[3])
+        status = sockets.opened(fds[3])
         try:
             if isinstance(request, Plan):
                 self._spawn(request, (fds[0], fds[1], fds[2]), status)
@@ -150,7 +150,7 @@ class Spawner:
             for fd in (*fds[:3], *fds[4:]):
                 os.close(fd)
 
-    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: socket.socket) -> None:
+    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> None:
         # On v1 a child is put into its groups when it is there; without limits they are made while it mounts.
         beside = bool(self._place.controllers) and not (plan.limits or plan.cgroup_parent)
         group, later = (None, []) if beside else self._groups(plan)
@@ -195,7 +195,7 @@ class Spawner:
         devices = None if plan.all_devices else self._group_of_devices(plan.devices)
         return group, [each for each in (group, devices) if each is not None]
 
-    def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: socket.socket, target: int) -> None:
+    def _enter(self, entry: Entry, stdio: tuple[int, int, int], status: Socket, target: int) -> None:
         report, reporting = os.pipe()
         born, bearing = os.pipe()
         started = time.monotonic()

@@ -7,14 +7,14 @@ its sandbox reports failure to its zygote in a format of its own, which can be r
 
 from __future__ import annotations
 
-import array
 import marshal
-import socket
 import struct
 from collections.abc import Sequence
 
 from imgbuild.hints import Any
+from imgbuild.linux import sockets
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
+from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
 from imgbuild.values import dataclass, fields, is_dataclass
@@ -101,16 +101,16 @@ def unpack_failure(data: bytes) -> Failure:
     return Failure(code if known else SETUP_FAILED, data[_CODE.size : FAILURE].decode("utf-8", "replace"))
 
 
-def send_request(sock: socket.socket, value: object, fds: Sequence[int]) -> None:
+def send_request(sock: Socket, value: object, fds: Sequence[int]) -> None:
     """Send a request with descriptors."""
     data = pack(value)
-    socket.send_fds(sock, [_LENGTH.pack(len(data))], fds, socket.MSG_NOSIGNAL)
-    sock.sendall(data, socket.MSG_NOSIGNAL)
+    sockets.send(sock, _LENGTH.pack(len(data)), fds)
+    sockets.send_all(sock, data)
 
 
-def receive_request(sock: socket.socket) -> tuple[Any, list[int]] | None:
+def receive_request(sock: Socket) -> tuple[Any, list[int]] | None:
     """The next request and its descriptors; None at the end."""
-    header, fds, _, _ = socket.recv_fds(sock, _LENGTH.size, _MAX_FDS, socket.MSG_CMSG_CLOEXEC | socket.MSG_WAITALL)
+    header, fds = sockets.receive(sock, _LENGTH.size, _MAX_FDS, whole=True)
     if len(header) < _LENGTH.size:
         return None
     (length,) = _LENGTH.unpack(header)
@@ -120,26 +120,25 @@ def receive_request(sock: socket.socket) -> tuple[Any, list[int]] | None:
         if not piece:
             return None
         data += piece
-    return unpack(bytes(data)), list(fds)
+    return unpack(bytes(data)), fds
 
 
-def send_packet(sock: socket.socket, value: object, fds: Sequence[int] = ()) -> bool:
+def send_packet(sock: Socket, value: object, fds: Sequence[int] = ()) -> bool:
     """Send one packet; False when nobody listens any more."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
-        sock.sendmsg([pack(value)], ancillary, socket.MSG_NOSIGNAL)
+        sockets.send(sock, pack(value), fds)
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
 
 
-def receive_packet(sock: socket.socket) -> tuple[Any, list[int]] | None:
+def receive_packet(sock: Socket) -> tuple[Any, list[int]] | None:
     """The next packet and its descriptors; None when the other end is gone."""
     try:
-        data, fds, _, _ = socket.recv_fds(sock, _PACKET, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, fds = sockets.receive(sock, _PACKET, _MAX_FDS)
     except ConnectionResetError:
         return None
-    return (unpack(data), list(fds)) if data else None
+    return (unpack(data), fds) if data else None
 
 
 def _flat(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -13,8 +12,9 @@ from types import TracebackType
 
 from imgbuild.errors import SandboxError
 from imgbuild.hints import overload
-from imgbuild.linux import syscalls
+from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
+from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox import cgroup, seccomp, spawner, wire
 from imgbuild.sandbox.group import Place
@@ -37,7 +37,7 @@ class Sandbox:
     `pid` is its process id here; `terminal` the master of its terminal, the caller's to close, where it has one.
     """
 
-    def __init__(self, status: socket.socket, terminal: bool) -> None:
+    def __init__(self, status: Socket, terminal: bool) -> None:
         self._status = status
         self._lock = threading.Lock()
         self._exit: ExitStatus | None = None
@@ -128,7 +128,7 @@ class Sandbox:
 class Zygote:
     """Starts sandboxes. A context manager: leaving it kills what still runs, and reaps."""
 
-    def __init__(self, pid: int, control: socket.socket, features: Features, tty_group: bool) -> None:
+    def __init__(self, pid: int, control: Socket, features: Features, tty_group: bool) -> None:
         self._pid = pid
         self._control = control
         self._features = features
@@ -146,7 +146,7 @@ class Zygote:
         place = cgroup.here() if features.cgroup != "none" else Place()
         cgroup.step_aside(place)
         owner = cgroup.owner_of(os.getpid())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = sockets.pair(sockets.STREAM)
         with theirs:
             try:
                 pid = _fork(features, nested=not enters_others)
@@ -202,7 +202,7 @@ class Zygote:
             os.close(target)
 
     def _request(self, message: Plan | Entry, stdio: tuple[int, int, int], terminal: bool, *more: int) -> Sandbox:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = sockets.pair(sockets.PACKETS)
         with theirs:
             try:
                 with self._lock:

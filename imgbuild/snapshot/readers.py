@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imgbuild.hints import Protocol
-from imgbuild.linux.mounts import open_mount
 from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower, Lower
-from imgbuild.snapshot.overlay import lower_mount
 
 OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
 """Names of the xattrs that are overlay's own: never part of a file."""
@@ -52,6 +50,9 @@ def reader_of(lower: Lower, userxattr: bool) -> LowerReader:
     """The reader for a lower's form."""
     if isinstance(lower, DirectoryLower):
         return DirectoryReader(os.open(lower.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), userxattr)
+    from imgbuild.linux.mounts import open_mount
+    from imgbuild.snapshot.overlay import lower_mount
+
     return DirectoryReader(open_mount(lower_mount(lower)), userxattr)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+
+from imgbuild.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgbuild.linux.node import Node

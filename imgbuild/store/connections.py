@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explain, explained
 
 if TYPE_CHECKING:
@@ -43,11 +43,10 @@ class Connections:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection; each statement sees the latest commits. sqlite's errors become StoreErrors."""
-        import sqlite3
-
+        driver = _driver()
         try:
             yield self._connection()
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._explain(error) from error
 
     @contextmanager
@@ -89,8 +88,6 @@ class Connections:
         return handle.connection
 
     def _connect(self) -> sqlite3.Connection:
-        import sqlite3
-
         with explained(self.path):
             self.path.parent.stat()
         if not (read_only := self._is_read_only()) and not self.path.exists():
@@ -98,7 +95,9 @@ class Connections:
         # Where nobody can write, there may be no log either, without which SQLite opens only what it is told never changes.
         address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1" if read_only else str(self.path)
         uri = address.startswith("file:")
-        connection = sqlite3.connect(address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
+        connection: sqlite3.Connection = _driver().connect(
+            address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
+        )
         try:
             connection.execute("PRAGMA synchronous=NORMAL")
             self._check(connection)
@@ -110,12 +109,10 @@ class Connections:
     def _make(self) -> None:
         """Make the file as a whole, before anyone sees it: two processes that set up one file get in each other's way, and a third
         would meet it half done. Whose is first in its place stays."""
-        import sqlite3
-
         made = f"{self.path}.{os.getpid()}.{threading.get_ident()}"
         with explained(self.path):
             try:
-                connection = sqlite3.connect(made, isolation_level=None)
+                connection = _driver().connect(made, isolation_level=None)
                 try:
                     self._fill(connection)
                 finally:
@@ -183,6 +180,17 @@ class _Handle:
     def __del__(self) -> None:
         with suppress(Exception):
             self.connection.close()
+
+
+def _driver() -> Any:
+    """SQLite as the interpreter has it: the module around that registers how to store dates, for which it imports them."""
+    try:
+        import _sqlite3
+    except ImportError:  # the standard library promises only this
+        import sqlite3
+
+        return sqlite3
+    return _sqlite3
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -30,12 +30,12 @@ from imgbuild.transfer.events import (
     ignore,
 )
 from imgbuild.transfer.images import Image, check_image, check_manifest_type, check_platform, choose, media_type_of, plain, read_image
-from imgbuild.transfer.parallel import Stop, in_parallel
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:  # what needs no registry does not load the room
     from imgbuild.registry.endpoints import RegistrySettings
     from imgbuild.registry.repository import Repository
+    from imgbuild.transfer.parallel import Stop
 
 _MAX_DEPTH = 4
 
@@ -102,6 +102,8 @@ class Puller:
         if self.client is None or image.reference is None:
             raise NotFoundError(f"layers of {image.descriptor.digest} are missing from the store", hint="pull it again")
         repository = self.client.repository(image.reference.registry, image.reference.repository)
+        from imgbuild.transfer.parallel import Stop, in_parallel
+
         stop = Stop(self.cancelled)
         work = [partial(self._fetch_layer, repository, layer, stop) for layer in missing.values()]
         in_parallel(work, self.client.settings.parallel, stop)
@@ -213,6 +215,8 @@ class Puller:
         if config.size > MAX_MANIFEST_BYTES:
             raise ImageError(f"the config of {name} is said to have {config.size} bytes", hint=f"at most {MAX_MANIFEST_BYTES} are read")
         if not self.store.blobs.has(config.digest, config.size):
+            from imgbuild.transfer.parallel import Stop
+
             self._fetch_blob(repository, config, "config", Stop(self.cancelled))
 
     # Blobs
