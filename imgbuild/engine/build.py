@@ -138,7 +138,7 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
             if puller is None:
                 from imgbuild.engine.registries import make_puller
 
-                puller = make_puller(place, on_event, offline=request.pull == "never")
+                puller = make_puller(place, on_event, offline=request.pull == "never", lowers=True)
             for need in needs:
                 try:
                     if isinstance(need.reference, ContextImage):

@@ -213,7 +213,7 @@ def _pulled_image(place: Workplace, request: RunRequest, reference: Reference, o
     from imgbuild.engine.registries import make_puller
     from imgbuild.transfer.pull import PullPolicy
 
-    puller = make_puller(place, on_event, offline=request.pull == "never")
+    puller = make_puller(place, on_event, offline=request.pull == "never", lowers=True)
     return puller.pull(reference, _platform(request), PullPolicy(request.pull))
 
 

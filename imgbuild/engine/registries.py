@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from imgbuild.engine.workplace import Invocation, Workplace, workplace
@@ -14,6 +15,7 @@ from imgbuild.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from imgbuild.values import replace
 
 if TYPE_CHECKING:
+    from imgbuild.oci.image import Layer
     from imgbuild.registry.client import RegistryClient
     from imgbuild.registry.credentials import Credentials
     from imgbuild.registry.endpoints import RegistrySettings
@@ -21,17 +23,25 @@ if TYPE_CHECKING:
     from imgbuild.settings import Settings
     from imgbuild.transfer.convert import Conversion
     from imgbuild.transfer.images import Image
-    from imgbuild.transfer.pull import Puller
+    from imgbuild.transfer.pull import Blob, Puller
     from imgbuild.transfer.push import Pushed
 
 OnEvent = Callable[[object], None]
 
 
-def make_puller(place: Workplace, on_event: OnEvent, *, offline: bool = False) -> Puller:
-    """A puller for the bases of a build or for a command; `offline` never touches the network."""
+def make_puller(place: Workplace, on_event: OnEvent, *, offline: bool = False, lowers: bool = False) -> Puller:
+    """A puller for the bases of a build or for a command; `offline` never touches the network. With `lowers` layers become lowers while
+    they arrive: for images that are started or built on at once."""
     from imgbuild.transfer.pull import Puller
 
-    return Puller(place.store, None if offline else _LateClient(place.invocation, place.settings), on_event)
+    client = None if offline else _LateClient(place.invocation, place.settings)
+    return Puller(place.store, client, on_event, use=partial(_make_lower, place) if lowers else None)
+
+
+def _make_lower(place: Workplace, layer: Layer, blob: Blob, cancelled: Callable[[], bool]) -> None:
+    from imgbuild.rootfs.unpacking import Unpacker
+
+    Unpacker(place.store, place.features, cancelled).arriving(layer, blob)
 
 
 class _LateClient:

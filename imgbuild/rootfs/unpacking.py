@@ -10,10 +10,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
-from imgbuild.errors import CorruptError, LayerError
+from imgbuild.errors import CorruptError, ImgbuildError, LayerError
+from imgbuild.hints import Protocol
 from imgbuild.layer import ParentView
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
@@ -36,6 +38,13 @@ from imgbuild.store.trees import INDEX, TAR, survey_snapshot
 _THREADS = 4
 
 Cancelled = Callable[[], bool]
+OpenBlob = Callable[[], AbstractContextManager[Stream]]
+
+
+class Arriving(Protocol):
+    """A blob on its way into the store: every stream of it begins at its beginning, and ends when all of it is there and verified."""
+
+    def stream(self) -> Stream: ...
 
 
 class _NeedsLowers(Exception):
@@ -84,7 +93,14 @@ class Unpacker:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _alone(self, layer: Layer) -> Lower | None:
+    def arriving(self, layer: Layer, blob: Arriving) -> None:
+        """Make a layer's lower, if that can be, of a blob on its way into the store: whatever fails here is met again, and said, where
+        the lower is needed, or by who fetches the blob."""
+        with suppress(ImgbuildError, OSError):
+            self._alone(layer, lambda: nullcontext(blob.stream()))
+
+    def _alone(self, layer: Layer, blob: OpenBlob | None = None) -> Lower | None:
+        opened = blob or partial(self._store.blobs.verified, layer.blob.digest)
         identity = layer.diff_id.partition(":")[2]
         with self._store.lock(f"layer {layer.diff_id}", cancelled=self._cancelled):
             lower = find_lower(self._store, layer.diff_id, self._features)
@@ -92,9 +108,9 @@ class Unpacker:
                 return lower
             if self._features is not None and usable(self._store, self._features):
                 with suppress(NotIndexable):
-                    return self._index(layer, identity)
+                    return self._index(layer, identity, opened)
             try:
-                return self._unpack(layer, identity, layer.diff_id, _Unknown())
+                return self._unpack(layer, identity, layer.diff_id, _Unknown(), opened)
             except _NeedsLowers:
                 return None
 
@@ -106,36 +122,36 @@ class Unpacker:
             if lower is not None:
                 return lower
             with UnionView(below, userxattr=self._rootless) as view:
-                return self._unpack(layer, identity, None, view)
+                return self._unpack(layer, identity, None, view, partial(self._store.blobs.verified, layer.blob.digest))
 
-    def _index(self, layer: Layer, identity: str) -> IndexedTarLower:
+    def _index(self, layer: Layer, identity: str, opened: OpenBlob) -> IndexedTarLower:
         """Write the tar into a temporary directory while its entries are read."""
         index = TarIndex()
         with self._store.temporary("index") as scratch:
             directory = scratch / "snapshot"
             directory.mkdir()
-            with TarFile(directory / TAR) as tar, self._layer(layer) as stream:
+            with TarFile(directory / TAR) as tar, self._layer(layer, opened) as stream:
                 index_stream(_Copying(stream, tar), index)
                 while data := stream.read(CHUNK):
                     tar.write(data)
             return commit_indexed(self._store, directory, index.image(tar.size), identity, layer.diff_id)
 
     @contextmanager
-    def _layer(self, layer: Layer) -> Iterator[Stream]:
+    def _layer(self, layer: Layer, opened: OpenBlob) -> Iterator[Stream]:
         try:
-            with _content(self._store, layer, self._cancelled) as stream:
+            with _content(self._store, layer, self._cancelled, opened) as stream:
                 yield stream
         except LayerError:
             # A damaged blob looks like a malformed layer: say which of the two it is.
             self._store.blobs.verify(layer.blob.digest)
             raise
 
-    def _unpack(self, layer: Layer, identity: str, diff_id: DiffID | None, view: ParentView) -> DirectoryLower:
+    def _unpack(self, layer: Layer, identity: str, diff_id: DiffID | None, view: ParentView, opened: OpenBlob) -> DirectoryLower:
         """Unpack into a temporary directory, give it its name, then record it."""
         with self._store.temporary("unpack") as scratch:
             directory = scratch / "snapshot" / "fs"
             directory.mkdir(parents=True)
-            with self._layer(layer) as stream:
+            with self._layer(layer, opened) as stream:
                 unpack(stream, directory, lowers_view=view, rootless=self._rootless)
                 while stream.read(CHUNK):
                     pass
@@ -154,9 +170,9 @@ class Unpacker:
 
 
 @contextmanager
-def _content(store: Store, layer: Layer, cancelled: Cancelled | None) -> Iterator[Stream]:
+def _content(store: Store, layer: Layer, cancelled: Cancelled | None, opened: OpenBlob) -> Iterator[Stream]:
     """The layer's tar, read ahead by another thread, which verifies both digests by the time the stream ends."""
-    with store.blobs.verified(layer.blob.digest) as blob:
+    with opened() as blob:
         verified = _Verified(store, layer, blob, cancelled)
         with Ahead(verified, "imgbuild-decompress") as stream:
             yield stream

@@ -25,6 +25,8 @@ from imgbuild.store.temporary import locked_file
 if TYPE_CHECKING:
     import hashlib
 
+    from imgbuild.store.following import Followed
+
 _FEW = 1 << 14
 """Bytes that are sooner hashed than written."""
 
@@ -185,6 +187,7 @@ class BlobWriter:
         self._blobs = blobs
         self._algorithm = algorithm
         self._hasher = _hasher(Digest(f"{algorithm}:")) if algorithm else None
+        self._followed: Followed | None = None
         self.size = 0
         self.path, self._descriptor = locked_file(temporary, "blob")
 
@@ -200,6 +203,16 @@ class BlobWriter:
             with suppress(OSError):
                 os.unlink(self.path)
             self._release()
+        if self._followed is not None:
+            self._followed.discard()
+
+    def follow(self) -> Followed:
+        """What is written from now on, for others to read at the same time: they come to its end once it is committed, and are
+        interrupted when it is discarded."""
+        from imgbuild.store.following import Followed
+
+        self._followed = followed = Followed(self.path, self.size)
+        return followed
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append `data`, all of it."""
@@ -211,6 +224,8 @@ class BlobWriter:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         self.size += total
+        if self._followed is not None:
+            self._followed.grow(self.size)
         return total
 
     @property
@@ -235,6 +250,8 @@ class BlobWriter:
         with explained(self.path):
             self._blobs.publish(self.path, digest, os.fstat(self._descriptor).st_size)
         self._release()
+        if self._followed is not None:
+            self._followed.complete()
         return digest
 
     def _release(self) -> None:

@@ -7,8 +7,9 @@ only the one platform is here. The name is set last, when all that it needs is t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from functools import partial
 
@@ -17,6 +18,7 @@ from imgbuild.hints import TYPE_CHECKING, Protocol
 from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_index, parse_manifest
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import DEFAULT_TAG, Reference
+from imgbuild.store.blobs import BlobWriter
 from imgbuild.store.rows import SourceRow
 from imgbuild.store.store import Store
 from imgbuild.transfer.events import (
@@ -49,6 +51,18 @@ class Registries(Protocol):
     def repository(self, registry: str, repository: str) -> Repository: ...
 
 
+class Blob(Protocol):
+    """A layer's blob on its way in: every stream of it begins at its beginning, and ends when it is verified and in the store."""
+
+    def stream(self) -> Stream: ...
+
+
+class Stream(Protocol):
+    """Where bytes are read from: at most `size` of them, none only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class PullPolicy(StrEnum):
     """When the registry is asked: for what is missing; always; always, but what is here serves where it is down; never."""
 
@@ -60,12 +74,17 @@ class PullPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Puller:
-    """What every pull of one command needs. `client` None is offline: the network is never touched, whatever the policy."""
+    """What every pull of one command needs. `client` None is offline: the network is never touched, whatever the policy.
+
+    `use` is called in a thread of its own for each layer that is fetched, as soon as it begins to arrive; what is waited for there
+    is interrupted when the third argument says so. It may be called again for a layer of which another place has better bytes.
+    """
 
     store: Store
     client: Registries | None
     on_event: OnEvent = ignore
     cancelled: Callable[[], bool] | None = None
+    use: Callable[[Layer, Blob, Callable[[], bool]], object] | None = None
 
     def resolve(
         self, reference: Reference, platform: Platform, policy: PullPolicy = PullPolicy.MISSING, *, strict: bool = True
@@ -224,30 +243,45 @@ class Puller:
     def _fetch_layer(self, repository: Repository, layer: Layer, stop: Stop) -> None:
         from imgbuild.registry.problems import StatusError
 
-        try:
-            self._fetch_blob(repository, layer.blob, "layer", stop)
-        except StatusError as error:
-            if error.status == 404 and layer.blob.urls:
-                raise ImageError(
-                    f"the layer {layer.blob.digest} is a foreign layer, which its registry does not hold",
-                    hint="it is not fetched from elsewhere; such layers are part of Windows images",
-                    detail="\n".join(layer.blob.urls),
-                ) from None
-            raise
+        with ExitStack() as users:
+            try:
+                self._fetch_blob(repository, layer.blob, "layer", stop, partial(self._start_use, layer, stop, users))
+            except StatusError as error:
+                if error.status == 404 and layer.blob.urls:
+                    raise ImageError(
+                        f"the layer {layer.blob.digest} is a foreign layer, which its registry does not hold",
+                        hint="it is not fetched from elsewhere; such layers are part of Windows images",
+                        detail="\n".join(layer.blob.urls),
+                    ) from None
+                raise
+            if self.use is not None:  # it takes a while to get to disk, and who uses it is not done yet
+                self.store.blobs.make_durable((layer.blob.digest,))
 
-    def _fetch_blob(self, repository: Repository, blob: Descriptor, kind: str, stop: Stop) -> None:
-        """Fetch one blob, once among all that want it."""
+    def _start_use(self, layer: Layer, stop: Stop, users: ExitStack, writer: BlobWriter) -> None:
+        """Let a layer be used while it arrives; leaving `users` waits for the end of that."""
+        if self.use is None:
+            return
+        blob = users.enter_context(writer.follow())
+        thread = threading.Thread(target=self.use, args=(layer, blob, stop), name="imgbuild-arriving", daemon=True)
+        thread.start()
+        users.callback(thread.join)
+
+    def _fetch_blob(
+        self, repository: Repository, blob: Descriptor, kind: str, stop: Stop, begun: Callable[[BlobWriter], object] = lambda writer: None
+    ) -> None:
+        """Fetch one blob, once among all that want it. `begun` is told of the file that it is written to."""
         with self.store.lock(f"blob {blob.digest}", cancelled=stop):
             if self.store.blobs.has(blob.digest, blob.size):
                 self.on_event(BlobFinished(blob.digest, blob.size, "present"))
                 return
             self.on_event(BlobStarted(blob.digest, blob.size, kind))
-            repository.fetch_blob(blob, partial(self._keep, blob, stop))
+            repository.fetch_blob(blob, partial(self._keep, blob, stop, begun))
             self.store.index.record_source(SourceRow(blob.digest, repository.registry, repository.name))
             self.on_event(BlobFinished(blob.digest, blob.size, "fetched"))
 
-    def _keep(self, blob: Descriptor, stop: Stop, chunks: Iterator[bytes]) -> None:
+    def _keep(self, blob: Descriptor, stop: Stop, begun: Callable[[BlobWriter], object], chunks: Iterator[bytes]) -> None:
         with self.store.blobs.writer() as writer:
+            begun(writer)
             for chunk in chunks:
                 stop.check()
                 writer.write(chunk)
