@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from imgbuild.engine.build import BuildResult
 
 
+LONGEST_LINE = 1 << 18
+"""A line of output that is longer is shown in parts: nobody waits for its end, and it need not fit into memory."""
+
+
 class Renderer(Protocol):
     """Receives events from any thread; a context manager around all of them."""
 
@@ -91,8 +95,8 @@ class Plain(Quiet):
 
     def on_event(self, event: object) -> None:
         with self._lock:
-            for line in self._lines(event):
-                self._out.write(line + "\n")
+            if lines := self._lines(event):
+                self._out.write("\n".join(lines) + "\n")
             self._out.flush()
 
     def finish(self, result: BuildResult, target: str = "") -> None:
@@ -104,6 +108,10 @@ class Plain(Quiet):
                 return [f"#{number} {name}"]
             case StepOutput(number, _, data):
                 *lines, rest = (self._partial.pop(number, b"") + data).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    rest = _not_overwritten(rest)
+                if len(rest) > LONGEST_LINE:
+                    lines, rest = [*lines, rest], b""
                 self._partial[number] = rest
                 return [f"#{number} | {readable(line)}" for line in lines]
             case StepFinished(number, outcome, seconds):
@@ -200,4 +208,11 @@ def human_size(size: float) -> str:
 def readable(line: bytes) -> str:
     """A line of output without what would move the cursor: what a carriage return would overwrite is left out."""
     text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+    if text.isprintable() or text.replace("\t", "").replace("\x1b", "").isprintable():
+        return text  # as nearly all are, and a loop over characters takes as long as a hundred of these
     return "".join(character for character in text if character == "\t" or character.isprintable() or character == "\x1b")
+
+
+def _not_overwritten(line: bytes) -> bytes:
+    """The beginning of a line without what a carriage return in it already overwrites."""
+    return line[line.rstrip(b"\r").rfind(b"\r") + 1 :]

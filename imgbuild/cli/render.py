@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
 _KEPT_LINES = 12
+_WIDEST = 1 << 12
 _TICK = 0.125
 
 
@@ -83,7 +84,8 @@ class Live(Quiet):
                 self._running[number] = (name, time.monotonic())
             case StepOutput(number, _, data):
                 kept = self._output.setdefault(number, [])
-                kept += [readable(part) for part in data.split(b"\n") if part.strip()]
+                last = [part for part in data.split(b"\n") if part.strip()][-_KEPT_LINES:]
+                kept += [readable(part)[:_WIDEST] for part in last]
                 del kept[:-_KEPT_LINES]
             case StepFinished(number, outcome, seconds):
                 name, _ = self._running.pop(number, ("", 0.0))
