@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from imgbuild.errors import LayerError
 from imgbuild.layer import WHITEOUT, erofs
 from imgbuild.layer.erofs import Attributes, Child, Directory, Leaf
+from imgbuild.layer.erofs_layout import image_of
 from imgbuild.layer.headers import show
 from imgbuild.layer.names import AUFS, MAX_LINKS, MAX_TARGET, OPAQUE, join, parts_of
 from imgbuild.layer.tar import BLOCK, Reader, Stream, TarEntry, read_tar
@@ -71,7 +72,7 @@ class TarIndex:
         blocks, rest = divmod(size, BLOCK)
         if rest or blocks > erofs.MAX_BLOCKS:
             raise NotIndexable("the tar's size")
-        return erofs.image(self._root, (blocks,))
+        return image_of(self._root, (blocks,))
 
     def _plain(self, parent: Directory, name: bytes, entry: TarEntry, offset: int | None) -> None:
         if self._deferred:

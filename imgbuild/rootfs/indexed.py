@@ -18,7 +18,7 @@ from imgbuild.snapshot import DirectoryLower, IndexedTarLower
 from imgbuild.store.recovery import boot_id
 from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.store import Store
-from imgbuild.store.trees import INDEX, TAR, survey_snapshot
+from imgbuild.store.trees import INDEX, TAR, survey_snapshot, tar_name
 
 
 def usable(store: Store, features: Features) -> bool:
@@ -39,11 +39,15 @@ def usable(store: Store, features: Features) -> bool:
 def indexed(store: Store, identity: str) -> IndexedTarLower:
     """The lower in form (b) that a snapshot of this name is."""
     directory = store.snapshot_directory(identity)
-    return IndexedTarLower(directory / TAR, directory / INDEX)
+    with explained(directory):
+        names = os.listdir(directory)
+    more = tuple(directory / name for number in range(1, len(names)) if (name := tar_name(number)) in names)
+    return IndexedTarLower(directory / TAR, directory / INDEX, more)
 
 
 def commit_indexed(store: Store, directory: Path, image: bytes, identity: str, diff_id: DiffID | None) -> IndexedTarLower:
-    """Make `directory`, which holds nothing but a complete ``layer.tar``, a snapshot, by the image that `TarIndex.image` gave.
+    """Make `directory`, which holds nothing but a complete ``layer.tar``, a snapshot, by the image that `TarIndex.image` gave; for a merged
+    image it holds several tars.
 
     `directory` is below a temporary one of the store, and moves away. The caller holds the lock of what it makes.
     """

@@ -24,6 +24,9 @@ from imgbuild.store.store import Store
 
 Cancelled = Callable[[], bool]
 
+_DEEP = 12
+"""From so many indexed tars on, merging them once costs less than mounting each a few times."""
+
 
 def materialize(
     store: Store, layers: Sequence[Layer], *, features: Features | None = None, cancelled: Cancelled | None = None
@@ -52,6 +55,10 @@ def materialize(
 
                 lower = Unpacker(store, features, cancelled).on_chain(layer, chain, below)
         lowers.append(lower)
+    if features is not None and features.erofs and len(lowers) >= _DEEP:
+        from imgbuild.rootfs.merged import merge_lowers
+
+        return merge_lowers(store, tuple(lowers), _DEEP, cancelled)
     return tuple(lowers)
 
 

@@ -30,10 +30,11 @@ class DirectoryLower:
 
 @dataclass(frozen=True, slots=True)
 class IndexedTarLower:
-    """Form (b): an uncompressed layer tar and the EROFS image that indexes it."""
+    """Form (b): an uncompressed layer tar and the EROFS image that indexes it; `more` tars where it is one image of several layers."""
 
     tar: Path
     index: Path
+    more: tuple[Path, ...] = ()
 
     @property
     def directory(self) -> Path:

@@ -20,6 +20,11 @@ TREE, TAR, INDEX = "fs", "layer.tar", "index.erofs"
 """The names in a snapshot: a directory in overlay form; or a layer's tar and what makes it one. Both may be there, and mean the same."""
 
 
+def tar_name(number: int) -> str:
+    """The name of one of several tars that one index is for."""
+    return f"layer-{number}.tar" if number else TAR
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """`tree`: a digest over every path with its type, mode, owner, size, mtime, device, link target and xattrs. `size`: apparent
@@ -57,14 +62,16 @@ def survey_snapshot(directory: Path) -> Survey:
 
 def _survey_indexed(directory: Path) -> Survey:
     size, lines = 0, []
-    for name in (TAR, INDEX):
+    with explained(directory):
+        names = sorted({TAR, INDEX, *os.listdir(directory)} - {TREE})
+    for name in names:
         with explained(directory / name):
             status = os.lstat(directory / name)
         size += status.st_size
         lines.append(f"{name} {status.st_mode} {status.st_uid} {status.st_gid} {status.st_size} {status.st_mtime_ns}\n")
     with explained(directory / INDEX):
         lines.append(_digest((directory / INDEX).read_bytes()))
-    return Survey(_digest("".join(lines).encode()), size, len((TAR, INDEX)))
+    return Survey(_digest("".join(lines).encode()), size, len(names))
 
 
 def _digest(data: bytes) -> str:

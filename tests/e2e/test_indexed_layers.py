@@ -154,3 +154,63 @@ def test_tars_are_measured(layered: Bench) -> None:
     taken = sum(path.stat().st_blocks * 512 for path in (snapshot, *snapshot.iterdir()))
     shares = json.loads(layered.run("du", "--format", "json").out)
     assert (shares["snapshots"]["count"], shares["snapshots"]["bytes"]) == (1, taken)
+
+
+@pytest.fixture
+def deep(layered: Bench, tmp_path: Path) -> Bench:
+    """A store with nothing but the image "x" of many layers."""
+    layered.write({f"file{number}": f"{number}\n" for number in range(14)})
+    lines = [f"COPY file{number} /opt/tree/deep/{number % 5}" for number in range(14)]
+    layered.build("\n".join(["FROM layers", "RUN rm -r /opt/tree /opt/gone", *lines]))
+    layered.run("save", "-o", layered.place / "x.tar", "x")
+    bench = Bench(tmp_path / "deep", layered.environ)
+    bench.context.mkdir(parents=True)
+    bench.run("load", "-i", layered.place / "x.tar")
+    return bench
+
+
+def _merged(bench: Bench) -> list[Path]:
+    _indexed(bench)
+    return [path for path in sorted((bench.root / "snapshots").iterdir()) if path.name.startswith("merged-")]
+
+
+def test_a_deep_stack_is_one_mount_and_nobody_can_tell(deep: Bench) -> None:
+    look = (
+        "sh",
+        "-c",
+        "find / -xdev | sort; cat /opt/tree/deep/*; stat -c '%n %h' /opt /opt/tree /opt/tree/deep/0; mount | grep -c lowerdir",
+    )
+    shown = deep.run("run", "--rm", "x", *look).out
+    (merged,) = _merged(deep)
+    assert shown.endswith("\n1\n") and "/opt/tree/deep/4\n" in shown and "/opt/gone\n" not in shown
+    deep.run("rmi", "x")
+    deep.run("prune", "--all")
+    assert not merged.exists()
+    deep.assert_whole()
+
+
+def test_a_deep_stack_without_tars_is_the_same(deep: Bench) -> None:
+    text = (
+        "FROM x\nRUN find /opt -type f -exec stat -c '%n %s %h %Y %a' {} + | sort > /seen; rm /opt/tree/deep/1; mv /opt/tree/deep /moved\n"
+    )
+    deep.run("tag", "x", "base")
+    digests = []
+    for environ in ({}, UNPACKED):
+        deep.build(text.replace("FROM x", "FROM base"), "--no-cache", environ=environ)
+        listed = deep.run("run", "--rm", "base", "find", "/", "-xdev", environ=environ).out
+        digests.append((deep.inspect()["Digest"], sorted(listed.splitlines())))
+    assert _merged(deep)
+    assert digests[0] == digests[1]
+    deep.assert_whole()
+
+
+def test_a_container_lives_on_a_deep_stack(deep: Bench) -> None:
+    deep.run("run", "-d", "--name", "c", "x", "sleep", "1000")
+    (merged,) = _merged(deep)
+    deep.run("rmi", "-f", "x")
+    deep.run("prune", "--all")
+    assert [path.name for path in sorted((deep.root / "snapshots").iterdir())] == [merged.name]
+    assert deep.run("exec", "-u", "ann", "c", "sh", "-c", "id -un; cat /opt/tree/deep/3").out == "ann\n13\n"
+    deep.run("rm", "-f", "c")
+    deep.run("prune", "--all")
+    deep.assert_whole()

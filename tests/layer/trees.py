@@ -53,15 +53,20 @@ def seen_in(union: UnionView) -> dict[str, Seen]:
     return found
 
 
-def seen_at(root: str) -> dict[str, Seen]:
-    """Everything in a plain directory, as the kernel shows it."""
+def seen_at(root: str, *, overlay: bool = False) -> dict[str, Seen]:
+    """Everything in a plain directory, as the kernel shows it. An overlay lists whiteouts that hide nothing, though nothing is there."""
     found: dict[str, Seen] = {}
     first: dict[tuple[int, int], str] = {}
     pending = [""]
     while pending:
         path = pending.pop()
         full = root + path
-        status = os.lstat(full)
+        try:
+            status = os.lstat(full)
+        except FileNotFoundError:
+            if not overlay:
+                raise
+            continue
         content: bytes | str | int = b""
         if stat.S_ISREG(status.st_mode):
             content = Path(full).read_bytes()
