@@ -50,6 +50,9 @@ class Filtered:
     def open(self, path: str) -> int:
         return self._tree.open(path)
 
+    def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
+        return self._tree.load(path, node)
+
     def readlink(self, path: str) -> str:
         return self._tree.readlink(path)
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 
 from imgbuild.context.filtered import Filtered
+from imgbuild.context.held import Held
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.stats import FileDigests, StatCache
 from imgbuild.context.tree import Found, match
 from imgbuild.errors import ContextError
 from imgbuild.linux.node import Node
+from imgbuild.linux.reading import read_at_most
 from imgbuild.linux.symlinks import resolve_inside
 
 CAPABILITY = "security.capability"
@@ -43,7 +45,8 @@ class LocalContext(Filtered):
         self.ignore = ignore or Ignore()
         self._disk = _Disk(root)
         super().__init__(self._disk, self.ignore)
-        self.digests = FileDigests(self, stats, os.path.realpath(root), clock)
+        self._held = Held()
+        self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held)
 
     def __enter__(self) -> LocalContext:
         return self
@@ -55,6 +58,10 @@ class LocalContext(Filtered):
         """Remember the digests that were taken, and let go of the directory; closing again does nothing."""
         self.digests.save()
         self._disk.close()
+
+    def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
+        """What was read for a digest is handed out once, as it was then."""
+        return self._held.take(path) or self._disk.load(path, node)
 
     def match(self, source: str, *, optional: bool = False) -> tuple[Found, ...]:
         """What a source word means here (see tree.match); the error for a missing one names the ignore file's line."""
@@ -113,6 +120,23 @@ class _Disk:
             raise changed(path)
         return fd
 
+    def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
+        # One look at the status, after the bytes, tells of all that has happened to the file since it was seen.
+        try:
+            fd = os.open(path[1:], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        try:
+            data = read_at_most(fd, node.size + 1)
+            status = os.fstat(fd)
+            if len(data) != node.size or not _is_still(status, node):
+                raise changed(path)
+            return data, _capability(fd)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        finally:
+            os.close(fd)
+
     def readlink(self, path: str) -> str:
         try:
             return os.readlink(_relative(path), dir_fd=self._root)
@@ -165,9 +189,31 @@ def same_file(first: Node, second: Node) -> bool:
     return first.ctime_ns == second.ctime_ns and first[:6] == second[:6] and (first.dev, first.ino) == (second.dev, second.ino)
 
 
+def _is_still(status: os.stat_result, node: Node) -> bool:
+    """The same, as is asked for each of many files."""
+    return (
+        status.st_ctime_ns == node.ctime_ns
+        and status.st_mtime_ns == node.mtime_ns
+        and status.st_size == node.size
+        and status.st_ino == node.ino
+        and status.st_dev == node.dev
+        and status.st_mode == node.mode
+        and status.st_uid == node.uid
+        and status.st_gid == node.gid
+    )
+
+
 def changed(path: str) -> ContextError:
     """The error for a file that is not any more what was seen."""
     return ContextError(f"{path[1:] or '.'!r} changed while it was read", hint="build again when nothing writes to the build context")
+
+
+def _capability(fd: int) -> bytes:
+    try:
+        # Hardly any file has one, and an empty list costs less than an error.
+        return os.getxattr(fd, CAPABILITY) if CAPABILITY in os.listxattr(fd) else b""
+    except OSError:
+        return b""
 
 
 def _unreadable(path: str, error: OSError) -> ContextError:

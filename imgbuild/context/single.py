@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imgbuild.context.stats import FileDigests
 from imgbuild.linux.node import Node
+from imgbuild.linux.reading import read_at_most
 
 _ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 1, 0)
 
@@ -38,6 +39,13 @@ class SingleFile:
         if path != self.path:
             raise OSError(errno.EINVAL, "not a regular file", path)
         return os.open(self._data, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
+        fd = self.open(path)
+        try:
+            return read_at_most(fd, node.size + 1), b""
+        finally:
+            os.close(fd)
 
     def readlink(self, path: str) -> str:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)

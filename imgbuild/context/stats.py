@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from imgbuild.context.held import SMALL, Held
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
 from imgbuild.hints import Any, NamedTuple, Protocol
@@ -17,7 +18,6 @@ from imgbuild.linux.node import Node
 _RACY_NS = 2_000_000_000
 """The coarsest clock of a file system in use (FAT, 2 s)."""
 
-_SMALL = 64 << 10
 _BLOCK = 1 << 20
 _THREADS = 16
 
@@ -46,7 +46,7 @@ class StatCache(Protocol):
 
 class FileDigests:
     """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local. `known` are
-    digests by their paths that need not be taken."""
+    digests by their paths that need not be taken. What is read of small files goes to `held`."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class FileDigests:
         root: str = "",
         clock: Callable[[], int] = lambda: 0,
         known: Mapping[str, str] | None = None,
+        held: Held | None = None,
     ) -> None:
         self._tree = tree
         self._cache = cache
@@ -63,6 +64,7 @@ class FileDigests:
         self._rows: dict[str, FileStat] | None = None
         self._known: dict[str, str] = dict(known or {})
         self._dirty = False
+        self._held = held
 
     def of(self, files: Sequence[tuple[str, Node]]) -> Mapping[str, str]:
         """The digests of files, and of those that were asked for before, by their real paths. Big ones are read in parallel."""
@@ -90,8 +92,8 @@ class FileDigests:
 
     def _read(self, files: list[tuple[str, Node]], rows: dict[str, FileStat]) -> None:
         started = self._clock()
-        digests = {path: self._digest(path, node) for path, node in files if node.size <= _SMALL}
-        large = [(path, node) for path, node in files if node.size > _SMALL]
+        digests = {path: self._small_digest(path, node) for path, node in files if node.size <= SMALL}
+        large = [(path, node) for path, node in files if node.size > SMALL]
         if len(large) > 1:
             # here, since a build that reads nothing big must not pay for the import
             from concurrent.futures import ThreadPoolExecutor
@@ -102,10 +104,23 @@ class FileDigests:
             digests.update((path, self._digest(path, node)) for path, node in large)
         self._known.update(digests)
         self._dirty = True
+        trusted = started - _RACY_NS
         for path, node in files:
-            rows.pop(path[1:], None)
-            if max(node.mtime_ns, node.ctime_ns) < started - _RACY_NS:
-                rows[path[1:]] = FileStat(*_identity(node), digests[path])
+            if node.mtime_ns < trusted and node.ctime_ns < trusted:
+                rows[path[1:]] = FileStat(node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns, digests[path])
+            else:
+                rows.pop(path[1:], None)
+
+    def _small_digest(self, path: str, node: Node) -> str:
+        from hashlib import sha256
+
+        content = data, capability = self._tree.load(path, node)
+        if len(data) != node.size:
+            raise _changed(path)
+        if self._held is not None:
+            self._held.keep(path, content)
+        digest = sha256(data)
+        return "sha256:" + (sha256(digest.digest() + capability) if capability else digest).hexdigest()
 
     def _digest(self, path: str, node: Node) -> str:
         import hashlib
@@ -123,11 +138,15 @@ class FileDigests:
         finally:
             os.close(fd)
         if size != node.size or (self._tree.local and _identity(after) != _identity(node)):
-            raise ContextError(f"{path[1:]!r} changed while it was read", hint="build again when nothing writes to it")
+            raise _changed(path)
         capabilities = self._tree.xattrs(path) if self._tree.local else {}
         if capabilities:
             content = hashlib.sha256(content.digest() + b"".join(capabilities.values()))
         return f"sha256:{content.hexdigest()}"
+
+
+def _changed(path: str) -> ContextError:
+    return ContextError(f"{path[1:]!r} changed while it was read", hint="build again when nothing writes to it")
 
 
 def _identity(node: Node) -> tuple[int, int, int, int, int]:

@@ -344,7 +344,7 @@ class _Walk:
         try:
             theirs = self._parents.open(_absolute(change.path))
             try:
-                return _equal(ours, theirs)
+                return equal_contents(ours, theirs)
             finally:
                 os.close(theirs)
         finally:
@@ -376,8 +376,10 @@ def _absolute(path: bytes) -> str:
     return "/" + os.fsdecode(path)
 
 
-def _equal(ours: int, theirs: int) -> bool:
+def equal_contents(ours: int, theirs: int, check: Callable[[], object] = lambda: None) -> bool:
+    """Whether two open files hold the same from where they stand on. `check` is called on the way."""
     while True:
+        check()
         mine = os.read(ours, CHUNK)
         other = b""
         while len(other) < len(mine) and (more := os.read(theirs, len(mine) - len(other))):

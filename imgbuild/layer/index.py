@@ -55,7 +55,7 @@ class TarIndex:
         if not parts:
             if entry.kind != "dir":
                 raise LayerError(f"the root of the tar is a {entry.kind}")
-            self._root.attributes = _attributes(entry)
+            self._root.attributes = attributes_of(entry)
             return
         name = parts.pop()
         for part in parts:
@@ -65,6 +65,19 @@ class TarIndex:
             self._whiteout(parts, name, entry)
         else:
             self._plain(self._directory(parts), name, entry, offset)
+
+    def add_file(self, path: bytes, attributes: Attributes, size: int, offset: int) -> None:
+        """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
+        if offset >> 9 > erofs.MAX_BLOCKS:
+            raise NotIndexable("a file that is too far behind")
+        self.entries += 1
+        self.size += size
+        parts = path.split(b"/")
+        name = parts.pop()
+        parent = self._directory(parts)
+        if self._deferred:
+            self._deferred.pop(join(parent.path, name), None)
+        self._put(parent, name, erofs.file(attributes, size, 1, offset >> 9))
 
     def image(self, size: int) -> bytes:
         """The image, for a tar of so many bytes. NotIndexable where something is left that only the lowers can tell."""
@@ -82,10 +95,10 @@ class TarIndex:
         if kind == "file":
             if offset is None or offset % BLOCK or entry.size > erofs.MAX_SIZE or offset // BLOCK > erofs.MAX_BLOCKS:
                 raise NotIndexable("a file that is not in one piece, or too large")
-            child = erofs.file(_attributes(entry), entry.size, 1, offset // BLOCK)
+            child = erofs.file(attributes_of(entry), entry.size, 1, offset // BLOCK)
             self.size += entry.size
         elif kind == "dir":
-            self._make_directory(parent, name, _attributes(entry))
+            self._make_directory(parent, name, attributes_of(entry))
             return
         elif kind == "symlink":
             if not 0 < len(entry.link) <= MAX_TARGET or b"\0" in entry.link:
@@ -265,7 +278,8 @@ def _follow(target: bytes, stack: list[Directory], pending: list[bytes]) -> None
     pending.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
 
 
-def _attributes(entry: TarEntry) -> Attributes:
+def attributes_of(entry: TarEntry) -> Attributes:
+    """What an entry says besides its name and content. NotIndexable where not every file system keeps that as it is."""
     if entry.mtime not in _TIMES:
         raise NotIndexable("a time that file systems don't keep")
     if not entry.xattrs:

@@ -32,14 +32,15 @@ def pack(changes: Iterable[Change], root: Path, write: Callable[[bytes], object]
     with explained(root), Root.open_path(root) as top:
         for change in changes:
             count += 1
-            writer.add(_entry(change))
+            writer.add(member(change))
             if change.kind == "file":
                 _content(top, change, writer)
         writer.finish()
     return count
 
 
-def _entry(change: Change) -> TarEntry:
+def member(change: Change) -> TarEntry:
+    """What a layer's tar has for a change."""
     directory, slash, name = change.path.rpartition(b"/")
     if name.startswith(WHITEOUT):
         raise LayerError(

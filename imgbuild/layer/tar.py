@@ -275,7 +275,7 @@ class TarWriter:
 
     def add(self, entry: TarEntry) -> None:
         """Write the headers of an entry."""
-        self._complete()
+        self.complete()
         size = entry.size if entry.kind == "file" else 0
         name = entry.name + b"/" if entry.kind == "dir" and not entry.name.endswith(b"/") else entry.name
         short, prefix = _split(name)
@@ -294,17 +294,22 @@ class TarWriter:
 
     def data(self, data: bytes) -> None:
         """Write the next bytes of the content of the entry that was added last."""
-        self._missing -= len(data)
-        if self._missing < 0:
-            raise ValueError("more data than the entry's size")
+        self.passed(len(data))
         self._write(data)
 
     def finish(self) -> None:
         """Write the end marker."""
-        self._complete()
+        self.complete()
         self._write(bytes(2 * BLOCK))
 
-    def _complete(self) -> None:
+    def passed(self, size: int) -> None:
+        """So many bytes of the content were written by the caller."""
+        self._missing -= size
+        if self._missing < 0:
+            raise ValueError("more data than the entry's size")
+
+    def complete(self) -> None:
+        """Write what an entry's content is followed by."""
         if self._missing:
             raise ValueError(f"{self._missing} bytes of an entry are missing")
         if self._padding:

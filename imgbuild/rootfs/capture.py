@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imgbuild.layer.compress import Write, compress, parameters
+from imgbuild.layer.compress import Compressed, Write, compress, parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
@@ -80,11 +80,16 @@ def capture(
 
         made = compress(produce, blob.write, compression)
         blob.commit_as(made.digest)
-    layer = Layer(Descriptor(_MEDIA_TYPES[compression.kind], made.digest, made.size), made.diff_id)
-    store.index.record_layer(LayerRow(made.diff_id, layer.blob, made.uncompressed_size, parameters(compression)))
-    captured = Captured(layer, made.uncompressed_size, entries, exact)
+    captured = Captured(recorded(store, made, compression), made.uncompressed_size, entries, exact)
     _record(store, lower, captured)
     return captured
+
+
+def recorded(store: Store, made: Compressed, compression: Compression) -> Layer:
+    """The layer whose blob has been committed, noted in the index."""
+    layer = Layer(Descriptor(_MEDIA_TYPES[compression.kind], made.digest, made.size), made.diff_id)
+    store.index.record_layer(LayerRow(made.diff_id, layer.blob, made.uncompressed_size, parameters(compression)))
+    return layer
 
 
 def _checked(write: Write, check: Callable[[], None]) -> Write:

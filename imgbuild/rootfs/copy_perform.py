@@ -29,10 +29,15 @@ from imgbuild.snapshot.union import UnionView
 
 def plan_copy(request: CopyRequest, parents: UnionView) -> tuple[Action, ...]:
     """The actions of a copy, in their order. What an archive holds is not known to it, nor to the sources that follow."""
+    return tuple(planned(request, parents).take())
+
+
+def planned(request: CopyRequest, parents: UnionView) -> Destination:
+    """The destination as it will be, with all actions still to be taken. What an archive holds is not known to it."""
     planner = _Planner(request, parents)
     for number, source in enumerate(request.sources):
         planner.plan(number, source)
-    return tuple(planner.destination.take())
+    return planner.destination
 
 
 def perform(request: CopyRequest, parents: UnionView, directory: Path, userxattr: bool, check: Callable[[], None] | None) -> Copied:

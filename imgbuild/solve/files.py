@@ -8,20 +8,31 @@ from pathlib import Path
 from imgbuild.context.tree import Tree
 from imgbuild.graph.ops import CopyOp, WorkdirOp
 from imgbuild.rootfs import copy, workdir
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.rootfs.capture import Captured
+from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.commit import commit
 from imgbuild.solve.inputs import States, copy_request, mount_request, source_tree
 from imgbuild.solve.rooms import Rooms
 
 
-def perform_copy(rooms: Rooms, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None]) -> DirectoryLower:
-    """The lower that a COPY or ADD makes above `lowers`; `check` ends it by raising."""
+def perform_copy(
+    rooms: Rooms, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None], *, rooted: bool
+) -> tuple[Lower, Captured | None]:
+    """The lower that a COPY or ADD makes above `lowers`, and its layer where that came with it; `check` ends it by raising."""
+    from imgbuild.rootfs.indexed import usable
+
     with source_tree(rooms, op, states) as tree, rooms.view(lowers) as parents:
         request = copy_request(rooms, op, tree)
+        if usable(rooms.store, rooms.features):
+            from imgbuild.rootfs.copy_layer import copy_layer
+
+            made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check)
+            if made is not None:
+                return made
         with rooms.snapshotter.prepare(lowers, "copy") as active:
             copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless, check=check)
-            return commit(rooms, active, None)
+            return commit(rooms, active, None), None
 
 
 def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLower | None:

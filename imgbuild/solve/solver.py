@@ -22,7 +22,7 @@ from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirO
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.solve.captures import Captures
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
@@ -36,6 +36,7 @@ from imgbuild.store.rows import StepRow
 from imgbuild.values import asdict, dataclass, field
 
 if TYPE_CHECKING:
+    from imgbuild.rootfs.capture import Captured
     from imgbuild.sandbox.spec import Usage
 
 _JOIN_SECONDS = 5.0
@@ -270,7 +271,7 @@ class Solver:
             if found is not None:
                 self._found(index, number, wanted, found)
                 return True, None
-            lower, usage = self._perform(wanted, parent, shown)
+            lower, usage, captured = self._perform(wanted, parent, shown)
             with self._tally.lock:
                 self._tally.performed += 1
             identity = identity_after(parent, step, wanted.key)
@@ -282,7 +283,7 @@ class Solver:
             self._states[(index, number)] = RootState(
                 identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
             )
-            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, parent, wanted, usage))
+            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, usage))
             return False, usage
 
     def _stage_state(self, index: int) -> RootState:
@@ -306,8 +307,8 @@ class Solver:
         layer = next(present, None)
         return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
 
-    def _perform(self, wanted: _Wanted, parent: RootState, shown: int) -> tuple[DirectoryLower | None, Usage | None]:
-        """Make the step's lower: None where it has nothing to change."""
+    def _perform(self, wanted: _Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
+        """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it."""
         from imgbuild.solve.files import perform_copy, perform_workdir
         from imgbuild.solve.run import RunJob, perform_run
 
@@ -323,11 +324,13 @@ class Solver:
                 inputs = json.loads(wanted.record)["inputs"]
                 job = RunJob(step, op, lowers, stage_lowers, output, stopped, inputs, self._get_ready_for_captures)
                 with rooms.store.temporary("step") as directory:
-                    return perform_run(rooms, job, directory)
+                    return *perform_run(rooms, job, directory), None
             case CopyOp() as op:
-                return perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped), None
+                rooted = not step.independent
+                made, captured = perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped, rooted=rooted)
+                return made, None, captured
             case WorkdirOp() as op:
-                return perform_workdir(rooms, op, lowers), None
+                return perform_workdir(rooms, op, lowers), None, None
 
     def _get_ready_for_captures(self) -> None:
         """While the first step's command runs, and this process only waits, what makes layers is imported."""
@@ -344,25 +347,19 @@ class Solver:
             parameters(self._rooms.compression)
 
     def _capture(
-        self, held: ExitStack, promise: Promise, lower: DirectoryLower, parent: RootState, wanted: _Wanted, usage: Usage | None
+        self,
+        held: ExitStack,
+        promise: Promise,
+        lower: Lower,
+        captured: Captured | None,
+        parent: RootState,
+        wanted: _Wanted,
+        usage: Usage | None,
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
-        from imgbuild.rootfs.capture import capture
-
-        rooms, epoch = self._rooms, wanted.step.op.epoch
         with held:
             try:
-                made = capture(
-                    rooms.store,
-                    lower,
-                    () if wanted.step.independent else parent.lowers(),
-                    epoch,
-                    rooms.compression,
-                    rootless=rooms.features.rootless,
-                    rooted=not wanted.step.independent,
-                    check=self._check_hurried,
-                    seen=rooms.seen,
-                )
+                made = captured or self._captured(lower, parent, wanted)
                 self._record(wanted, made.layer, lower, usage, parent)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
@@ -371,8 +368,17 @@ class Solver:
                 promise.break_(error)
                 self._workers.fail(error)
 
+    def _captured(self, lower: Lower, parent: RootState, wanted: _Wanted) -> Captured:
+        from imgbuild.rootfs.capture import capture
+
+        rooms, step = self._rooms, wanted.step
+        lowers = () if step.independent else parent.lowers()
+        ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
+        assert isinstance(lower, DirectoryLower)
+        return capture(rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=self._check_hurried, seen=rooms.seen)
+
     def _record(
-        self, wanted: _Wanted, layer: Layer | None, lower: DirectoryLower | None, usage: Usage | None, parent: RootState
+        self, wanted: _Wanted, layer: Layer | None, lower: Lower | None, usage: Usage | None, parent: RootState
     ) -> None:
         # This may wait for the parent's capture, which was begun before.
         ledger = {"parent": ground(parent, wanted.step), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}

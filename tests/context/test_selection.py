@@ -55,6 +55,9 @@ class Fake:
     def open(self, path: str) -> int:
         raise AssertionError(path)
 
+    def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
+        raise AssertionError(path)
+
     def readlink(self, path: str) -> str:
         raise AssertionError(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Mapping
@@ -11,7 +12,13 @@ from pathlib import Path
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.local import LocalContext
 from imgbuild.context.tree import match
+from imgbuild.layer.diff import changes
+from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
+from imgbuild.layer.pack import pack
 from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests, perform_copy
+from imgbuild.rootfs.copy_entries import Unfit, entries
+from imgbuild.rootfs.copy_perform import planned
+from imgbuild.rootfs.copy_tar import Batches, CopyTar, root_entry
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
 
@@ -71,6 +78,34 @@ def shown(view: UnionView, path: str) -> str:
         return f"{path[1:]}={file.read(80).decode('utf-8', 'replace')}{suffix}"
 
 
+def straight(request: CopyRequest, parents: UnionView, rooted: bool = True) -> bytes | None:
+    """The tar of a copy that makes no directory, None where it has to; its index shows what the tar says."""
+    destination = planned(request, parents)
+    actions, index, tar = destination.take(), TarIndex(), bytearray()
+    index.add(root_entry(destination.directories()["/"]), None)
+    try:
+        batches = Batches(lambda piece: tar.extend(bytes(piece) if isinstance(piece, int) else piece))
+        copy = CopyTar(parents, batches, index, lambda: None, rooted=rooted)
+        copy.write(entries(actions, destination.directories(), parents, copy.unchanged))
+        image = index.image(len(tar))
+    except (Unfit, NotIndexable):
+        return None
+    assert batches.position == len(tar)
+    if rooted and copy.root_written:
+        other = TarIndex()
+        index_stream(io.BytesIO(tar), other)
+        assert other.image(len(tar)) == image
+    return bytes(tar)
+
+
+def packed(upper: Path, parents: UnionView, rooted: bool = True) -> bytes:
+    """The tar of a directory that a copy made."""
+    tar = bytearray()
+    found = changes(upper, parents, EPOCH)
+    pack(found if rooted else (change for change in found if change.path), upper, tar.extend)
+    return bytes(tar)
+
+
 @dataclass
 class World:
     """What a copy reads: an image of some lowers, a build context, and a stage; made as the tests need them."""
@@ -112,6 +147,9 @@ class World:
             self.digests = input_digests(request)
             with UnionView(self.lowers) as parents:
                 self.copied = perform_copy(request, parents, upper)
+                self.tar = straight(request, parents)
+                if self.tar is not None:
+                    assert self.tar == packed(upper, parents), "a copy straight into a tar is what its directory is packed to"
         self.upper = upper
         self.lowers += (DirectoryLower(upper),)
 

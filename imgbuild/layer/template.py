@@ -1,0 +1,31 @@
+"""Headers of many files that share all but their names and sizes: the bytes that `tar.TarWriter` writes, of ready-made parts."""
+
+from __future__ import annotations
+
+from imgbuild.layer.tar import BLOCK, TarEntry, TarWriter
+
+_NAME, _SIZE, _MTIME, _CHECKSUM, _FLAG = 100, 124, 136, 148, 156
+_SIZES = 8**11
+
+
+class FileTemplate:
+    """The headers of regular files like `like`, which has no name and no size."""
+
+    def __init__(self, like: TarEntry) -> None:
+        written = bytearray()
+        TarWriter(written.extend).add(like)
+        block = bytes(written)
+        self.usable = len(block) == BLOCK
+        """Whether all of it fits into one block."""
+        self._owner = block[_NAME:_SIZE]
+        self._time = block[_MTIME:_CHECKSUM]
+        self._rest = block[_FLAG:]
+        self._sum = sum(self._owner) + sum(self._time) + sum(self._rest) + 8 * 0x20
+
+    def header(self, name: bytes, size: int) -> bytes | None:
+        """None where this file needs more than one block, or other fields."""
+        if len(name) > _NAME or size >= _SIZES or not self.usable:
+            return None
+        digits = b"%011o\0" % size
+        checksum = self._sum + sum(name) + sum(digits)
+        return name.ljust(_NAME, b"\0") + self._owner + digits + self._time + b"%06o\0 " % checksum + self._rest

@@ -1,0 +1,130 @@
+"""COPY and ADD as a layer at once: one pass writes the tar, its index and its blob, so that nothing is left to be captured."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from imgbuild.hints import TYPE_CHECKING
+from imgbuild.layer import sparse
+from imgbuild.layer.compress import Write, compress
+from imgbuild.layer.failures import explained
+from imgbuild.layer.index import NotIndexable, TarIndex
+from imgbuild.layer.stages import Stage
+from imgbuild.layer.tar import CHUNK
+from imgbuild.rootfs.capture import Captured, recorded
+from imgbuild.rootfs.copy import CopyRequest
+from imgbuild.rootfs.copy_entries import Unfit, entries
+from imgbuild.rootfs.copy_perform import planned
+from imgbuild.rootfs.copy_plan import Action, Extract, Metadata
+from imgbuild.rootfs.copy_tar import Batches, CopyTar, Piece, root_entry
+from imgbuild.rootfs.indexed import TarFile, commit_indexed
+from imgbuild.snapshot import IndexedTarLower
+from imgbuild.snapshot.union import UnionView
+from imgbuild.store.store import Store
+from imgbuild.store.trees import TAR
+
+if TYPE_CHECKING:
+    from imgbuild.layer.compression import Compression
+
+_WAITING = 3
+_USUAL = (0o755, 0, 0, ())
+
+
+def copy_layer(
+    store: Store,
+    request: CopyRequest,
+    parents: UnionView,
+    compression: Compression,
+    *,
+    rooted: bool = True,
+    check: Callable[[], None],
+) -> tuple[IndexedTarLower, Captured] | None:
+    """The copy above `parents` as a lower and as a layer, both in the store, as `perform_copy` and `capture` would make them; None where
+    only they can. For stores whose indexed tars can be mounted (rootfs.indexed.usable)."""
+    with explained(f"the destination {request.destination!r}"):
+        destination = planned(request, parents)
+        actions = destination.take()
+        if any(isinstance(action, Extract) for action in actions):
+            return None
+        try:
+            return _Making(store, parents, compression, rooted, check).make(actions, dict(destination.directories()))
+        except (Unfit, NotIndexable):
+            return None
+
+
+class _Making:
+    def __init__(self, store: Store, parents: UnionView, compression: Compression, rooted: bool, check: Callable[[], None]) -> None:
+        self._store = store
+        self._parents = parents
+        self._compression = compression
+        self._rooted = rooted
+        self._check = check
+
+    def make(self, actions: list[Action], directories: dict[str, Metadata]) -> tuple[IndexedTarLower, Captured]:
+        store, root = self._store, directories["/"]
+        index = TarIndex()
+        index.add(root_entry(root), None)
+        with store.temporary("copy") as scratch:
+            directory = scratch / "snapshot"
+            directory.mkdir()
+            with TarFile(directory / TAR) as tar, store.blobs.writer(hashing=False) as blob:
+
+                def produce(feed: Write) -> None:
+                    with sink.feeding(feed):
+                        copy.write(entries(actions, directories, self._parents, copy.unchanged))
+
+                sink = _Sink(tar)
+                copy = CopyTar(self._parents, Batches(sink.put), index, self._check, rooted=self._rooted)
+                made = compress(produce, blob.write, self._compression)
+                image = index.image(tar.size)
+                blob.commit_as(made.digest)
+            layer = recorded(store, made, self._compression)
+            # Overlay takes the top directory from the topmost lower: one that is not in the layer is that of these parents.
+            exact = copy.root_written or (root.mode, root.owner.uid, root.owner.gid, root.xattrs) == _USUAL
+            lower = commit_indexed(store, directory, image, secrets.token_hex(16), layer.diff_id if exact else None)
+        return lower, Captured(layer, made.uncompressed_size, copy.entries, exact)
+
+
+class _Sink:
+    """Takes pieces of a tar to its file and onwards, by another thread where there are several."""
+
+    def __init__(self, tar: TarFile) -> None:
+        self._tar = tar
+        self._feed: Write = lambda data: None
+        self._first: Piece | None = None
+        self._stage: Stage[Piece] | None = None
+
+    @contextmanager
+    def feeding(self, feed: Write) -> Iterator[None]:
+        """What is put goes to `feed`, too, all of it by the end."""
+        self._feed = feed
+        try:
+            yield
+            if self._stage is not None:
+                self._stage.finish()
+            elif self._first is not None:
+                self._store(self._first)
+        finally:
+            if self._stage is not None:
+                self._stage.abandon()
+
+    def put(self, piece: Piece) -> None:
+        """Take the next piece; waits while too many are under way."""
+        if self._first is None:
+            self._first = piece
+            return
+        if self._stage is None:
+            self._stage = Stage("imgbuild-copy", self._store, _WAITING)
+            self._stage.put(self._first)
+        self._stage.put(piece)
+
+    def _store(self, piece: Piece) -> None:
+        if isinstance(piece, int):
+            self._tar.skip(piece)
+            for zeros in sparse.zeros(piece, CHUNK):
+                self._feed(zeros)
+        else:
+            self._tar.write(piece)
+            self._feed(piece)
