@@ -149,6 +149,8 @@ class Solver:
         return True
 
     def _perform_all(self, missing: list[Node]) -> None:
+        import typing  # noqa: F401  # dataclasses look into it, even where another thread has loaded only half of it
+
         if any(number and isinstance(self._graph.stages[index].step_at(number)[0].op, RunOp) for index, number in missing):
             # The last moment with one thread: from here on, only the zygote makes processes.
             self._rooms.zygote()
