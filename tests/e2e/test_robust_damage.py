@@ -106,12 +106,17 @@ def _added(bench: Bench) -> str:
 
 
 def _base_changed(bench: Bench) -> str:
-    (snapshot,) = [path for path in _snapshots(bench) if (path / "layer.tar").exists() or (path / "fs" / "etc" / "passwd").exists()]
+    (snapshot,) = [path for path in _snapshots(bench) if _has_passwd(path)]
     if (snapshot / "layer.tar").exists():
         _truncate(snapshot / "layer.tar")
     else:
         (snapshot / "fs" / "etc" / "passwd").unlink()
     return snapshot.name
+
+
+def _has_passwd(snapshot: Path) -> bool:
+    tar = snapshot / "layer.tar"
+    return b"etc/passwd\0" in tar.read_bytes() if tar.exists() else (snapshot / "fs" / "etc" / "passwd").exists()
 
 
 def _gone(bench: Bench) -> str:
