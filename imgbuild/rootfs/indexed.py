@@ -25,7 +25,8 @@ def usable(store: Store, features: Features) -> bool:
     """Whether lowers of this store in form (b) can be mounted: tried once after each boot, and remembered in the store."""
     if not features.erofs:
         return False
-    marker, boot = store.root / "erofs", boot_id()
+    # A store that was copied may lie on a file system whose files can't be mounted.
+    marker, boot = store.root / "erofs", f"{boot_id()} {os.stat(store.root).st_dev}"
     with suppress(OSError):
         if marker.read_text() == boot:
             return True
