@@ -128,7 +128,7 @@ def _wait_until_gone(pidfds: list[int]) -> None:
 def test_a_full_disk_is_one_error_and_the_store_survives(template: Bench, tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "small", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=27m", "small", str(place)], check=True)
     try:
         bench = Bench(place, template.environ)
         bench.context.mkdir()
