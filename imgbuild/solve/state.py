@@ -73,13 +73,11 @@ class RootState:
         self._lower = lower
         self._independent = independent
         self._lowers: Lowers | None = None
+        self._layers: tuple[Layer, ...] | None = None
         self._chain: str | None = None
         self._lock = threading.Lock()
-
-    @property
-    def performed(self) -> bool:
+        self.performed: bool = isinstance(result, Promise) or (parent is not None and parent.performed)
         """Whether this state or one below it was made by this build rather than found."""
-        return isinstance(self._result, Promise) or (self._parent is not None and self._parent.performed)
 
     def own(self) -> StepLayer | None:
         """What the last step left, once captured; None for a base."""
@@ -87,27 +85,58 @@ class RootState:
 
     def layers(self) -> tuple[Layer, ...]:
         """All layers, lowest first; waits for captures that are under way."""
-        below = self._parent.layers() if self._parent is not None else ()
-        if self._base is not None:
-            below = self._base.layers
-        own = self.own()
-        return below if own is None or own.layer is None else (*below, own.layer)
+        above: list[Layer] = []
+        state: RootState | None = self
+        while state is not None and state._layers is None:  # a loop: there may be thousands of steps
+            own = state.own()
+            if own is not None and own.layer is not None:
+                above.append(own.layer)
+            if state._base is not None:
+                state._layers = state._base.layers
+                break
+            state = state._parent
+        below = state._layers if state is not None else None
+        if state is not self:
+            self._layers = (*(below or ()), *reversed(above))
+        return self._layers or ()
 
     def chain(self) -> str:
         """The ChainID of the layers; waits for captures that are under way."""
-        if self._chain is None:
-            own = self.own()
-            if self._parent is None:
-                self._chain = chain_id(layer.diff_id for layer in (self._base.layers if self._base is not None else ()))
-            elif own is None or own.layer is None:
-                self._chain = self._parent.chain()
-            else:
-                below = self._parent.chain()
-                self._chain = digest_of(f"{below} {own.layer.diff_id}".encode()) if below else own.layer.diff_id
+        unknown: list[RootState] = []
+        state: RootState | None = self
+        while state is not None and state._chain is None:
+            unknown.append(state)
+            state = state._parent
+        for each in reversed(unknown):
+            each._chain = each._chain_above()
+        assert self._chain is not None
         return self._chain
+
+    def _chain_above(self) -> str:
+        """The ChainID, where that of the parent is known."""
+        own = self.own()
+        if self._parent is None:
+            return chain_id(layer.diff_id for layer in (self._base.layers if self._base is not None else ()))
+        below = self._parent.chain()
+        if own is None or own.layer is None:
+            return below
+        return digest_of(f"{below} {own.layer.diff_id}".encode()) if below else own.layer.diff_id
 
     def lowers(self) -> Lowers:
         """The root file system as lowers; made from layers where it is not at hand."""
+        unknown = [self]
+        while (parent := unknown[-1]._below()) is not None and parent._lowers is None:
+            unknown.append(parent)
+        for each in reversed(unknown[1:]):
+            each._own_lowers()
+        return self._own_lowers()
+
+    def _below(self) -> RootState | None:
+        """The state whose lowers this one's are made of."""
+        stands = self._lower is not None or (isinstance(self._result, StepLayer) and self._result.layer is None)
+        return self._parent if stands else None
+
+    def _own_lowers(self) -> Lowers:
         with self._lock:
             if self._lowers is None:
                 if self._lower is not None and self._parent is not None and self._fits():

@@ -62,3 +62,27 @@ def test_a_capture_that_failed_is_raised_for_whoever_waits() -> None:
     promise.break_(OSError("full"))
     with pytest.raises(OSError, match="full"):
         state.layers()
+
+
+def test_there_may_be_more_steps_than_python_has_frames() -> None:
+    unpack = Unpacker()
+    count = 5000
+    state = RootState("root", unpack)
+    for number in range(count):
+        state = RootState(f"k{number}", unpack, parent=state, result=StepLayer(layer(number) if number % 2 else None))
+    assert not state.performed
+    assert len(state.layers()) == count // 2
+    assert state.chain() == chain_id(each.diff_id for each in state.layers())
+    assert len(state.lowers()) == count // 2
+    found = state
+    promises = [Promise() for _ in range(count)]
+    for number, promise in enumerate(promises):
+        state = RootState(f"p{number}", unpack, parent=state, result=promise, lower=DirectoryLower(Path(str(number))))
+    assert state.performed
+    assert state.lowers()[: count // 2] == found.lowers()
+    assert len(state.lowers()) == count // 2 + count
+    for number, promise in enumerate(promises):
+        promise.keep(StepLayer(layer(count + number)))
+    assert len(state.layers()) == count // 2 + count
+    assert state.chain() == chain_id(each.diff_id for each in state.layers())
+    assert unpack.asked == [found.layers()]
