@@ -7,21 +7,29 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+MOST_WAITING = 128
+
 
 class Captures:
-    """At most `width` threads, started when there is work. What comes first is begun first, so that a job may wait for an earlier one."""
+    """At most `width` threads, started when there is work. What comes first is begun first, so that a job may wait for an earlier one.
+
+    Each job holds its step's lock, a descriptor, of which a process has only so many: where too many jobs wait, who adds one does, too.
+    """
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed, self._room = threading.Condition(lock), threading.Condition(lock)
         self._waiting: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._ended = False
 
     def add(self, job: Callable[[], None]) -> None:
-        """Do `job`, which handles its errors itself, as soon as a thread is free."""
+        """Do `job`, which handles its errors itself and adds none, as soon as a thread is free."""
         with self._changed:
+            while len(self._waiting) >= MOST_WAITING:
+                self._room.wait()
             self._waiting.append(job)
             if self._ended or (self._idle < len(self._waiting) and len(self._threads) < self._width):
                 thread = threading.Thread(target=self._work, daemon=True, name="imgbuild-capture")
@@ -48,5 +56,6 @@ class Captures:
                     self._changed.wait()
                     self._idle -= 1
                 job = self._waiting.popleft()
+                self._room.notify()
             job()
             del job

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from imgbuild.solve import captures as module
 from imgbuild.solve.captures import Captures
 
 
@@ -79,3 +82,34 @@ def test_a_wait_has_an_end() -> None:
     captures.join(0)
     release.set()
     captures.join()
+
+
+def test_who_adds_waits_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    captures = Captures(1)
+    release, begun = threading.Event(), threading.Event()
+    added: list[int] = []
+    done: list[int] = []
+
+    def first() -> None:
+        begun.set()
+        wait_for(release)
+
+    captures.add(first)
+    wait_for(begun)
+
+    def add_all() -> None:
+        for number in range(10):
+            captures.add(lambda number=number: done.append(number))  # type: ignore[misc]
+            added.append(number)
+
+    adding = threading.Thread(target=add_all)
+    adding.start()
+    while len(added) < 3:
+        adding.join(0.001)
+    adding.join(0.05)
+    assert added == [0, 1, 2]
+    release.set()
+    adding.join(60)
+    captures.join()
+    assert done == list(range(10))
