@@ -16,8 +16,8 @@ CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr"})
 """Names that IMGBUILD_DISABLE understands."""
 
-_EROFS_FROM = (6, 13)
-"""Linux takes a file as an EROFS since 6.12, and a descriptor as an overlay's lower since 6.13."""
+_EROFS_FROM = (6, 15)
+"""Linux takes a file as an EROFS since 6.12, a descriptor as an overlay's lower since 6.13, a mount that is not attached since 6.15."""
 _CAP_SYS_ADMIN = 21
 
 

@@ -20,10 +20,13 @@ from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.store import Store
 from imgbuild.store.trees import INDEX, TAR, survey_snapshot, tar_name
 
+_LONGEST_ROOT = 120
+"""Bytes of the store's path: fsconfig(2) takes 255 of a device's."""
+
 
 def usable(store: Store, features: Features) -> bool:
     """Whether lowers of this store in form (b) can be mounted: tried once after each boot, and remembered in the store."""
-    if not features.erofs:
+    if not features.erofs or len(os.fsencode(store.root)) > _LONGEST_ROOT:
         return False
     # A store that was copied may lie on a file system whose files can't be mounted.
     marker, boot = store.root / "erofs", f"{boot_id()} {os.stat(store.root).st_dev}"

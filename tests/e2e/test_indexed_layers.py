@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .aftermath import assert_nothing_left, changes, die
 from .harness import Bench, base_tar, clean_environ
 
 UNPACKED = {"IMGBUILD_DISABLE": "erofs"}
@@ -214,3 +215,18 @@ def test_a_container_lives_on_a_deep_stack(deep: Bench) -> None:
     deep.run("rm", "-f", "c")
     deep.run("prune", "--all")
     deep.assert_whole()
+
+
+def test_killed_at_any_moment_of_its_making_it_is_made_the_next_time(deep: Bench) -> None:
+    """Layer by layer, and all of them as one; with what the dead before left."""
+    look = ("run", "--rm", "x", "sh", "-c", "cat /opt/tree/deep/*")
+    last = changes(deep, *look)
+    deep.run("rmi", "x")
+    deep.run("prune", "--all")
+    deep.run("load", "-i", deep.place.parent / "bench" / "x.tar")
+    for moment in range(1, last, max(1, last // 12)):
+        die(deep, moment, ("group", "alone")[moment % 2], *look)
+        assert_nothing_left(deep)
+    assert deep.run(*look).out == "10\n11\n12\n13\n9\n"
+    assert len(_merged(deep)) == 1
+    assert_nothing_left(deep)
