@@ -21,8 +21,8 @@ MAX_BLOCKS = (1 << 32) - 2
 """The most blocks of a device: erofs_deviceslot.blocks, and the highest startblk but the one that means a hole."""
 MAX_SIZE = 1 << 40
 """The largest file: one chunk of the greatest kind (EROFS_CHUNK_FORMAT_BLKBITS_MASK)."""
-MAX_XATTRS = 64 << 10
-"""The bytes of all xattrs of an inode that are written; more than any file system takes at once."""
+MAX_XATTRS = 3 << 10
+"""The bytes of all xattrs of an inode that are written; not every file system takes more."""
 
 Xattrs = Sequence[tuple[bytes, bytes]]
 

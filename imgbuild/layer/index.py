@@ -25,7 +25,6 @@ _MOST_NAMED = 512 << 20
 _TIMES = range(-(1 << 31), (1 << 33))
 """Seconds that ext4 and XFS keep, too."""
 _MAX_NAME = 255
-_MAX_VALUE = (1 << 16) - 1
 _CAPABILITY, _CAPABILITY_BYTES, _CAPABILITY_V2 = b"security.capability", 20, 2
 
 
@@ -301,7 +300,7 @@ def _as_it_is(name: bytes, value: bytes) -> bool:
     """Whether any file system keeps an attribute as it is given. ACLs change the mode and each other."""
     if name == _CAPABILITY:
         return len(value) == _CAPABILITY_BYTES and value[3] == _CAPABILITY_V2
-    return name.startswith(b"user.") and 5 < len(name) <= _MAX_NAME and b"\0" not in name and len(value) <= _MAX_VALUE
+    return name.startswith(b"user.") and 5 < len(name) <= _MAX_NAME and b"\0" not in name
 
 
 def _taken(xattr: tuple[bytes, bytes]) -> int:
