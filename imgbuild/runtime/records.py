@@ -25,6 +25,7 @@ from imgbuild.store.failures import explain, explained
 from imgbuild.store.locks import wait_flock
 from imgbuild.store.temporary import without_reserve, write_all
 from imgbuild.values import asdict, dataclass, field, replace
+from imgbuild.values import fields as fields_of
 
 State = Literal["created", "running", "exited"]
 
@@ -261,7 +262,7 @@ def parse_record(text: bytes, what: str) -> ContainerRecord:
         snapshots = fields.get("snapshots", [])
         if not isinstance(snapshots, list) or not all(isinstance(snapshot, str) for snapshot in snapshots):
             raise TypeError("snapshots is no list of words")
-        known = {name: fields[name] for name in ContainerRecord.__dataclass_fields__ if name in fields}
+        known = {item.name: fields[item.name] for item in fields_of(ContainerRecord) if item.name in fields}
         return ContainerRecord(**{
             **known,
             "init": tuple(fields["init"]) if fields.get("init") else None,

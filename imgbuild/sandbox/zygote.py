@@ -243,6 +243,6 @@ def _foreign_namespaces(pid: int) -> int:
 
 def _has_tty_group() -> bool:
     """Whether group 5 exists in this user namespace."""
-    with open("/proc/self/gid_map", encoding="ascii") as file:
+    with open("/proc/self/gid_map", encoding="utf-8") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
     return any(first <= 5 < first + count for first, _, count in ranges)
