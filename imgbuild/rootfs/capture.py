@@ -19,7 +19,7 @@ from imgbuild.snapshot.seen import Seen
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
-from imgbuild.store.trees import survey
+from imgbuild.store.trees import Survey, survey
 from imgbuild.values import dataclass
 
 _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
@@ -80,8 +80,11 @@ def capture(
 
         made = compress(produce, blob.write, compression)
         blob.commit_as(made.digest)
-    captured = Captured(recorded(store, made, compression), made.uncompressed_size, entries, exact)
-    _record(store, lower, captured)
+    looked = survey(lower.path) if lower.path == store.snapshot_path(lower.path.parent.name) else None
+    with store.index.together():
+        captured = Captured(recorded(store, made, compression), made.uncompressed_size, entries, exact)
+        if looked is not None:
+            _record(store, lower, captured, looked)
     return captured
 
 
@@ -100,11 +103,7 @@ def _checked(write: Write, check: Callable[[], None]) -> Write:
     return write_on
 
 
-def _record(store: Store, lower: DirectoryLower, captured: Captured) -> None:
-    identity = lower.path.parent.name
-    if lower.path != store.snapshot_path(identity):
-        return
-    seen = survey(lower.path)
+def _record(store: Store, lower: DirectoryLower, captured: Captured, seen: Survey) -> None:
     # A directory that holds more than its layer would show it on other parents: found again by its step, not by its diffID.
     diff_id = captured.layer.diff_id if captured.exact else None
-    store.index.record_snapshot(SnapshotRow(identity, diff_id, seen.size, seen.inodes, seen.tree))
+    store.index.record_snapshot(SnapshotRow(lower.path.parent.name, diff_id, seen.size, seen.inodes, seen.tree))

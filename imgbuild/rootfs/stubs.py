@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from imgbuild.errors import SandboxError
@@ -46,6 +47,40 @@ def make_stubs(directory: Path, view: UnionView, targets: Sequence[StubTarget]) 
 
     SandboxError where a target can't be a mount point: below a file, a loop of symlinks, or of the other kind.
     """
+    resolved, kinds = _resolved(view, targets)
+    if not kinds:
+        return Stubs(resolved)
+    _write(directory, kinds, _looks(view, kinds))
+    return Stubs(resolved, DirectoryLower(directory))
+
+
+class StubShelf:
+    """Stub lowers for many sandboxes: those that would be alike are made once, in `directory`, which is made when the first is needed.
+    For any number of threads. What it gives is good for as long as the directory is there."""
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        self._directory = directory
+        self._made: dict[tuple[object, ...], DirectoryLower] = {}
+        self._lock = threading.Lock()
+
+    def stubs(self, view: UnionView, targets: Sequence[StubTarget]) -> Stubs:
+        """As `make_stubs`."""
+        resolved, kinds = _resolved(view, targets)
+        if not kinds:
+            return Stubs(resolved)
+        looks = _looks(view, kinds)
+        key = (tuple(sorted(kinds.items())), tuple(looks.items()))
+        with self._lock:
+            lower = self._made.get(key)
+            if lower is None:
+                place = self._directory() / str(len(self._made))
+                _write(place, kinds, looks)
+                lower = self._made[key] = DirectoryLower(place)
+        return Stubs(resolved, lower)
+
+
+def _resolved(view: UnionView, targets: Sequence[StubTarget]) -> tuple[tuple[str, ...], dict[str, bool]]:
+    """Where each target is, and which of them the view lacks: directories, or not."""
     resolved = tuple(resolve_target(view, target) for target in targets)
     kinds: dict[str, bool] = {}
     for path, target in zip(resolved, targets, strict=True):
@@ -55,10 +90,7 @@ def make_stubs(directory: Path, view: UnionView, targets: Sequence[StubTarget]) 
     for path in files:
         if any(other.startswith(path + "/") for other in kinds):
             raise SandboxError(f"a mount point below {path}, where a file is to be mounted")
-    if not kinds:
-        return Stubs(resolved)
-    _write(directory, view, kinds)
-    return Stubs(resolved, DirectoryLower(directory))
+    return resolved, kinds
 
 
 def resolve_target(view: UnionView, target: StubTarget) -> str:
@@ -80,30 +112,47 @@ def resolve_target(view: UnionView, target: StubTarget) -> str:
     return path
 
 
-def _write(directory: Path, view: UnionView, kinds: dict[str, bool]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+_Look = tuple[int, int, int, int, tuple[tuple[str, bytes], ...]]
+"""Owner, group, mode, mtime and xattrs of a directory."""
+
+
+def _looks(view: UnionView, kinds: Mapping[str, bool]) -> dict[str, _Look | None]:
+    """The directories that lead to the stubs, sorted, and how the view has them, where it does."""
     directories = {path for path, is_directory in kinds.items() if is_directory}
     for path in kinds:
         directories.update(str(parent) for parent in PurePosixPath(path).parents)
+    return {path: _look(view, path) for path in sorted(directories)}
+
+
+def _look(view: UnionView, path: str) -> _Look | None:
+    status = view.lstat(path)
+    if status is None:
+        return None
+    return status.uid, status.gid, stat.S_IMODE(status.mode), status.mtime_ns, tuple(view.xattrs(path).items())
+
+
+def _write(directory: Path, kinds: Mapping[str, bool], looks: Mapping[str, _Look | None]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     with Root.open_path(directory) as root:
-        for path in sorted(directories - {"/"}):
-            os.close(root.makedirs(path))
+        for path in looks:
+            if path != "/":
+                os.close(root.makedirs(path))
         for path, is_directory in kinds.items():
             if not is_directory:
                 os.close(root.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        for path in sorted(directories, reverse=True):  # children first: making them changed the parent's times
+        for path, look in reversed(tuple(looks.items())):  # children first: making them changed the parent's times
             with root.opened(path, os.O_RDONLY | os.O_DIRECTORY) as made:
-                _copy_metadata(view, path, made)
+                _imitate(look, made)
 
 
-def _copy_metadata(view: UnionView, path: str, made: int) -> None:
-    status = view.lstat(path)
-    if status is None:
+def _imitate(look: _Look | None, made: int) -> None:
+    if look is None:
         os.fchmod(made, 0o755)
         os.utime(made, ns=(0, 0))
         return
-    os.fchown(made, status.uid, status.gid)
-    os.fchmod(made, stat.S_IMODE(status.mode))
-    for name, value in view.xattrs(path).items():
+    uid, gid, mode, mtime_ns, xattrs = look
+    os.fchown(made, uid, gid)
+    os.fchmod(made, mode)
+    for name, value in xattrs:
         os.setxattr(made, name, value)
-    os.utime(made, ns=(status.mtime_ns, status.mtime_ns))
+    os.utime(made, ns=(mtime_ns, mtime_ns))

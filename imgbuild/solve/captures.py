@@ -6,6 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+
+from imgbuild.hints import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imgbuild.layer.compression import Compression
 
 MOST_WAITING = 128
 
@@ -24,6 +30,7 @@ class Captures:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._ended = False
+        self._ready = False
 
     def add(self, job: Callable[[], None]) -> None:
         """Do `job`, which handles its errors itself and adds none, as soon as a thread is free."""
@@ -36,6 +43,13 @@ class Captures:
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify()
+
+    def get_ready(self, compression: Compression) -> None:
+        """Import what makes layers: while the first step's command runs, and this process only waits. Once is enough."""
+        with self._changed:
+            first, self._ready = not self._ready, True
+        if first:
+            self.add(lambda: _import(compression))
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until all is done, and the threads have ended, but not longer; None: as long as it takes. May be called again."""
@@ -59,3 +73,11 @@ class Captures:
                 self._room.notify()
             job()
             del job
+
+
+def _import(compression: Compression) -> None:
+    with suppress(ImportError):  # said where it is used
+        import imgbuild.rootfs.capture  # noqa: F401
+        from imgbuild.layer.compress import parameters
+
+        parameters(compression)

@@ -60,7 +60,8 @@ class StepMounts:
         self.environment: tuple[str, ...] = ()
 
     def __enter__(self) -> StepMounts:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        if self._op.mounts:
+            self._directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self._stack = stack
             # In one order for all steps, so that two of them never wait for each other; a cache that is mounted twice, once.

@@ -16,7 +16,7 @@ from imgbuild.graph.ops import RunOp, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.linux.emulation import architecture_of, runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
-from imgbuild.rootfs.stubs import StubTarget, make_stubs
+from imgbuild.rootfs.stubs import StubShelf, StubTarget
 from imgbuild.rootfs.users import lookup_user
 from imgbuild.sandbox.spec import ExitStatus, Limits, Process, SandboxSpec, Usage
 from imgbuild.snapshot import DirectoryLower
@@ -49,13 +49,14 @@ Output = Callable[[int, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, and the `inputs` of its
-    record. `started` is called when its process is there."""
+    """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, where the mount points are
+    that images lack, and the `inputs` of its record. `started` is called when its process is there."""
 
     step: Step
     op: RunOp
     lowers: Lowers
     stage_lowers: Callable[[int], Lowers]
+    shelf: StubShelf
     output: Output
     stopped: Callable[[], bool]
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -87,11 +88,8 @@ class _Ended:
     disk_full: bool = False
 
 
-def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLower | None, Usage]:
-    """Run the command until it succeeds or has used up its retries; the committed lower, and what it cost. A test commits none.
-
-    `directory` is for what the step needs beside its root, and is the caller's to remove.
-    """
+def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage]:
+    """Run the command until it succeeds or has used up its retries; the committed lower, and what it cost. A test commits none."""
     foreign = not runs_itself(rooms.features.machine, architecture_of(job.op.platform))
     if foreign:
         from imgbuild.solve.emulation import check_foreign
@@ -103,8 +101,8 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
     attempts = job.op.limits.retry + 1
     for attempt in range(1, attempts + 1):
         with rooms.snapshotter.prepare(job.lowers, "run") as active:
-            with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, directory / str(attempt), job.stopped) as mounts:
-                ended = _attempt(rooms, job, directory / str(attempt), active, mounts)
+            with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
+                ended = _attempt(rooms, job, active, mounts)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
                 lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)
                 return lower, ended.status.usage
@@ -121,8 +119,8 @@ def perform_run(rooms: Rooms, job: RunJob, directory: Path) -> tuple[DirectoryLo
     raise failure(job.op, ended.status, ended.expired, ended.tail, ended.disk_full).located(job.step.span)
 
 
-def _attempt(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> _Ended:
-    spec = _spec(rooms, job, directory, active, mounts)
+def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> _Ended:
+    spec = _spec(rooms, job, active, mounts)
     with ExitStack() as stack:
         (out_read, out_write), (err_read, err_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, out_read)
@@ -193,7 +191,7 @@ def _is_full(directory: Path) -> bool:
     return status.f_bavail * status.f_frsize < _NO_ROOM
 
 
-def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: StepMounts) -> SandboxSpec:
+def _spec(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> SandboxSpec:
     op = job.op
     etc = etc_mounts(replace(rooms.host, hostname=op.hostname), zip(op.hosts, op.addresses, strict=True))
     insecure = op.security == "insecure"
@@ -207,7 +205,7 @@ def _spec(rooms: Rooms, job: RunJob, directory: Path, active: Active, mounts: St
     targets += mounts.targets
     with rooms.view(job.lowers) as view:
         identity = lookup_user(view, op.user)
-        stubs = make_stubs(directory / "stubs", view, targets)
+        stubs = job.shelf.stubs(view, targets)
     resolved = stubs.targets[len(_OWN_MOUNTS) :]
     placed = [replace(mount, target=target) for mount, target in zip([*etc, *mounts.mounts], resolved, strict=True)]
     # A mount below another one must come after it. What is below /dev stands on the sandbox's own, whose places it makes.

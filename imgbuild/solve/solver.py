@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Hashable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 from imgbuild.errors import ImgbuildError, StepFailed
@@ -37,6 +37,7 @@ from imgbuild.values import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.rootfs.capture import Captured
+    from imgbuild.rootfs.stubs import StubShelf
     from imgbuild.sandbox.spec import Usage
 
 _JOIN_SECONDS = 5.0
@@ -75,7 +76,6 @@ class _Tally:
     cached: int = 0
     performed: int = 0
     next_number: int = 0
-    ready: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -106,11 +106,17 @@ class Solver:
         self._wanted: dict[Node, _Wanted] = {}
         self._tally = _Tally()
         self._memos: list[Memo] = []
+        self._ending = ExitStack()
+        self._stubs: StubShelf | None = None
         self._verdicts = verdicts or Verdicts()
 
     def solve(self) -> Solution:
         """The solution; StepFailed or another located error where a step can't be done, or, when all else is done, where a test
         failed. On any exception, KeyboardInterrupt included, everything that was started has been told to stop."""
+        with self._ending:
+            return self._solve()
+
+    def _solve(self) -> Solution:
         order = in_order(self._graph)
         try:
             missing = [node for node in order if not self._find(*node)]
@@ -324,9 +330,9 @@ class Solver:
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
                 inputs = json.loads(wanted.record)["inputs"]
-                job = RunJob(step, op, lowers, stage_lowers, output, stopped, inputs, self._get_ready_for_captures)
-                with rooms.store.temporary("step") as directory:
-                    return *perform_run(rooms, job, directory), None
+                started = partial(self._captures.get_ready, rooms.compression)
+                job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started)
+                return *perform_run(rooms, job), None
             case CopyOp() as op:
                 rooted = not step.independent
                 made, captured = perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped, rooted=rooted)
@@ -334,19 +340,14 @@ class Solver:
             case WorkdirOp() as op:
                 return perform_workdir(rooms, op, lowers), None, None
 
-    def _get_ready_for_captures(self) -> None:
-        """While the first step's command runs, and this process only waits, what makes layers is imported."""
+    def _shelf(self) -> StubShelf:
+        """The mount points that images lack, for all steps of this build."""
+        from imgbuild.rootfs.stubs import StubShelf
+
         with self._tally.lock:
-            first, self._tally.ready = not self._tally.ready, True
-        if first:
-            self._captures.add(self._import_capture)
-
-    def _import_capture(self) -> None:
-        with suppress(ImportError):  # said where it is used
-            import imgbuild.rootfs.capture  # noqa: F401
-            from imgbuild.layer.compress import parameters
-
-            parameters(self._rooms.compression)
+            if self._stubs is None:
+                self._stubs = StubShelf(lambda: self._ending.enter_context(self._rooms.store.temporary("stubs")))
+            return self._stubs
 
     def _capture(
         self,

@@ -51,8 +51,11 @@ class Connections:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection inside one transaction, committed at the end, undone by an exception."""
+        """This thread's connection inside one transaction, committed at the end, undone by an exception. Inside another one it is that."""
         with self.reading() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

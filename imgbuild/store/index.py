@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from imgbuild.hints import Any
@@ -76,6 +77,12 @@ class Index:
         self.connections.close()
         for suffix in ("-wal", "-shm", ""):
             discard(Path(f"{self.connections.path}{suffix}"))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that this thread records meanwhile is one transaction: nothing in it may wait for what another thread records."""
+        with self.connections.writing():
+            yield
 
     # Steps
 

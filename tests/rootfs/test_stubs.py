@@ -12,7 +12,7 @@ import pytest
 
 from imgbuild.errors import SandboxError
 from imgbuild.linux.mounts import Filesystem, open_mount
-from imgbuild.rootfs.stubs import StubTarget, make_stubs
+from imgbuild.rootfs.stubs import StubShelf, StubTarget, make_stubs
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
 
@@ -182,3 +182,36 @@ def test_targets_that_contradict_each_other(tmp_path: Path) -> None:
             make_stubs(tmp_path / "stubs", view, [StubTarget("/x", False), StubTarget("/x/y")])
         same = make_stubs(tmp_path / "stubs", view, [StubTarget("/x"), StubTarget("/x/"), StubTarget("/x/y")])
         assert same.targets == ("/x", "/x", "/x/y")
+
+
+def test_alike_stubs_are_made_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for lower in (first, second):
+        (lower / "etc").mkdir(parents=True)
+        os.utime(lower / "etc", ns=(5, 5))
+        os.utime(lower, ns=(7, 7))
+    made = []
+
+    def place() -> Path:
+        made.append(tmp_path / "shelf")
+        return made[-1]
+
+    shelf = StubShelf(place)
+    targets = [StubTarget("/proc"), StubTarget("/etc/hosts", False)]
+    with UnionView((DirectoryLower(first),)) as view:
+        one = shelf.stubs(view, targets)
+        assert shelf.stubs(view, [StubTarget("/etc")]).lower is None
+    with UnionView((DirectoryLower(second),)) as view:
+        assert shelf.stubs(view, targets) == one
+        more = shelf.stubs(view, [*targets, StubTarget("/sys")])
+    os.chmod(second / "etc", 0o700)
+    with UnionView((DirectoryLower(second),)) as view:
+        other = shelf.stubs(view, targets)
+    assert one.lower is not None
+    assert other.lower is not None
+    assert more.lower is not None
+    assert len({one.lower, other.lower, more.lower}) == 3
+    assert (one.lower.path / "etc" / "hosts").is_file()
+    assert stat.S_IMODE((one.lower.path / "etc").stat().st_mode) == 0o755
+    assert stat.S_IMODE((other.lower.path / "etc").stat().st_mode) == 0o700
+    assert (one.lower.path / "etc").stat().st_mtime_ns == 5

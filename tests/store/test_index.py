@@ -290,3 +290,18 @@ def test_many_find_it_while_one_makes_it(tmp_path: Path) -> None:
         with ThreadPoolExecutor(6) as pool:
             assert all(future.result() for future in [pool.submit(look) for _ in range(6)])
         index.close()
+
+
+def test_what_is_recorded_together_is_one_transaction(store: Store) -> None:
+    index, row = store.index, SnapshotRow("together", None, 1, 1, "")
+    with pytest.raises(ZeroDivisionError), index.together():
+        index.record_snapshot(row)
+        assert index.snapshot("together") == row
+        raise ZeroDivisionError
+    assert index.snapshot("together") is None
+    with index.together():
+        index.record_snapshot(row)
+        with index.together():
+            index.record_snapshot(SnapshotRow("too", None, 1, 1, ""))
+    assert index.snapshot("together") == row
+    assert index.snapshot("too") is not None
