@@ -88,24 +88,28 @@ class _Pipeline:
         self._stored = hashlib.sha256()
         self._write = write
         self._compressor, self._workers = _compressor(compression)
-        self._buffer = bytearray()
+        self._parts: list[bytes | memoryview] = []
+        self._held = 0
         self._pool: ThreadPoolExecutor | None = None
         self._storing: Stage[Future[bytes]] | None = None
         self.uncompressed = 0
         self.size = 0
 
     def feed(self, data: bytes) -> None:
-        """Take more of the content."""
-        self._buffer += data
-        while len(self._buffer) > FRAME:
-            with memoryview(self._buffer) as view:
-                frame = bytes(view[:FRAME])
-            del self._buffer[:FRAME]
-            self._hand_on(frame)
+        """Take more of the content. It is copied once, into its frame."""
+        rest = memoryview(data)
+        while self._held + len(rest) > FRAME:
+            room = FRAME - self._held
+            self._hand_on(b"".join((*self._parts, rest[:room])))
+            self._parts.clear()
+            self._held, rest = 0, rest[room:]
+        if rest:
+            self._parts.append(rest if len(rest) < len(data) else data)
+            self._held += len(rest)
 
     def finish(self) -> Compressed:
         """What has gone through, once all of it is written."""
-        last = bytes(self._buffer)
+        last = b"".join(self._parts)
         if self._storing is None:
             self._hash(last)
             self._store(self._compressor.compress(last))
