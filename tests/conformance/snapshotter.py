@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from imgbuild.errors import ConflictError
-from imgbuild.snapshot import Lowers
+from imgbuild.linux.mounts import open_mount
+from imgbuild.snapshot import IndexedTarLower, Lowers
 from imgbuild.snapshot.snapshotter import Snapshotter
 from imgbuild.snapshot.union import UnionView
+from tests.layer.indexing import indexed, needs_erofs
+from tests.layer.test_unpack import member, tar_of
 
 
 def committed(snapshotter: Snapshotter, lowers: Lowers, identity: str, files: dict[str, str]) -> Lowers:
@@ -68,6 +71,29 @@ class SnapshotterSuite:
             lower = snapshotter.commit(active, "one")
         assert not active.directory.exists()
         assert sorted(path.name for path in lower.path.parent.iterdir()) == ["fs"]
+
+    def test_tars_are_lowers_like_others(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
+        needs_erofs()
+        tar = tar_of(member(".", "dir", mode=0o1711, uid=7, mtime=5), member("a", content=b"1"), member("b", content=b"1"))
+        image = indexed(tar)
+        assert isinstance(image, bytes)
+        base = IndexedTarLower(tmp_path / "layer.tar", tmp_path / "index.erofs")
+        base.tar.write_bytes(tar)
+        base.index.write_bytes(image)
+        with snapshotter.prepare((base,), "test") as active:
+            status = os.stat(active.upper)
+            assert (status.st_mode & 0o7777, status.st_uid, status.st_mtime) == (0o1711, 7, 5)
+            (active.upper / "b").write_text("2")
+            lowers = (base, snapshotter.commit(active, "above"))
+        with UnionView(lowers) as view:
+            assert (view.read("/a"), view.read("/b")) == (b"1", b"2")
+        for stack, seen in (((base,), b"1"), (lowers, b"2")):
+            mount = open_mount(snapshotter.view(stack))
+            try:
+                with open(os.open("b", os.O_RDONLY, dir_fd=mount), "rb") as file:
+                    assert file.read() == seen
+            finally:
+                os.close(mount)
 
     def test_active_snapshots_do_not_see_each_other(self, snapshotter: Snapshotter) -> None:
         with snapshotter.prepare((), "same") as first, snapshotter.prepare((), "same") as second:

@@ -69,6 +69,16 @@ def test_describe() -> None:
     assert "secret" not in " ".join(lines).replace("/run/secret", "")
 
 
+def test_a_root_that_is_made_of_mounts() -> None:
+    """They are made in the sandbox's own process: what is sent there says how, and so does --debug."""
+    layer = Filesystem("erofs", (("device", "/l/layer.tar"), ("ro", None)), source="/l/index.erofs")
+    root = Filesystem("overlay", (("lowerdir+", "/stubs"), ("lowerdir+", layer), ("volatile", None)), source="overlay")
+    plan = make_plan(replace(SPEC, root=root), FEATURES, b"")
+    assert wire.unpack(wire.pack(plan)) == plan
+    shown = "root overlay (lowerdir+=/stubs,lowerdir+=[erofs /l/index.erofs (device=/l/layer.tar,ro)],volatile)"
+    assert shown in describe(plan)
+
+
 def test_plan_of_a_privileged_sandbox() -> None:
     plan = make_plan(replace(SPEC, privileged=True), FEATURES, b"filter")
     assert (plan.masked, plan.read_only, plan.seccomp) == ((), (), b"")

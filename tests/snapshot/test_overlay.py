@@ -12,7 +12,7 @@ import pytest
 from imgbuild.errors import StoreError
 from imgbuild.linux import syscalls
 from imgbuild.linux.mounts import Bind, Filesystem
-from imgbuild.snapshot import DirectoryLower
+from imgbuild.snapshot import DirectoryLower, IndexedTarLower
 from imgbuild.snapshot.overlay import overlay_filesystem
 
 from .overlay_form import in_mount_namespace, make_lower
@@ -102,6 +102,16 @@ def test_a_hundred_lowers_are_mounted(tmp_path: Path) -> None:
         return len(os.listdir(tmp_path / "merged"))
 
     assert in_mount_namespace(count) == 100
+
+
+def test_tars_are_mounted_for_the_overlay(tmp_path: Path) -> None:
+    tar, index = tmp_path / "layer.tar", tmp_path / "index.erofs"
+    layer = Filesystem("erofs", (("device", str(tar)), ("device", "/more.tar"), ("ro", None)), source=str(index))
+    lowers = (IndexedTarLower(tar, index, (Path("/more.tar"),)), DirectoryLower(tmp_path / "a"))
+    made = overlay_filesystem(lowers, None, None, features=Kernel())
+    assert made.options[:2] == (("lowerdir+", str(tmp_path / "a")), ("lowerdir+", layer))
+    with pytest.raises(StoreError, match="not unpacked"):
+        overlay_filesystem(lowers, None, None, features=Kernel(lowerdir_plus=False))
 
 
 def test_what_can_not_be_is_said(tmp_path: Path) -> None:
