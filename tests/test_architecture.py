@@ -111,4 +111,5 @@ finally:
     assert done.stderr.count(" CACHED") == 2, done.stderr
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     unwanted = {"requests", "urllib3", "yaml", "rich", "zstandard", "isal", "asyncio", "http.client", "ssl", "subprocess", "tarfile"}
+    unwanted |= {"click", "dataclasses", "inspect", "typing"}
     assert loaded & unwanted == set()
