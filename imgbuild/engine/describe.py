@@ -107,17 +107,18 @@ def _check(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
         return CheckResult((), refused, buildfile.source)
     say_misspelt(buildfile, linter, on_event)
     lint_text(buildfile, linter)
-    lint_origins(buildfile, options, linter)
     bases = _Bases(place, request, plan, on_event)
-    try:
-        known = bases.find(buildfile, options, every)
-        found = make_outline(buildfile, options, known)
-        lint_stages(buildfile, found, options, known, linter, ignores_of(plan.source.ignore), every)
-        if not bases.missing:
-            _lower(buildfile, options, known, every)
-    except (BuildfileError, NotFoundError) as refused:
-        error = refused
-    return CheckResult(linter.warnings, error, buildfile.source)
+    for each in plan.targets:  # one a platform
+        lint_origins(buildfile, each, linter)
+        try:
+            known = bases.find(buildfile, each, every)
+            found = make_outline(buildfile, each, known)
+            lint_stages(buildfile, found, each, known, linter, ignores_of(plan.source.ignore), every)
+            if not bases.missing:
+                _lower(buildfile, each, known, every)
+        except (BuildfileError, NotFoundError) as refused:
+            error = error or refused
+    return CheckResult(tuple(dict.fromkeys(linter.warnings)), error, buildfile.source)
 
 
 def _lower(buildfile: Buildfile, options: LowerOptions, bases: dict[BaseKey, Base], every: bool) -> None:

@@ -108,8 +108,6 @@ def _push(
     from imgbuild.transfer.convert import Conversion
     from imgbuild.transfer.push import Pusher
 
-    if not names:
-        raise UsageError("a push needs a name", hint="give one with --tag")
     with make_client(place.invocation, place.settings) as client:
         pusher = Pusher(place.store, client, on_event)
         for name in names:

@@ -108,6 +108,8 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
     outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
     annotations = parse_annotations(request.annotations)
+    if any(output.push and not (output.names or names) for output in outputs):
+        raise UsageError("a push needs a name", hint="give one with --tag")
     if index:
         refuse_single(outputs)
     every = (*annotations, *(annotation for output in outputs for annotation in output.annotations))

@@ -166,7 +166,10 @@ class StepMounts:
                 if mount.stage is not None:
                     tree = stack.enter_context(self._rooms.view(self._stage_lowers(mount.stage)))
                 filled = copy_subtree(self._rooms, tree, mount.source, path.with_name("filled"), self._op.epoch)
-            (filled.path / "source").rename(path)
+            begin = filled.path / "source"
+            if not stat.S_ISDIR(begin.lstat().st_mode):
+                raise BuildfileError(f"a cache can't begin with {mount.source!r}, which is no directory", at=mount.span)
+            begin.rename(path)
         os.chown(path, mount.uid, mount.gid)
         path.chmod(0o755 if mount.mode is None else mount.mode)
 

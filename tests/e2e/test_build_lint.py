@@ -105,6 +105,16 @@ def test_several_platforms_are_warned_of_once(bench: Bench) -> None:
     assert done.err.count("notice: ") == 1
 
 
+def test_a_check_looks_at_each_platform(bench: Bench) -> None:
+    text = "FROM scratch\nARG TARGETARCH\nENV a b\nWORKDIR /${TARGETARCH#arm64}\nENV ${TARGETARCH#amd64}=x\n"
+    bench.write({"Buildfile": text})
+    done = bench.run("build", "--check", "--platform=linux/arm64", bench.context, code=1)
+    assert "ENV with an empty name" not in done.out + done.err
+    done = bench.run("build", "--check", "--platform=linux/arm64,linux/amd64", bench.context, code=None)
+    assert "ENV with an empty name" in done.out + done.err
+    assert (done.out + done.err).count("LegacyKeyValueFormat") == 1
+
+
 def test_included_files_are_linted_in_their_own_place(bench: Bench) -> None:
     bench.write({"part": "# escape=`\n\n# check=skip=LegacyKeyValueFormat\nENV a b\nENV c `\n  d\nENV e=`$f\n"})
     (line,) = warned(bench.build("FROM busybox\nINCLUDE part\n").err)

@@ -76,6 +76,13 @@ RUN --mount=type=cache,target=/home/ann/.cache,uid=1000 touch /home/ann/.cache/m
     assert "home/ann/.cache" not in files
 
 
+def test_a_cache_that_would_begin_with_a_file_is_refused(bench: Bench) -> None:
+    text = "FROM busybox AS fill\nRUN echo x > /f\nFROM busybox\nRUN --mount=type=cache,target=/c,from=fill,source=/f true\n"
+    said = bench.refused(text, code=10)
+    assert "a cache can't begin with '/f', which is no directory" in said
+    assert "Buildfile:4" in said
+
+
 @pytest.mark.parametrize("sharing", ["shared", "private", "locked"])
 def test_a_cache_that_begins_with_other_files_is_another_one(bench: Bench, sharing: str) -> None:
     mount = f"--mount=type=cache,id=c,target=/c,from=seed,sharing={sharing}"

@@ -255,3 +255,11 @@ finally:
     assert "1 performed" in done.stderr
     assert "zygote" not in done.stdout
     assert bench.run("run", "--rm", "x", "cat", "/file").out == "y"
+
+
+@pytest.mark.parametrize("option", [["--push"], ["-o", "type=image,push=true"], ["-o", "type=registry"]])
+def test_a_push_without_a_name_is_refused_before_anything_is_done(bench: Bench, option: list[str]) -> None:
+    bench.write({"Buildfile": "FROM busybox\nRUN true\n"})
+    done = bench.run("build", "--progress=plain", *option, bench.context, code=2)
+    assert "a push needs a name" in done.err
+    assert not done.steps
