@@ -44,13 +44,13 @@ def say(text: str) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="rows whose name matches")
     parser.add_argument("--peers", default="docker,buildah,crun")
     parser.add_argument("--store", help="put everything below this directory, instead of on a disk of its own")
     parser.add_argument("--growth", action="store_true", help="also the table of growth")
     parser.add_argument("--big", action="store_true", help="growth with layers of up to 10 GiB")
-    parser.add_argument("--no-readme", action="store_true", help="print only: leave the files as they are")
+    parser.add_argument("--no-readme", action="store_true", help="print only: leave the files as they are, as --only does, too")
     options = parser.parse_args()
     try:
         with interruptible(), workspace(options.store) as (directory, where), contextlib.ExitStack() as stack:
@@ -60,11 +60,12 @@ def main() -> None:
             results = _rows(directory, launcher, taking_part, options.rounds, options.only)
             growths: list[Growth] = []
             if options.growth or options.big:
-                growths = list(growth.growths(launcher, taking_part[0], directory / "growth", big=options.big, say=say))
+                growths = list(growth.growths(launcher, taking_part[0], directory / "growth", only=options.only, big=options.big, say=say))
             facts = _facts(taking_part, where, options.rounds, load)
     except Interrupted as error:
         raise SystemExit(f"ended by {error}") from None
-    _write(results, growths, [tool.name for tool in taking_part if not tool.reference], facts, readme=not options.no_readme)
+    shown = [tool.name for tool in taking_part if not tool.reference]
+    _write(results, growths, shown, facts, readme=not (options.no_readme or options.only))
 
 
 def _rows(directory: Path, launcher: Launcher, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
