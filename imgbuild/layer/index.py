@@ -25,7 +25,9 @@ _MOST_NAMED = 512 << 20
 _TIMES = range(-(1 << 31), (1 << 33))
 """Seconds that ext4 and XFS keep, too."""
 _MAX_NAME = 255
-_CAPABILITY, _CAPABILITY_BYTES, _CAPABILITY_V2 = b"security.capability", 20, 2
+_CAPABILITY, _CAPABILITY_BYTES = b"security.capability", 20
+_CAPABILITIES_V2 = (b"\0\0\0\2", b"\1\0\0\2")
+"""What the kernel takes as the first bytes of one: the revision, and whether it is effective."""
 
 
 class NotIndexable(Exception):
@@ -299,7 +301,7 @@ def _plain_attributes(entry: TarEntry) -> Attributes:
 def _as_it_is(name: bytes, value: bytes) -> bool:
     """Whether any file system keeps an attribute as it is given. ACLs change the mode and each other."""
     if name == _CAPABILITY:
-        return len(value) == _CAPABILITY_BYTES and value[3] == _CAPABILITY_V2
+        return len(value) == _CAPABILITY_BYTES and value[:4] in _CAPABILITIES_V2
     return name.startswith(b"user.") and 5 < len(name) <= _MAX_NAME and b"\0" not in name
 
 

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from pathlib import Path
 
 from imgbuild.errors import ConflictError, StoreError
 from imgbuild.hints import TYPE_CHECKING, Any
@@ -268,10 +269,14 @@ class ContainerRuntime:
     def _identity(self, record: ContainerRecord, user: str) -> Identity:
         from imgbuild.rootfs.users import lookup_user
 
-        directory = self.records.directory(record.id)
-        lowers = (lower_of(self._store, snapshot, self._features) for snapshot in record.snapshots)
+        assert record.init is not None
+        lowers = [lower_of(self._store, snapshot, self._features) for snapshot in record.snapshots]
         below = tuple(lower for lower in lowers if lower is not None)
-        with UnionView((*below, DirectoryLower(directory / "fs")), userxattr=self._features.rootless) as view:
+        stack = (*below, DirectoryLower(self.records.directory(record.id) / "fs"))
+        if len(below) < len(lowers):
+            # One is in a form that can't be mounted by this process: what the container itself sees. A part of them would be others' users.
+            stack = (DirectoryLower(Path(f"/proc/{record.init[0]}/root")),)
+        with UnionView(stack, userxattr=self._features.rootless) as view:
             return lookup_user(view, user)
 
 

@@ -113,6 +113,8 @@ def test_a_container_lives_on_its_tars(layered: Bench) -> None:
     layered.run("prune", "--all")
     assert snapshot.exists()
     assert layered.run("exec", "-u", "ann", "c", "sh", "-c", "id -un; wc -c < /opt/file").out.split() == ["ann", "5000"]
+    ids = layered.run("exec", "-u", "ann", "c", "id").out
+    assert layered.run("exec", "-u", "ann", "c", "id", environ=UNPACKED).out == ids, "who can't mount the tars sees the users, too"
     layered.run("rm", "-f", "c")
     layered.run("prune", "--all")
     assert not snapshot.exists()

@@ -177,6 +177,7 @@ def test_deep_paths(tmp_path: Path) -> None:
         pytest.param(tar_of(member("f", mtime=1 << 34)), id="the far future"),
         pytest.param(tar_of(member("f", xattrs=((b"system.posix_acl_access", b"x"),))), id="an ACL"),
         pytest.param(tar_of(member("f", xattrs=((b"security.capability", b"x"),))), id="no capability"),
+        pytest.param(tar_of(member("f", xattrs=((b"security.capability", b"\3\0\0\2" + bytes(16)),))), id="a capability with flags"),
         pytest.param(tar_of(member("f", xattrs=((b"user." + b"x" * 251, b"x"),))), id="a long attribute"),
         pytest.param(tar_of(member("f", xattrs=((b"user.x", bytes(3 << 10)),))), id="a large attribute"),
     ],
