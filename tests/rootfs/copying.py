@@ -98,10 +98,10 @@ def straight(request: CopyRequest, parents: UnionView, rooted: bool = True) -> b
     return bytes(tar)
 
 
-def packed(upper: Path, parents: UnionView, rooted: bool = True) -> bytes:
+def packed(upper: Path, parents: UnionView, rooted: bool = True, epoch: int = EPOCH) -> bytes:
     """The tar of a directory that a copy made."""
     tar = bytearray()
-    found = changes(upper, parents, EPOCH)
+    found = changes(upper, parents, epoch)
     pack(found if rooted else (change for change in found if change.path), upper, tar.extend)
     return bytes(tar)
 
