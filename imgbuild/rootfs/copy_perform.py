@@ -68,6 +68,8 @@ class _Planner:
         self._wants_directory = request.destination.endswith(("/", "/."))
         self._path = posixpath.normpath("/" + request.destination.lstrip("/"))
         self.destination = Destination(parents, request.epoch, self._owner or Owner())
+        # One value for all files of a context with a mode: there are many.
+        self._local: dict[int, Metadata] = {}
         self._check_several()
 
     def plan(self, number: int, source: TreeSource | InlineSource) -> None:
@@ -136,7 +138,8 @@ class _Planner:
         mode = stat.S_IMODE(node.mode) if stat.S_ISLNK(node.mode) else self._permissions(stat.S_IMODE(node.mode), stat.S_ISDIR(node.mode))
         if tree.local:
             # a context's owners and times are accidents of the machine, and not in the key; capabilities are read with the file
-            return Metadata(mode, self._owner or Owner(), self._request.epoch)
+            known = self._local.get(mode)
+            return known or self._local.setdefault(mode, Metadata(mode, self._owner or Owner(), self._request.epoch))
         owner = self._owner or Owner(node.uid, node.gid)
         return Metadata(mode, owner, self.destination.clamped(node.mtime_ns), kept_xattrs(tree, path, node))
 

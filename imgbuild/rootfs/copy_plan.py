@@ -134,6 +134,9 @@ class _Leaf:
     target: str | None
 
 
+_FILE = _Leaf(None)
+
+
 class Destination:
     """The state of one copy's planning: its calls decide actions, which the caller takes and performs in order."""
 
@@ -227,12 +230,17 @@ class Destination:
 
     def put(self, action: Put, *, replace: bool = False) -> None:
         """Anything else at its real path, in the place of whatever but a directory is there; of that too with `replace`."""
-        if self.kind(action.path) == stat.S_IFDIR and not replace:
-            raise BuildfileError(f"can't copy a file to {action.path!r}: it is a directory in the image")
-        self._drop(action.path)
-        self._enter(_parent(action.path))
-        self._touch(_parent(action.path))
-        self._new[action.path] = _Leaf(_symlink(action))
+        path = action.path
+        parent = _parent(path)
+        above = self._new.get(parent)
+        # Most of what is copied is the first of its name in a directory that is new, and replaces nothing.
+        if not isinstance(above, _Directory) or above.shows or path in self._new:
+            if self.kind(path) == stat.S_IFDIR and not replace:
+                raise BuildfileError(f"can't copy a file to {path!r}: it is a directory in the image")
+            self._drop(path)
+            self._enter(parent)
+        self._touch(parent)
+        self._new[path] = _FILE if isinstance(action, PutFile) else _Leaf(_symlink(action))
         self.actions.append(action)
 
     def take(self) -> list[Action]:
