@@ -8,6 +8,8 @@ SMALL = 64 << 10
 _MOST = 96 << 20
 _OVERHEAD = 200
 """What an entry takes besides its bytes."""
+_ELSEWHERE = 1000
+"""What a file takes in the plan of a copy, in its layer's index and among the digests."""
 
 
 class Held:
@@ -16,6 +18,10 @@ class Held:
     def __init__(self, most: int = _MOST) -> None:
         self._contents: dict[str, tuple[bytes, bytes]] = {}
         self.room = most
+
+    def expect(self, files: int) -> None:
+        """So many more files are known: what is remembered of each takes from the same memory."""
+        self.room = max(0, self.room - _ELSEWHERE * files)
 
     def keep(self, path: str, content: tuple[bytes, bytes]) -> None:
         """Keep what was read of a file, if there is room."""

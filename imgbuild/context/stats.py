@@ -92,6 +92,8 @@ class FileDigests:
 
     def _read(self, files: list[tuple[str, Node]], rows: dict[str, FileStat]) -> None:
         started = self._clock()
+        if self._held is not None:
+            self._held.expect(len(files))
         digests = {path: self._small_digest(path, node) for path, node in files if node.size <= SMALL}
         large = [(path, node) for path, node in files if node.size > SMALL]
         if len(large) > 1:
