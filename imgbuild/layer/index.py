@@ -22,6 +22,9 @@ from imgbuild.layer.xattrs import is_kept
 _KINDS = {"char": erofs.S_IFCHR, "block": erofs.S_IFBLK, "fifo": erofs.S_IFIFO}
 _ZERO = bytes(BLOCK)
 _MOST_NAMED = 512 << 20
+_MOST_HELD = 512 << 20
+_ENTRY = 300
+"""Bytes that an entry takes in memory beside its names."""
 _TIMES = range(-(1 << 31), (1 << 33))
 """Seconds that ext4 and XFS keep, too."""
 _MAX_NAME = 255
@@ -46,12 +49,13 @@ class TarIndex:
         self._root = Directory(b"", Attributes())
         self._deferred: dict[bytes, bytes] = {}
         self._named = 0
+        self._held = 0
         # Where the last entry's parent was found, while nothing has changed what leads there.
         self._last: tuple[list[bytes], Directory] = ([], self._root)
 
     def add(self, entry: TarEntry, offset: int | None) -> None:
         """One more entry, whose content starts at this byte of the tar (a multiple of 512); None where it is not in one piece."""
-        self.entries += 1
+        self._hold(len(entry.name) + len(entry.link) + sum(map(_taken, entry.xattrs)))
         parts = parts_of(entry.name)
         if not parts:
             if entry.kind != "dir":
@@ -71,7 +75,7 @@ class TarIndex:
         """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
         if offset >> 9 > erofs.MAX_BLOCKS:
             raise NotIndexable("a file that is too far behind")
-        self.entries += 1
+        self._hold(len(path))
         self.size += size
         parts = path.split(b"/")
         name = parts.pop()
@@ -87,6 +91,13 @@ class TarIndex:
         if rest or blocks > erofs.MAX_BLOCKS:
             raise NotIndexable("the tar's size")
         return image_of(self._root, (blocks,))
+
+    def _hold(self, size: int) -> None:
+        """Count an entry. A small blob can be a tar of any number of them; unpacking keeps little of each in memory."""
+        self.entries += 1
+        self._held += _ENTRY + size
+        if self._held > _MOST_HELD:
+            raise NotIndexable("more than should be held in memory")
 
     def _plain(self, parent: Directory, name: bytes, entry: TarEntry, offset: int | None) -> None:
         if self._deferred:

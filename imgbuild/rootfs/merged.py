@@ -17,6 +17,9 @@ from imgbuild.snapshot import IndexedTarLower, Lowers
 from imgbuild.store.store import Store
 from imgbuild.store.trees import tar_name
 
+_MOST_MERGED = 128 << 20
+"""Bytes of indexes; merging holds several times as much in memory."""
+
 
 def merge_lowers(store: Store, lowers: Lowers, least: int, cancelled: Callable[[], bool] | None) -> Lowers:
     """The stack with the indexed tars at its bottom as one, where there are `least` of them."""
@@ -25,7 +28,7 @@ def merge_lowers(store: Store, lowers: Lowers, least: int, cancelled: Callable[[
         if not isinstance(lower, IndexedTarLower):
             break
         tars.append(lower)
-    if len(tars) < least:
+    if len(tars) < least or sum(lower.index.stat().st_size for lower in tars) > _MOST_MERGED:
         return lowers
     names = " ".join(lower.directory.name for lower in tars)
     identity = "merged-" + digest_of(names.encode()).partition(":")[2]

@@ -194,6 +194,13 @@ def test_a_file_beyond_what_an_image_can_say() -> None:
         index.add(TarEntry(b"f", "file", size=1), BLOCK << 32)
 
 
+def test_more_entries_than_should_be_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgbuild.layer.index._MOST_HELD", 100_000)
+    assert indexed(tar_of(*(member(f"f{number}") for number in range(200))))
+    assert indexed(tar_of(*(member(f"f{number}") for number in range(400)))) is None
+    assert indexed(tar_of(*(member(f"f{number}", "symlink", link="x" * 4000) for number in range(30)))) is None
+
+
 def test_an_image_can_be_made_twice() -> None:
     index = TarIndex()
     index.add(TarEntry(b"f", "file", size=1), BLOCK)
