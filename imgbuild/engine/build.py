@@ -15,7 +15,7 @@ from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
-from imgbuild.engine.outputs import write_outputs
+from imgbuild.engine.outputs import sent_ahead, write_outputs
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.verdicts import Verdicts
     from imgbuild.solve.workers import Crew
+    from imgbuild.transfer.ahead import Ahead
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
 
@@ -105,20 +106,20 @@ def build_planned(
     started = time.time()
     graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
     compression = _compression(place, request)
-    with reported(plan.outputs if keep else (), graph) as verdicts:
-        solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew, verdicts)
-    from imgbuild.engine.assemble import assemble
+    names, outputs = (plan.names, plan.outputs) if keep else ((), ())
+    with sent_ahead(place, outputs, names, compression) as ahead:
+        with reported(outputs, graph) as verdicts:
+            solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew, verdicts, ahead)
+        from imgbuild.engine.assemble import assemble
 
-    built = assemble(place.store, graph, solution, compression.kind, plan)
-    names = plan.names if keep else ()
-    if crew is not None:
-        crew.check()
-    for name in names:
-        place.store.tags.set(name, built.descriptor)
-    if not names:
-        place.store.tags.add_untagged(built.descriptor)
-    if keep:
-        write_outputs(place, plan.outputs, names, built, solution, on_event)
+        built = assemble(place.store, graph, solution, compression.kind, plan)
+        if crew is not None:
+            crew.check()
+        for name in names:
+            place.store.tags.set(name, built.descriptor)
+        if not names:
+            place.store.tags.add_untagged(built.descriptor)
+        write_outputs(place, outputs, names, built, solution, on_event, ahead)
     result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, time.time() - started)
     _record(place, build_id, started, result)
     return result
@@ -234,6 +235,7 @@ def _solve(
     on_event: OnEvent,
     crew: Crew | None,
     verdicts: Verdicts,
+    ahead: Ahead | None,
 ) -> Solution:
     from imgbuild.context.local import LocalContext
     from imgbuild.solve.etc import HostNetwork
@@ -248,6 +250,7 @@ def _solve(
         Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
         opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
     ):
+        final = _final_steps(graph) if ahead is not None else frozenset()
         rooms = Rooms(
             store=store,
             zygote=place.start_zygote,
@@ -260,10 +263,23 @@ def _solve(
             agents=agents,
             failures=Path(request.failure_dir) if request.failure_dir else None,
             remotes=fetch_sources(fetchers, graph),
+            begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None,
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout
         return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts).solve()
+
+
+def _final_steps(graph: BuildGraph) -> frozenset[int]:
+    """The identities of the steps whose layers the images will have."""
+    found: set[int] = set()
+    for target in graph.targets:
+        at: int | None = target
+        while at is not None:
+            stage = graph.stages[at]
+            found.update(map(id, stage.steps))
+            at = stage.parent
+    return frozenset(found)
 
 
 def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:

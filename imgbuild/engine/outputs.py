@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from imgbuild.engine.output_options import Output
@@ -17,7 +17,10 @@ from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.engine.assemble import Built
+    from imgbuild.layer.compression import Compression
+    from imgbuild.registry.client import RegistryClient
     from imgbuild.solve.solver import Solution
+    from imgbuild.transfer.ahead import Ahead
 
 def write_outputs(
     place: Workplace,
@@ -26,8 +29,9 @@ def write_outputs(
     built: Built,
     solution: Solution,
     on_event: Callable[[object], None],
+    ahead: Ahead | None = None,
 ) -> None:
-    """Write an image out, in the order in which the outputs were given."""
+    """Write an image out, in the order in which the outputs were given. `ahead` is what `sent_ahead` gave."""
     whole = built
     for output in outputs:
         if output.annotations:
@@ -52,7 +56,34 @@ def write_outputs(
         for name in (output.names or names) if output.canonical else ():
             place.store.tags.set(replace(name, tag=None, digest=built.descriptor.digest), built.descriptor)
         if output.push:
-            _push(place, output, output.names or names, built, on_event)
+            _push(place, output, output.names or names, built, on_event, ahead)
+
+
+@contextmanager
+def sent_ahead(
+    place: Workplace, outputs: tuple[Output, ...], names: tuple[Reference, ...], compression: Compression
+) -> Iterator[Ahead | None]:
+    """What sends large layers while they are made to where the image will be pushed first, if it is pushed as it is made."""
+    pushed = (output for output in outputs if output.push and not output.docker and output.compression in (None, compression.kind))
+    output = next(pushed, None)
+    destinations = () if output is None else output.names or names
+    if not destinations:
+        yield None
+        return
+    from imgbuild.transfer.ahead import Ahead
+
+    with ExitStack() as stack:
+        clients: list[RegistryClient] = []
+
+        def client() -> RegistryClient:
+            from imgbuild.engine.registries import make_client
+
+            if not clients:
+                clients.append(stack.enter_context(make_client(place.invocation, place.settings)))
+            return clients[0]
+
+        with Ahead(place.store, client, destinations[0]) as ahead:
+            yield ahead
 
 
 def _save(
@@ -102,14 +133,19 @@ def _export(place: Workplace, output: Output, built: Built, solution: Solution) 
 
 
 def _push(
-    place: Workplace, output: Output, names: tuple[Reference, ...], built: Built, on_event: Callable[[object], None]
+    place: Workplace,
+    output: Output,
+    names: tuple[Reference, ...],
+    built: Built,
+    on_event: Callable[[object], None],
+    ahead: Ahead | None,
 ) -> None:
     from imgbuild.engine.registries import make_client
     from imgbuild.transfer.convert import Conversion
     from imgbuild.transfer.push import Pusher
 
     with make_client(place.invocation, place.settings) as client:
-        pusher = Pusher(place.store, client, on_event)
+        pusher = Pusher(place.store, client, on_event, ahead=ahead)
         for name in names:
             conversion = Conversion(output.compression, "docker" if output.docker else None)
             pusher.push_image(built.descriptor, name, conversion=conversion, by_digest=output.by_digest)

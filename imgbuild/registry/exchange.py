@@ -7,7 +7,7 @@ within limits. A redirect to another origin never carries credentials, and its 4
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 from imgbuild.errors import RegistryError
@@ -24,7 +24,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _AUTH_ROUNDS = 2
 
-Body = bytes | Callable[[], Stream] | None
+Body = bytes | Callable[[], Stream | Iterable[bytes]] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -28,6 +28,7 @@ from imgbuild.registry.auth import Scopes, repository_scope
 from imgbuild.registry.download import blob_chunks
 from imgbuild.registry.endpoints import RegistrySettings
 from imgbuild.registry.exchange import Exchange
+from imgbuild.registry.growing import GrowingUpload
 from imgbuild.registry.problems import StatusError, UnreachableError, broken_protocol
 from imgbuild.registry.referrers import fallback_tag, parse_referrers, referrer, with_referrer
 from imgbuild.registry.transport import Reply
@@ -153,6 +154,12 @@ class Repository:
             on_bytes=tell,
         )
         return upload.run(mount_from)
+
+    def push_growing(self, blocks: Callable[[], Iterable[bytes]], digest: Callable[[], Digest]) -> bool:
+        """Bring a blob there that is not complete yet, of which `blocks` gives the bytes; `digest` is asked at their end. One attempt.
+        False where it turned out to be there."""
+        remote = self._own
+        return GrowingUpload(remote.exchange, remote.name, remote.scopes("pull", "push"), blocks).run(digest)
 
     def push_manifest(self, tag_or_digest: str, data: bytes, media_type: str) -> Digest:
         """Put a manifest or an index, and enter it with its subject where the registry does not do so itself."""

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import TracebackType
@@ -102,8 +102,15 @@ class Transport:
                 self._session.close()
             self._session = None
 
-    def send(self, endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes | Stream | None = None) -> Reply:
-        """One request, one answer, whatever its status; UnreachableError where there is none."""
+    def send(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Stream | Iterable[bytes] | None = None,
+    ) -> Reply:
+        """One request, one answer, whatever its status; UnreachableError where there is none. A body without a length is sent chunked."""
         from requests.exceptions import RequestException
         from urllib3.exceptions import HTTPError
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 from imgbuild.errors import CorruptError, RegistryError
+from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.registry.auth import Scopes, repository_scope
 from imgbuild.registry.exchange import Exchange
@@ -101,7 +102,7 @@ class Upload:
         if len(data) != self.blob.size or _sha(self.blob.digest, data) != self.blob.digest:
             raise _damaged(self.blob)
         headers = {"Content-Type": "application/octet-stream"}
-        target = self._with_digest(location)
+        target = with_digest(location, self.blob.digest)
         try:
             self._put(target, headers, data)
         except StatusError as error:
@@ -168,7 +169,7 @@ class Upload:
 
     def _commit(self, location: str) -> None:
         try:
-            self._put(self._with_digest(location), {}, b"")
+            self._put(with_digest(location, self.blob.digest), {}, b"")
         except StatusError as error:
             if error.status != 404 or not self._is_there():
                 raise
@@ -195,11 +196,12 @@ class Upload:
             raise broken_protocol(self.exchange.asked(self.what), "it started an upload without saying where")
         return self.exchange.resolve(location, reply.url) if location else old
 
-    def _with_digest(self, location: str) -> str:
-        """The Location may have a query of its own, which must stay as it is."""
-        parts = urlsplit(location)
-        query = "&".join(filter(None, (parts.query, f"digest={quote(self.blob.digest, safe='')}")))
-        return parts._replace(query=query).geturl()
+
+def with_digest(location: str, digest: Digest) -> str:
+    """Where an upload is ended. The Location may have a query of its own, which must stay as it is."""
+    parts = urlsplit(location)
+    query = "&".join(filter(None, (parts.query, f"digest={quote(digest, safe='')}")))
+    return parts._replace(query=query).geturl()
 
 
 class _Part:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.layer.compress import Compressed, Write, compress, parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
@@ -21,6 +22,9 @@ from imgbuild.store.rows import LayerRow, SnapshotRow
 from imgbuild.store.store import Store
 from imgbuild.store.trees import Survey, survey
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.store.blobs import BlobWriter
 
 _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
 
@@ -57,12 +61,13 @@ def capture(
     rooted: bool = True,
     check: Callable[[], None] | None = None,
     seen: Seen | None = None,
+    begun: Callable[[BlobWriter], object] | None = None,
 ) -> Captured:
     """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it. One that is not
     `rooted` leaves the root directory as it is on whatever it is put.
 
     A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
-    `check` is called often, and ends the capture by raising.
+    `check` is called often, and ends the capture by raising. `begun` is told of the blob before anything is written to it.
     """
     entries, exact = 0, True
 
@@ -71,6 +76,9 @@ def capture(
         exact = False
 
     with UnionView(parents, userxattr=rootless, seen=seen) as view, store.blobs.writer(hashing=False) as blob:
+
+        if begun is not None:
+            begun(blob)
 
         def produce(write: Write) -> None:
             nonlocal entries

@@ -14,13 +14,14 @@ from imgbuild.values import dataclass, field, replace
 if TYPE_CHECKING:
     from imgbuild.context.local import LocalContext
     from imgbuild.context.tree import Tree
-    from imgbuild.graph.ops import RemoteSource
+    from imgbuild.graph.ops import RemoteSource, Step
     from imgbuild.layer.compression import Compression
     from imgbuild.linux.features import Features
     from imgbuild.sandbox.zygote import Zygote
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.snapshot.union import UnionView
     from imgbuild.solve.agents import Agents
+    from imgbuild.store.blobs import BlobWriter
     from imgbuild.store.store import Store
 
 
@@ -42,6 +43,8 @@ class Rooms:
     failures: Path | None = None
     remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)
     """What was fetched, by the source without its `position` and `unpack`."""
+    begun: Callable[[Step], Callable[[BlobWriter], object] | None] = lambda step: None
+    """Who shall be told of the blob of a step's layer when it begins to be made."""
     seen: Seen = field(default_factory=Seen, repr=False)
     """What was seen of the lowers that the build reads."""
 

@@ -377,8 +377,9 @@ class Solver:
         rooms, step = self._rooms, wanted.step
         lowers = () if step.independent else parent.lowers()
         ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
+        begun, check, seen = rooms.begun(step), self._check_hurried, rooms.seen
         assert isinstance(lower, DirectoryLower)
-        return capture(rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=self._check_hurried, seen=rooms.seen)
+        return capture(rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=seen, begun=begun)
 
     def _record(
         self, wanted: _Wanted, layer: Layer | None, lower: Lower | None, usage: Usage | None, parent: RootState

@@ -251,7 +251,7 @@ class BlobWriter:
             self._blobs.publish(self.path, digest, os.fstat(self._descriptor).st_size)
         self._release()
         if self._followed is not None:
-            self._followed.complete()
+            self._followed.complete(digest)
         return digest
 
     def _release(self) -> None:

@@ -10,18 +10,21 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from imgbuild.oci.digest import Digest
 from imgbuild.store.failures import explained
 from imgbuild.store.locks import Interrupted
 
 
 class Followed:
-    """The file, and how far its writer has got. Thread-safe; a context manager, to be left when no stream of it is read any more."""
+    """The file, and how far its writer has got. `digest` is there once it is complete. Thread-safe; a context
+    manager, to be left when no stream of it is read any more."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
         self._changed = threading.Condition()
         self._size = size
         self._complete = False
+        self.digest: Digest | None = None
         self._discarded = False
         with explained(path):
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -44,9 +47,10 @@ class Followed:
             self._size = size
             self._changed.notify_all()
 
-    def complete(self) -> None:
+    def complete(self, digest: Digest) -> None:
         """No more will be written, and all of it is right."""
         with self._changed:
+            self.digest = digest
             self._complete = True
             self._changed.notify_all()
 
@@ -56,15 +60,19 @@ class Followed:
             self._discarded = not self._complete
             self._changed.notify_all()
 
-    # For streams
+    # For readers
+
+    def wait(self, size: int) -> int:
+        """Wait until the file has so many bytes, or is complete; how many it has. Interrupted where it was discarded."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._size >= size or self._complete or self._discarded)
+            if self._discarded:
+                raise Interrupted("what was waited for was discarded while it was written")
+            return self._size
 
     def read(self, at: int, size: int) -> bytes:
         """At most `size` bytes from here on, and none only at the end; Interrupted where the file was discarded."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._size > at or self._complete or self._discarded)
-            if self._discarded:
-                raise Interrupted("what was read was discarded while it was written")
-            there = self._size - at
+        there = self.wait(at + 1) - at
         with explained(self._path):
             return os.pread(self._descriptor, min(size, there), at) if there else b""
 

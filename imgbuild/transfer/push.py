@@ -14,6 +14,7 @@ from imgbuild.registry.client import RegistryClient
 from imgbuild.registry.repository import Repository
 from imgbuild.store.rows import SourceRow
 from imgbuild.store.store import Store
+from imgbuild.transfer.ahead import Ahead
 from imgbuild.transfer.convert import Conversion, Converted, convert
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, OnEvent, TransferFinished, TransferStarted, ignore
 from imgbuild.transfer.images import read_image
@@ -45,12 +46,13 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Pusher:
-    """What every push of one command needs."""
+    """What every push of one command needs. `ahead`: what is being sent already."""
 
     store: Store
     client: RegistryClient
     on_event: OnEvent = ignore
     cancelled: Callable[[], bool] | None = None
+    ahead: Ahead | None = None
 
     def push(
         self,
@@ -133,16 +135,21 @@ class Pusher:
 
     def _push_blob(self, repository: Repository, blob: Descriptor, kind: str, stop: Stop) -> str:
         stop.check()
-        if repository.blob_size(blob.digest) is not None:
-            return "present"
-        known = self.store.index.sources(blob.digest)
-        mount_from = [row.repository for row in known if row.registry == repository.registry and row.repository != repository.name]
-        self.on_event(BlobStarted(blob.digest, blob.size, kind))
 
         def advanced(count: int) -> None:
             stop.check()
             self.on_event(BlobAdvanced(blob.digest, count))
 
+        sending = self.ahead.sending(repository, blob.digest) if self.ahead is not None else None
+        if sending is not None:
+            self.on_event(BlobStarted(blob.digest, blob.size, kind))
+            if sending.finish(advanced):
+                return "sent"
+        if repository.blob_size(blob.digest) is not None:
+            return "present"
+        known = self.store.index.sources(blob.digest)
+        mount_from = [row.repository for row in known if row.registry == repository.registry and row.repository != repository.name]
+        self.on_event(BlobStarted(blob.digest, blob.size, kind))
         return repository.push_blob(
             blob, lambda: self.store.blobs.open(blob.digest), mount_from=mount_from[:_MAX_MOUNT_SOURCES], on_bytes=advanced
         )

@@ -267,3 +267,35 @@ def test_signals(source: Bench, fresh: Bench, mock: Mock, tmp_path: Path, signum
         assert ended_with == code, err
         assert "Traceback" not in err
     source.assert_whole()
+
+
+AHEAD = (
+    "FROM busybox AS other\nCOPY seed /seed\nRUN cat /seed /seed > /unused\nFROM busybox\nCOPY seed /seed\nRUN cat /seed /seed > /large\n"
+)
+
+
+@pytest.mark.parametrize("fault", ["", "do=cut-upload after=9000000 method=PATCH count=1", "do=status status=400 method=PATCH count=1"])
+def test_large_layers_are_sent_while_they_are_made(bench: Bench, fresh: Bench, mock: Mock, fault: str) -> None:
+    """Those of the image alone, and once; where that fails, the push does it."""
+    bench.write({"seed": os.urandom(6 << 20), "Buildfile": f"{AHEAD}COPY --from=other /unused /also\n"})
+    if fault:
+        _set(mock, fault)
+    name = f"{mock.authority}/team/x:1"
+    bench.run("build", "-q", "--push", "-t", name, bench.context)
+    sent = [request for request in mock.requests() if request["method"] == "PATCH"]
+    assert len([request for request in sent if request["headers"].get("transfer-encoding") == "chunked"]) == 1
+    large = [layer for layer in bench.manifest(name)["layers"] if layer["size"] > 8 << 20]
+    assert len(large) == 2 and len(sent) == len([layer for layer in bench.manifest(name)["layers"] if layer["size"] > 1 << 20]) + bool(
+        fault
+    )
+    fresh.run("pull", "-q", name)
+    assert all(fresh.blob(layer["digest"]) == bench.blob(layer["digest"]) for layer in large)
+    bench.assert_whole()
+
+
+def test_a_build_that_fails_names_nothing_in_the_registry(bench: Bench, mock: Mock) -> None:
+    bench.write({"seed": os.urandom(6 << 20), "Buildfile": f"{AHEAD}RUN exit 3\n"})
+    done = bench.run("build", "-q", "--push", "-t", f"{mock.authority}/team/x:1", bench.context, code=None)
+    assert done.code != 0
+    assert not [request for request in mock.requests() if "/manifests/" in request["path"]]
+    bench.assert_whole()
