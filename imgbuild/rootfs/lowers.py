@@ -13,9 +13,10 @@ from imgbuild.store.trees import INDEX
 
 
 def find_lower(store: Store, diff_id: DiffID, features: Features | None = None) -> Lower | None:
-    """The lower that holds a layer on any parents, if there is one."""
-    row = store.index.snapshot_for(diff_id)
-    return None if row is None else lower_of(store, row.id, features)
+    """The lower that holds a layer on any parents, if there is one. Of several snapshots one may be in a form that can be mounted here:
+    what is found is not made again, in the place of what others stand on."""
+    found = (lower_of(store, row.id, features) for row in store.index.snapshots_for(diff_id))
+    return next((lower for lower in found if lower is not None), None)
 
 
 def find_on_chain(store: Store, chain: ChainID, features: Features | None = None) -> Lower | None:

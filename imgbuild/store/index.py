@@ -140,10 +140,9 @@ class Index:
         row = self._one(f"SELECT {_SNAPSHOT} FROM snapshots WHERE id=?", identity)
         return None if row is None else SnapshotRow(*row)
 
-    def snapshot_for(self, diff_id: DiffID) -> SnapshotRow | None:
-        """A committed snapshot that holds this layer."""
-        row = self._one(f"SELECT {_SNAPSHOT} FROM snapshots WHERE diff_id=? ORDER BY id LIMIT 1", diff_id)
-        return None if row is None else SnapshotRow(*row)
+    def snapshots_for(self, diff_id: DiffID) -> tuple[SnapshotRow, ...]:
+        """The committed snapshots that hold this layer."""
+        return tuple(SnapshotRow(*row) for row in self._all(f"SELECT {_SNAPSHOT} FROM snapshots WHERE diff_id=? ORDER BY id", diff_id))
 
     def snapshots(self) -> tuple[SnapshotRow, ...]:
         """All committed snapshots."""

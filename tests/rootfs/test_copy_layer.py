@@ -159,8 +159,8 @@ def test_the_layer_and_the_lower_are_those_of_a_directory(store: Store, tmp_path
     assert straight_layer == other
     assert lower.tar.stat().st_size == other.uncompressed_size
     assert lower.tar.stat().st_blocks * 512 < 5 << 20, "holes stay holes"
-    row = store.index.snapshot_for(other.layer.diff_id)
-    assert row is not None and store.index.snapshot(lower.directory.name) is not None
+    rows = store.index.snapshots_for(other.layer.diff_id)
+    assert rows and store.index.snapshot(lower.directory.name) is not None
     assert os.listdir(store.root / "tmp") == []
 
 

@@ -23,6 +23,7 @@ from imgbuild.rootfs.materialize import materialize
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.locks import Interrupted
+from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.store import Store
 from tests.rootfs.images import directory, file, layer_of, put_layer, tar_of
 
@@ -53,10 +54,23 @@ def test_layers_become_lowers_once(store: Store, kind: str) -> None:
     assert materialize(store, layers) == lowers
     assert materialize(store, layers[::-1]) == lowers[::-1]
     assert len(os.listdir(store.root / "snapshots")) == 2
-    row = store.index.snapshot_for(layers[0].diff_id)
-    assert row is not None
+    (row,) = store.index.snapshots_for(layers[0].diff_id)
     assert (row.size, row.inodes) == (1, 4)
     assert store.index.diff_id_of(layers[0].blob.digest) == layers[0].diff_id
+
+
+def test_what_others_stand_on_is_not_made_again(store: Store) -> None:
+    """Not even where the layer has another snapshot, in a form that can't be mounted here, as a copy makes them."""
+    layer = put_layer(store, tar_of(directory("d"), file("d/a", b"a")))
+    (lower,) = materialize(store, [layer])
+    for name in ("layer.tar", "index.erofs"):
+        path = store.snapshot_directory("0") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    store.index.record_snapshot(SnapshotRow("0", layer.diff_id, 0, 2))
+    before = lower.directory.stat()
+    assert materialize(store, [layer]) == (lower,)
+    assert os.path.samestat(lower.directory.stat(), before)
 
 
 def test_nothing_at_all(store: Store) -> None:

@@ -135,7 +135,7 @@ def test_no_question_of_a_build_goes_through_a_whole_table(store: Store) -> None
         index.record_layer(LayerRow(diff_id, blob, 1))
         index.diff_id_of(digest)
         index.snapshot("s")
-        index.snapshot_for(diff_id)
+        index.snapshots_for(diff_id)
         index.record_snapshot(SnapshotRow("s", diff_id, 1, 1))
         index.content_digest("owner", "path")
         index.record_content_digest("owner", "path", "x")

@@ -94,11 +94,11 @@ def test_snapshots(store: Store) -> None:
     store.index.record_snapshot(plain)
     store.index.record_snapshot(known)
     assert store.index.snapshot("a") == plain
-    assert store.index.snapshot_for(_diff_id(1)) == known
-    assert store.index.snapshot_for(_diff_id(2)) is None
+    assert store.index.snapshots_for(_diff_id(1)) == (known,)
+    assert store.index.snapshots_for(_diff_id(2)) == ()
     assert store.index.snapshots() == (plain, known)
     store.index.record_snapshot(SnapshotRow("a", _diff_id(2), 10, 2))
-    assert store.index.snapshot_for(_diff_id(2)) is not None
+    assert len(store.index.snapshots_for(_diff_id(2))) == 1
     store.index.forget(snapshots=["a"])
     assert store.index.snapshot("a") is None
 
