@@ -169,7 +169,9 @@ class UnionView:
             found = self._root()
             self._seen.remember(top, missing.pop(), found)
         for path in reversed(missing):
-            found = self._merge(path, found.merged) if found else None
+            if found is None:
+                return None  # nothing is below what is not there, and need not be kept: a COPY asks for each name that it makes
+            found = self._merge(path, found.merged)
             self._seen.remember(top, path, found)
         return found
 

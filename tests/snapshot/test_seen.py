@@ -148,3 +148,12 @@ def test_the_names_of_one_file_are_told_by_its_lower_and_not_by_where_that_was_m
         assert other is not None
         assert (x.dev, x.ino) == (y.dev, y.ino)
         assert x.dev != other.dev
+
+
+def test_of_what_is_below_nothing_nothing_is_kept(tmp_path: Path) -> None:
+    lowers, shared = stack(tmp_path, {"a/x": "1"}), Seen()
+    with UnionView(lowers, seen=shared) as view:
+        for number in range(100):
+            assert view.lstat(f"/new/sub/f{number}") is None
+            assert view.lstat(f"/a/x/f{number}/g") is None
+    assert len(shared.levels(lowers)[-1].found) < 110
