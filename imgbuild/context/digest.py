@@ -63,7 +63,7 @@ class TreeDigests:
     def listing(self, path: str) -> tuple[tuple[str, str], ...]:
         """Each path from a real path down, relative to it, with the digest of its record: to say in what two trees differ."""
         found = self._found(path)
-        records = self._records(found)
+        records = self._records(found, every=True)
         return tuple((here[len(path) :].lstrip("/"), _named(records[here])) for here, _ in found)
 
     def _found(self, path: str) -> list[tuple[str, Node]]:
@@ -72,29 +72,35 @@ class TreeDigests:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return found
 
-    def _records(self, found: list[tuple[str, Node]]) -> dict[str, str]:
+    def _records(self, found: list[tuple[str, Node]], *, every: bool = False) -> dict[str, str]:
+        """The record of what was found first, or of all of it."""
         contents = self._files.of([item for item in found if stat.S_ISREG(item[1].mode)])
         records: dict[str, str] = {}
         inside: dict[str, list[str]] = {}
+        by_mode, is_file, record = self._metadata_by_mode, stat.S_ISREG, ""
         for path, node in reversed(found):
-            if stat.S_ISREG(node.mode):
+            mode = node.mode
+            if is_file(mode):
                 body = contents[path]
-            elif stat.S_ISDIR(node.mode):
+            elif stat.S_ISDIR(mode):
                 body = _hash("".join(reversed(inside.pop(path, []))))
-            elif stat.S_ISLNK(node.mode):
+            elif stat.S_ISLNK(mode):
                 body = self._tree.readlink(path)
             else:
                 body = f"{os.major(node.rdev)}:{os.minor(node.rdev)}"
-            record = records[path] = f"{self._metadata(path, node)}\0{body}"
+            record = f"{by_mode.get(mode) or self._metadata(path, node)}\0{body}"
+            if every:
+                records[path] = record
             parent, _, name = path.rpartition("/")
+            siblings = inside.get(parent or "/")
+            if siblings is None:
+                siblings = inside[parent or "/"] = []
             # unambiguous: a name and the four fields of a record hold no NUL
-            inside.setdefault(parent or "/", []).append(f"{name}\0{record}\0")
+            siblings.append(f"{name}\0{record}\0")
+        records[found[0][0]] = record
         return records
 
     def _metadata(self, path: str, node: Node) -> str:
-        known = self._metadata_by_mode.get(node.mode)
-        if known is not None:
-            return known
         mode = 0o777 if stat.S_ISLNK(node.mode) else stat.S_IMODE(node.mode)
         metadata = f"{_KINDS[stat.S_IFMT(node.mode)]} {mode:o}"
         if self._tree.local:

@@ -76,7 +76,7 @@ class FileDigests:
             if path in known:
                 continue
             row = rows.get(path[1:])
-            if row is not None and row[:5] == _identity(node):
+            if row is not None and row[:5] == (node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns):
                 known[path] = row[5]
             else:
                 missing.append((path, node))
