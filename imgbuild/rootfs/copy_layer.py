@@ -27,6 +27,7 @@ from imgbuild.store.trees import TAR
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
+    from imgbuild.store.blobs import BlobWriter
 
 _WAITING = 3
 _USUAL = (0o755, 0, 0, ())
@@ -40,27 +41,38 @@ def copy_layer(
     *,
     rooted: bool = True,
     check: Callable[[], None],
+    begun: Callable[[BlobWriter], object] | None = None,
 ) -> tuple[IndexedTarLower, Captured] | None:
     """The copy above `parents` as a lower and as a layer, both in the store, as `perform_copy` and `capture` would make them; None where
-    only they can. For stores whose indexed tars can be mounted (rootfs.indexed.usable)."""
+    only they can. For stores whose indexed tars can be mounted (rootfs.indexed.usable). `begun` is told of the blob before anything is
+    written to it."""
     with explained(f"the destination {request.destination!r}"):
         destination = planned(request, parents)
         actions = destination.take()
         if any(isinstance(action, Extract) for action in actions):
             return None
         try:
-            return _Making(store, parents, compression, rooted, check).make(actions, dict(destination.directories()))
+            return _Making(store, parents, compression, rooted, check, begun).make(actions, dict(destination.directories()))
         except (Unfit, NotIndexable):
             return None
 
 
 class _Making:
-    def __init__(self, store: Store, parents: UnionView, compression: Compression, rooted: bool, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        parents: UnionView,
+        compression: Compression,
+        rooted: bool,
+        check: Callable[[], None],
+        begun: Callable[[BlobWriter], object] | None,
+    ) -> None:
         self._store = store
         self._parents = parents
         self._compression = compression
         self._rooted = rooted
         self._check = check
+        self._begun = begun
 
     def make(self, actions: list[Action], directories: dict[str, Metadata]) -> tuple[IndexedTarLower, Captured]:
         store, root = self._store, directories["/"]
@@ -70,6 +82,8 @@ class _Making:
             directory = scratch / "snapshot"
             directory.mkdir()
             with TarFile(directory / TAR) as tar, store.blobs.writer(hashing=False) as blob:
+                if self._begun is not None:
+                    self._begun(blob)
 
                 def produce(feed: Write) -> None:
                     with sink.feeding(feed):
@@ -80,10 +94,11 @@ class _Making:
                 made = compress(produce, blob.write, self._compression)
                 image = index.image(tar.size)
                 blob.commit_as(made.digest)
-            layer = recorded(store, made, self._compression)
             # Overlay takes the top directory from the topmost lower: one that is not in the layer is that of these parents.
             exact = copy.root_written or (root.mode, root.owner.uid, root.owner.gid, root.xattrs) == _USUAL
-            lower = commit_indexed(store, directory, image, secrets.token_hex(16), layer.diff_id if exact else None)
+            with store.index.together():
+                layer = recorded(store, made, self._compression)
+                lower = commit_indexed(store, directory, image, secrets.token_hex(16), layer.diff_id if exact else None)
         return lower, Captured(layer, made.uncompressed_size, copy.entries, exact)
 
 

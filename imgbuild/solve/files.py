@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgbuild.context.tree import Tree
-from imgbuild.graph.ops import CopyOp, WorkdirOp
+from imgbuild.graph.ops import CopyOp, Step, WorkdirOp
 from imgbuild.rootfs import copy, workdir
 from imgbuild.rootfs.capture import Captured
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
@@ -17,7 +17,7 @@ from imgbuild.solve.rooms import Rooms
 
 
 def perform_copy(
-    rooms: Rooms, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None], *, rooted: bool
+    rooms: Rooms, step: Step, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None]
 ) -> tuple[Lower, Captured | None]:
     """The lower that a COPY or ADD makes above `lowers`, and its layer where that came with it; `check` ends it by raising."""
     from imgbuild.rootfs.indexed import usable
@@ -27,7 +27,8 @@ def perform_copy(
         if usable(rooms.store, rooms.features):
             from imgbuild.rootfs.copy_layer import copy_layer
 
-            made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check)
+            rooted, begun = not step.independent, rooms.begun(step)
+            made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check, begun=begun)
             if made is not None:
                 return made
         with rooms.snapshotter.prepare(lowers, "copy") as active:

@@ -334,8 +334,7 @@ class Solver:
                 job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started)
                 return *perform_run(rooms, job), None
             case CopyOp() as op:
-                rooted = not step.independent
-                made, captured = perform_copy(rooms, op, lowers, self._stage_state, self._check_stopped, rooted=rooted)
+                made, captured = perform_copy(rooms, step, op, lowers, self._stage_state, self._check_stopped)
                 return made, None, captured
             case WorkdirOp() as op:
                 return perform_workdir(rooms, op, lowers), None, None
