@@ -7,6 +7,7 @@ not been tried.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -50,8 +51,9 @@ class Ahead:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
+        end = time.monotonic() + _PATIENCE
         for sending in self._under_way:
-            sending.thread.join(_PATIENCE)
+            sending.thread.join(max(0.0, end - time.monotonic()))
 
     def begin(self, writer: BlobWriter) -> None:
         """Send what `writer` will be given; it must be at its beginning."""

@@ -112,6 +112,16 @@ def test_another_repository_is_not_served_by_it(new_store: Callable[[], Store], 
     assert_whole(new_store, client, mock)
 
 
+def test_leaving_does_not_wait_for_a_stalled_registry(new_store: Callable[[], Store], mock: Mock, client: RegistryClient) -> None:
+    mock.fault(do="slow-upload", rate=1000, path="/blobs/", count=0)
+    store = new_store()
+    with Ahead(store, lambda: client, ref(mock)) as ahead:
+        write(store, ahead.begin)
+        while not uploads(mock) and not [request for request in mock.requests() if request["method"] == "POST"]:
+            pass
+    assert not [request for request in mock.requests() if request["method"] == "PUT"]
+
+
 def test_what_is_discarded_is_not_there(new_store: Callable[[], Store], mock: Mock, client: RegistryClient) -> None:
     store = new_store()
 
