@@ -69,6 +69,9 @@ class Mount:
 
 _OCTAL = pattern(rb"\\([0-7]{3})")
 
+_LONGEST_OPTION = 255
+"""The bytes of an option's value that fsconfig(2) takes."""
+
 # What statvfs(2) says of a mount, as mount(2) wants it: flags that a user namespace may not take off.
 _KEPT_FLAGS = (
     (os.ST_RDONLY, syscalls.MS_RDONLY),
@@ -87,7 +90,7 @@ def attach(mount: Mount, root: Root, features: Features, stage: FileStage | None
         if isinstance(mount.what, File):
             with FileStage(features) if stage is None else nullcontext(stage) as files:
                 files.attach(mount.what, mount, root)
-        elif features.mount_setattr:
+        elif _is_for_new(mount.what, features):
             _attach_new(mount.what, mount, root, features)
         else:
             _attach_old(mount.what, mount, root)
@@ -98,7 +101,7 @@ def attach(mount: Mount, root: Root, features: Features, stage: FileStage | None
 
 def attach_at(mount: Mount, place: int, root: Root, features: Features) -> None:
     """As `attach`, where the mount's target has been opened (O_PATH) as `place`."""
-    if isinstance(mount.what, File) or mount.subpath or not features.mount_setattr:
+    if isinstance(mount.what, File) or mount.subpath or not _is_for_new(mount.what, features):
         attach(mount, root, features)
         return
     fd = open_mount(mount.what, _attributes(mount))
@@ -124,7 +127,7 @@ def attach_itself(directory: int, name: str, features: Features) -> None:
 def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False) -> int:
     """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
     start below the mount, and no directory is needed."""
-    if features.mount_setattr:
+    if _is_for_new(what, features):
         fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV)
         try:
             _move_over_root(fd)
@@ -137,6 +140,13 @@ def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = Fa
     if nodev:
         _remount(fd, syscalls.MS_NODEV)
     return fd
+
+
+def _is_for_new(what: Filesystem | Bind, features: Features) -> bool:
+    """Whether the new API takes it: not too long an option, as a stack of lowers is where it is one. mount(2) has a page for them all."""
+    if not features.mount_setattr or isinstance(what, Bind):
+        return features.mount_setattr
+    return all(not isinstance(value, str) or len(os.fsencode(value)) <= _LONGEST_OPTION for _, value in what.options)
 
 
 def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:

@@ -121,6 +121,16 @@ def test_a_container_lives_on_its_tars(layered: Bench) -> None:
     layered.assert_whole()
 
 
+def test_a_deep_stack_as_one_option(layered: Bench) -> None:
+    """Kernels to which lowers can't be given one by one get them all in one word, which is longer than options are else."""
+    environ = {"IMGBUILD_DISABLE": "lowerdirplus"}
+    (layered.context / "f").write_text("x")
+    copies = "\n".join(f"COPY f /opt/f{number}" for number in range(16))
+    bind = "RUN --mount=type=bind,from=deep,target=/m ls /m/opt > /seen"
+    layered.build(f"FROM layers AS deep\n{copies}\nRUN ls /opt > /seen\nFROM layers\n{bind}", environ=environ)
+    assert layered.run("run", "--rm", "x", "grep", "-c", "^f[0-9]", "/seen", environ=environ).out == "16\n"
+
+
 def _cut(snapshot: Path) -> None:
     os.truncate(snapshot / "layer.tar", 5120)
 
