@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,13 +51,14 @@ def _opt(tar: tarfile.TarFile) -> None:
 
 
 @pytest.fixture
-def layered(tmp_path: Path) -> Bench:
-    """A store with nothing but the image "layers", of which nothing is unpacked or mounted yet."""
+def layered(tmp_path: Path) -> Iterator[Bench]:
+    """A store with nothing but the image "layers", of which nothing is unpacked or mounted yet. A container "c" goes with it."""
     bench = Bench(tmp_path / "bench", clean_environ(tmp_path / "home"))
     bench.context.mkdir(parents=True)
     (bench.place / "layers.tar").write_bytes(base_tar(_opt))
     bench.run("import", bench.place / "layers.tar", "layers")
-    return bench
+    yield bench
+    bench.run("rm", "-f", "c", code=None)
 
 
 def _forms(bench: Bench) -> list[set[str]]:
@@ -170,7 +171,7 @@ def test_tars_are_measured(layered: Bench) -> None:
 
 
 @pytest.fixture
-def deep(layered: Bench, tmp_path: Path) -> Bench:
+def deep(layered: Bench, tmp_path: Path) -> Iterator[Bench]:
     """A store with nothing but the image "x" of many layers."""
     layered.write({f"file{number}": f"{number}\n" for number in range(14)})
     lines = [f"COPY file{number} /opt/tree/deep/{number % 5}" for number in range(14)]
@@ -179,7 +180,8 @@ def deep(layered: Bench, tmp_path: Path) -> Bench:
     bench = Bench(tmp_path / "deep", layered.environ)
     bench.context.mkdir(parents=True)
     bench.run("load", "-i", layered.place / "x.tar")
-    return bench
+    yield bench
+    bench.run("rm", "-f", "c", code=None)
 
 
 def _merged(bench: Bench) -> list[Path]:
