@@ -95,14 +95,13 @@ class Imgbuild(_Base):
         self._loaded: list[str] = []
 
     def environment(self) -> dict[str, str]:
-        settings = str(self.directory / "none.yaml")
-        return {"IMGBUILD_ROOT": str(self._store), "IMGBUILD_CONFIG": settings, "DOCKER_CONFIG": str(self.directory)}
+        # A home without settings, as most are.
+        return {"IMGBUILD_ROOT": str(self._store), "HOME": str(self.directory), "DOCKER_CONFIG": str(self.directory)}
 
     def version(self) -> str:
         return self.do(self._program, "--version").split()[-1]
 
     def load(self, archive: Path, name: str) -> None:
-        (self.directory / "none.yaml").write_text("{}\n")
         self.do(self._program, "import", str(archive), name)
         self.do(self._program, "run", "--rm", name, "true")
         self.do("rm", "-rf", str(self._seed))

@@ -114,7 +114,7 @@ def rows(place: Place) -> list[Row]:
             of(cold, "many"),
             0.2,
             tag="bench-many",
-            why="a step is 14 ms: mounts, control groups of v1, and its capture on the other core; next: the spare sandbox",
+            why="a step is 15 to 20 ms: mounts, control groups of v1, and its capture on the other core; next: the spare sandbox",
         ),
         Row("20 RUN: cached", of(again, "many"), 0.7, why="Python's start is 40 of its 50 ms; next: the remembered graph"),
         Row(

@@ -349,9 +349,11 @@ def test_a_log_that_can_not_be_written_does_not_end_the_container(shop: Shop, op
     assert record(shop, "chatty") | {"exit_code": 9, "error": "", "state": "exited"} == record(shop, "chatty")
     assert record(shop, "chatty")["log_error"] == "output is missing in the log: File too large"
     lines = shop("logs", "chatty").stdout.splitlines()
-    assert 500 < len(lines) < 4000
-    assert lines[:500] == [f"line {number} of very many that all go to the log" for number in range(500)]
-    assert all(line.endswith("of very many that all go to the log") for line in lines)
+    # What comes at once is there as a whole or not at all: how much that is depends on who is quicker.
+    numbers = [int(line.removeprefix("line ").removesuffix(" of very many that all go to the log")) for line in lines]
+    assert 0 < len(numbers) < 4000
+    assert numbers[0] == 0
+    assert numbers == sorted(set(numbers))
 
 
 def test_killing_a_foreground_run_leaves_nothing(shop: Shop) -> None:
