@@ -184,12 +184,13 @@ def _write(results: list[Result], growths: list[Growth], names: list[str], facts
     if growths:
         (RESULTS / "growth.md").write_text(growth_table(growths))
     grown = (RESULTS / "growth.md").read_text() if (RESULTS / "growth.md").exists() else ""
+    kind = "Growth is processor seconds of imgbuild alone. " if grown else ""
     page = (ROOT / "README.md").read_text()
     if _BEGIN in page:
         before, _, rest = page.partition(_BEGIN)
         after = rest.partition(_END)[2]
         shown = "![ratios to the fastest peer](tests/benchmarks/results/plot.svg)"
-        (ROOT / "README.md").write_text(f"{before}{_BEGIN}\n{shown}\n\n{text}\n{grown}\n{about}{_END}{after}")
+        (ROOT / "README.md").write_text(f"{before}{_BEGIN}\n{shown}\n\n{text}\n{grown}\n{kind}{about}{_END}{after}")
 
 
 main()
