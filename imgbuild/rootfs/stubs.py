@@ -61,6 +61,7 @@ class StubShelf:
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
         self._made: dict[tuple[object, ...], DirectoryLower] = {}
+        self._begun = 0
         self._lock = threading.Lock()
 
     def stubs(self, view: UnionView, targets: Sequence[StubTarget]) -> Stubs:
@@ -73,7 +74,9 @@ class StubShelf:
         with self._lock:
             lower = self._made.get(key)
             if lower is None:
-                place = self._directory() / str(len(self._made))
+                # A place is used once: one that could not be finished has leftovers, and the step may be tried again.
+                place = self._directory() / str(self._begun)
+                self._begun += 1
                 _write(place, kinds, looks)
                 lower = self._made[key] = DirectoryLower(place)
         return Stubs(resolved, lower)

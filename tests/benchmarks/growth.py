@@ -7,11 +7,12 @@ import json
 import random
 import re
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import fixtures, tools
-from benchmarks.measure import Command, Launcher, Sample, median
+from benchmarks.measure import Command, Launcher, Sample
 from benchmarks.results import Growth
 
 ROUNDS = 3
@@ -41,7 +42,7 @@ def growths(
                 command = prepare(tool, place, size)
                 samples.append(launcher.run([command], tool.account, directory / "log"))
                 shutil.rmtree(place, ignore_errors=True)
-            seconds[size] = median([sample.cpu if sample.cpu is not None else sample.seconds for sample in samples])
+            seconds[size] = statistics.median([sample.cpu if sample.cpu is not None else sample.seconds for sample in samples])
             peaks[size] = max(sample.peak for sample in samples)
             say(f"{name}: {size:,}: {seconds[size]:.2f} s")
         yield Growth(name, seconds, peaks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,8 +161,3 @@ def daemon(argv: Sequence[str], account: Account, log: Path) -> Iterator[subproc
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle of them."""
-    return statistics.median(values)

@@ -49,6 +49,10 @@ class Tool(Protocol):
         """Run a container in the background that waits."""
         ...
 
+    def stop(self, name: str) -> None:
+        """Remove that container."""
+        ...
+
     def execute(self, name: str, *command: str) -> list[Command]: ...
 
     def forget(self, image: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -215,3 +216,23 @@ def test_alike_stubs_are_made_once(tmp_path: Path) -> None:
     assert stat.S_IMODE((one.lower.path / "etc").stat().st_mode) == 0o755
     assert stat.S_IMODE((other.lower.path / "etc").stat().st_mode) == 0o700
     assert (one.lower.path / "etc").stat().st_mtime_ns == 5
+
+
+def test_what_was_left_half_done_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle; then the step is tried again."""
+    shelf = StubShelf(lambda: tmp_path / "shelf")
+    targets = [StubTarget("/proc"), StubTarget("/etc/hosts", False)]
+    lower = DirectoryLower(layer(tmp_path, "base", "etc/"))
+    utime = os.utime
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "utime", full)
+    with UnionView((lower,)) as view, pytest.raises(OSError, match="No space"):
+        shelf.stubs(view, targets)
+    monkeypatch.setattr(os, "utime", utime)
+    with UnionView((lower,)) as view:
+        made = shelf.stubs(view, targets).lower
+    assert made is not None
+    assert (made.path / "etc/hosts").is_file()
