@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -38,7 +39,7 @@ def _opt(tar: tarfile.TarFile) -> None:
         info.type, info.size, info.mode, info.mtime = kind, size, 0o755 if kind == tarfile.DIRTYPE else 0o640, 1_600_000_000
         for key, value in fields.items():
             setattr(info, key, value)
-        tar.addfile(info, open("/dev/zero", "rb") if size else None)  # noqa: SIM115
+        tar.addfile(info, io.BytesIO(bytes(size)))
 
     for name in ("opt", "opt/tree", "opt/tree/deep", "opt/empty"):
         add(name, tarfile.DIRTYPE)
