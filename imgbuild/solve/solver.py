@@ -28,7 +28,7 @@ from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, tests
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import Promise, RootState, StepLayer, ground, identity_after
+from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, ground, identity_after, look_up
 from imgbuild.solve.verdicts import Verdicts
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
@@ -146,7 +146,7 @@ class Solver:
         except ImgbuildError as error:
             raise error.located(step.span) from None
         found = self._lookup(wanted, self._states[(index, before)])
-        if found is None:
+        if isinstance(found, Absent):
             return False
         shown = self._next_number()
         self._on_event(StepStarted(shown, step.name, step.span))
@@ -276,7 +276,7 @@ class Solver:
         with ExitStack() as stack:
             stack.enter_context(self._rooms.store.lock(f"step {wanted.key}", cancelled=self._workers.stopped.is_set))
             found = self._lookup(wanted, parent)
-            if found is not None:
+            if not isinstance(found, Absent):
                 self._found(index, number, wanted, found)
                 return True, None
             lower, usage, captured = self._perform(wanted, parent, shown)
@@ -297,23 +297,8 @@ class Solver:
     def _stage_state(self, index: int) -> RootState:
         return self._states[end(self._graph, index)]
 
-    def _lookup(self, wanted: _Wanted, parent: RootState) -> StepLayer | None:
-        """What the index knows of the step, if its layer is really there and it was performed on the very bytes of this parent: one that
-        is not deterministic, and was performed again, must not get a child that saw another outcome. Without a cache only what this
-        build performed itself counts, so that equal steps of it are one."""
-        index = self._rooms.store.index
-        row = index.step(wanted.key)
-        if row is None or (wanted.step.no_cache and row.build != self._build):
-            return None
-        if json.loads(row.usage).get("parent") != ground(parent, wanted.step):
-            return None
-        if row.empty or row.diff_id is None:
-            return StepLayer(None)
-        asked = str(self._rooms.compression)
-        known = sorted(index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(asked))
-        present = (layer for layer in known if self._rooms.store.blobs.has(layer.blob.digest, layer.blob.size))
-        layer = next(present, None)
-        return None if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
+    def _lookup(self, wanted: _Wanted, parent: RootState) -> StepLayer | Absent:
+        return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)
 
     def _perform(self, wanted: _Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
         """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it."""

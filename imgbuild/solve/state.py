@@ -6,15 +6,21 @@ needs its files. So a build in which everything is cached touches no file of any
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 
 from imgbuild.graph.key import StepKey
 from imgbuild.graph.ops import Base, Step
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.layer.compression import Compression
+    from imgbuild.store.store import Store
 
 Materialize = Callable[[tuple[Layer, ...]], Lowers]
 
@@ -24,6 +30,14 @@ class StepLayer:
     """A step's result: its layer, None where the step changed nothing and leaves none."""
 
     layer: Layer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """That a step is not found, and why: there is no "record"; it is only to be found without "cache"; it was performed on another
+    "parent" than this one, of the same key; or its "layer" is gone."""
+
+    why: str
 
 
 class Promise:
@@ -166,3 +180,23 @@ def identity_after(parent: RootState, step: Step, key: StepKey) -> str:
 def ground(parent: RootState, step: Step) -> str:
     """What a step's record says of the layers that it was performed on."""
     return "" if step.independent else parent.chain()
+
+
+def look_up(store: Store, step: Step, key: StepKey, parent: RootState, compression: Compression, build: str) -> StepLayer | Absent:
+    """What the index knows of the step, if its layer is really there and it was performed on the very bytes of this parent: one that
+    is not deterministic, and was performed again, must not get a child that saw another outcome. Without a cache only what this
+    build performed itself counts, so that equal steps of it are one."""
+    row = store.index.step(key)
+    if row is None:
+        return Absent("record")
+    if step.no_cache and row.build != build:
+        return Absent("cache")
+    if json.loads(row.usage).get("parent") != ground(parent, step):
+        return Absent("parent")
+    if row.empty or row.diff_id is None:
+        return StepLayer(None)
+    asked = str(compression)
+    known = sorted(store.index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(asked))
+    present = (layer for layer in known if store.blobs.has(layer.blob.digest, layer.blob.size))
+    layer = next(present, None)
+    return Absent("layer") if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
