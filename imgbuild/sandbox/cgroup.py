@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from imgbuild.errors import SandboxError
 from imgbuild.sandbox import group_making
-from imgbuild.sandbox.group import ACCOUNTED, Group, Place, read, write
+from imgbuild.sandbox.group import ACCOUNTED, Group, Place, entry, read, write
 from imgbuild.sandbox.spec import Limits
 
 PREFIX = "imgbuild-"
@@ -108,7 +108,7 @@ def sweep(place: Place) -> int:
 
 
 def joinable(pid: int, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, ...]:
-    """The directories of those of our groups that a process is in, for one that shall join it."""
+    """The entries (`group.entry`) of those of our groups that a process is in, for one that shall join it."""
     found = []
     mounts = tuple(_cgroup_mounts(mountinfo))
     for line in read(f"/proc/{pid}/cgroup").splitlines():
@@ -117,14 +117,9 @@ def joinable(pid: int, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, ..
             continue
         for root, point, fstype, options in mounts:
             if (fstype == "cgroup2") if not names else (fstype == "cgroup" and set(names.split(",")) & set(options)):
-                found.append(_below(point, root, path))
+                found.append(entry(_below(point, root, path), second=not names))
                 break
     return tuple(found)
-
-
-def join(directory: str) -> None:
-    """Put this process into a group."""
-    write(f"{directory}/cgroup.procs", "0")
 
 
 def _below(point: str, root: str, path: str) -> str:

@@ -21,7 +21,7 @@ from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up
 from imgbuild.linux.sockets import Socket
-from imgbuild.sandbox import cgroup, command, filesystem, terminal, wire
+from imgbuild.sandbox import command, filesystem, group, terminal, wire
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import Process
 from imgbuild.values import dataclass
@@ -33,17 +33,17 @@ BORN = struct.Struct("=ii")
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The child's descriptors: its standard three, where to report failure, where the terminal's master goes, and (or -1)
-    what to wait on until the zygote has put it into its groups."""
+    """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; and the files by which
+    it joins its control groups."""
 
     stdio: tuple[int, int, int]
     report: int
     status: Socket
-    gate: int = -1
+    joins: tuple[str, ...] = ()
 
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        return (*self.stdio, self.report, self.status.fileno(), *((self.gate,) if self.gate >= 0 else ()))
+        return (*self.stdio, self.report, self.status.fileno())
 
 
 class _Progress:
@@ -70,8 +70,7 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
             progress("bringing up the loopback interface")
             loopback_up()
         progress("entering its control group")
-        if wiring.gate >= 0 and not os.read(wiring.gate, 1):
-            os._exit(wire.SETUP_FAILED)
+        _join(wiring.joins, needed=bool(plan.limits))
         # Only now, as the group that we are in becomes the root of what the namespace shows.
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         progress("changing the root")
@@ -90,8 +89,7 @@ def bear(entry: Entry, target: int, wiring: Wiring, bearing: int, features: Feat
     try:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.close_others(_STDIO, (*wiring.descriptors(), target, bearing))
-        for directory in entry.cgroups:
-            cgroup.join(directory)
+        _join(entry.cgroups, needed=True)
         syscalls.setns(target, entry.namespaces | syscalls.CLONE_NEWPID)
         os.close(target)
         os.chdir("/")
@@ -115,6 +113,16 @@ def enter(entry: Entry, wiring: Wiring) -> NoReturn:
         _start(entry.process, entry.capabilities, entry.seccomp, wiring, progress, console=False)
     except BaseException as error:
         _report(wiring.report, error, progress.stage)
+
+
+def _join(files: tuple[str, ...], *, needed: bool) -> None:
+    """Enter control groups; one that can't be is an error only where limits depend on it."""
+    for file in files:
+        try:
+            group.join(file)
+        except OSError:
+            if needed:
+                raise
 
 
 def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, progress: _Progress, *, console: bool) -> NoReturn:

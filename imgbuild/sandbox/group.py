@@ -45,10 +45,9 @@ class Group:
         path = self.directories.get("")
         return None if path is None else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def add(self, pid: int) -> None:
-        """Put a process into the group."""
-        for directory in self.directories.values():
-            write(f"{directory}/cgroup.procs", str(pid))
+    def entries(self) -> tuple[str, ...]:
+        """The files by which a process of one thread joins the group (`join`)."""
+        return tuple(entry(directory, second=not key) for key, directory in self.directories.items())
 
     def figures(self) -> Figures:
         """What it cost so far."""
@@ -105,6 +104,19 @@ def _figures_v2(path: str) -> Figures:
     with suppress(OSError, ValueError):
         oom = pairs(f"{path}/memory.events").get("oom_kill", 0) > 0
     return Figures(peak, seconds, oom)
+
+
+def entry(directory: str, *, second: bool) -> str:
+    """The file by which a process of one thread joins a group, of cgroup v2 where that is the `second`.
+
+    In v1 it is the one for threads: a thread that moves itself alone can neither fork nor end meanwhile, so that the kernel does not
+    wait for all processors to agree that nobody does (a grace period of RCU: 5 to 12 ms; cgroup_procs_write_start)."""
+    return f"{directory}/cgroup.procs" if second else f"{directory}/tasks"
+
+
+def join(file: str) -> None:
+    """Put this process, which has one thread, into the group whose `entry` it is."""
+    write(file, "0")
 
 
 def pairs(path: str) -> dict[str, int]:

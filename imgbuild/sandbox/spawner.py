@@ -151,43 +151,28 @@ class Spawner:
                 os.close(fd)
 
     def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> None:
-        # On v1 a child is put into its groups when it is there; without limits they are made while it mounts.
-        beside = bool(self._place.controllers) and not (plan.limits or plan.cgroup_parent)
-        group, later = (None, []) if beside else self._groups(plan)
+        group, joined = self._groups(plan)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
-        later = [each for each in later if each is not group or descriptor is None]
+        joins = tuple(file for each in joined if each is not group or descriptor is None for file in each.entries())
         flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
         report, reporting = os.pipe()
-        gate, opening = (-1, -1)
-        if later or beside:
-            gate, opening = os.pipe()
         started = time.monotonic()
         try:
             pid, pidfd = self._clone(flags, descriptor)
             if pid == 0:
-                if opening >= 0:
-                    os.close(opening)
-                child.perform(plan, self._features, child.Wiring(stdio, reporting, status, gate))
+                child.perform(plan, self._features, child.Wiring(stdio, reporting, status, joins))
         except OSError:
             os.close(report)
             if group is not None:
                 group.remove()
             raise
         finally:
-            for fd in (reporting, gate, descriptor):
-                if fd is not None and fd >= 0:
+            for fd in (reporting, descriptor):
+                if fd is not None:
                     os.close(fd)
         born = _Child(pid, pidfd, report, status, group, started)
         born.limited = bool(plan.limits)
         self._watch(born)
-        if beside:
-            try:
-                born.group, later = self._groups(plan)
-            except BaseException:
-                os.close(opening)
-                raise
-        if opening >= 0:
-            _let_in(born, later, opening, plan.limits)
 
     def _groups(self, plan: Plan) -> tuple[Group | None, list[Group]]:
         """The group of a sandbox, and with it that of its devices, as far as there are any."""
@@ -314,25 +299,6 @@ class Spawner:
         for group in (*self._leftover, *((self._devices,) if self._devices is not None else ())):
             group.kill()
             group.remove()
-
-
-def _let_in(born: _Child, groups: list[Group], opening: int, limits: Limits) -> None:
-    """Put a child, which waits for it, into its groups: on v1 that can take a grace period of RCU, in which the child mounts."""
-    try:
-        for group in groups:
-            group.add(born.pid)
-    except ProcessLookupError:
-        pass
-    except OSError as error:
-        if limits:
-            born.failure = wire.Failure(wire.SETUP_FAILED, f"entering its control group: {error.strerror} ({error.filename})")
-            _kill(born)
-    try:
-        with suppress(BrokenPipeError):
-            if born.failure is None:
-                os.write(opening, b"!")
-    finally:
-        os.close(opening)
 
 
 def _kill(child: _Child) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from imgbuild.errors import SandboxError
 from imgbuild.sandbox import cgroup, group_making
-from imgbuild.sandbox.group import Figures, Group, Place
+from imgbuild.sandbox.group import Figures, Group, Place, join
 from imgbuild.sandbox.spec import Limits
 
 
@@ -182,3 +182,12 @@ def test_a_parent_is_a_group_of_those_hierarchies_that_have_it(tmp_path: Path) -
     assert cgroup.within("ours/", *files) == cgroup.within("/ours", *files)
     with pytest.raises(SandboxError, match="no control group /others"):
         cgroup.within("/others", *files)
+
+
+def test_entries_are_the_cheap_ones_of_each_kind(tmp_path: Path) -> None:
+    first, second = Group({"memory": "/m/x", "pids": "/p/x"}), Group({"": f"{tmp_path}"})
+    assert first.entries() == ("/m/x/tasks", "/p/x/tasks")
+    assert second.entries() == (f"{tmp_path}/cgroup.procs",)
+    (tmp_path / "cgroup.procs").touch()
+    join(second.entries()[0])
+    assert (tmp_path / "cgroup.procs").read_text() == "0"
