@@ -33,6 +33,7 @@ _COMMANDS = {
     "images": "imgbuild.cli.images:images",
     "inspect": "imgbuild.cli.images:inspect",
     "history": "imgbuild.cli.images:history",
+    "diff": "imgbuild.cli.diff:diff",
     "tag": "imgbuild.cli.images:tag",
     "rmi": "imgbuild.cli.images:rmi",
     "prune": "imgbuild.cli.upkeep:prune",

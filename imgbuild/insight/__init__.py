@@ -1,1 +1,1 @@
-"""What is known of images, said in docker's words: inspect, history. Reads records; runs nothing."""
+"""What is known of images: inspect, history, in docker's words; and what changed between two of them. Reads; runs nothing."""

@@ -29,10 +29,10 @@ _DEEP = 12
 
 
 def materialize(
-    store: Store, layers: Sequence[Layer], *, features: Features | None = None, cancelled: Cancelled | None = None
+    store: Store, layers: Sequence[Layer], *, features: Features | None = None, cancelled: Cancelled | None = None, deep: bool = True
 ) -> Lowers:
     """The lowers of a root file system, lowest first. To be called under the store's lease; several callers at once make each lower once.
-    `features`: None unpacks, as root.
+    `features`: None unpacks, as root. Without `deep` each layer keeps a lower of its own, however many there are.
 
     CorruptError where a blob is not what its digest or its diffID says, LayerError where it is no layer, store.locks.Interrupted when
     `cancelled` says so; nothing is left behind then.
@@ -55,7 +55,7 @@ def materialize(
 
                 lower = Unpacker(store, features, cancelled).on_chain(layer, chain, below)
         lowers.append(lower)
-    if features is not None and features.erofs and len(lowers) >= _DEEP:
+    if deep and features is not None and features.erofs and len(lowers) >= _DEEP:
         from imgbuild.rootfs.merged import merge_lowers
 
         return merge_lowers(store, tuple(lowers), _DEEP, cancelled)

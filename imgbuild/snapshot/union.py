@@ -126,6 +126,23 @@ class UnionView:
             if stat.S_ISDIR(status.mode):
                 pending.extend(_join(here, name) for name in reversed(self.listdir(here)))
 
+    def made_of(self, path: str) -> Lowers:
+        """The lowers that the entry at a real path is made of, topmost first: all that make up a directory, else one. None for nothing:
+        what is below a directory, and what a file is, follows from these alone."""
+        found = self._find(_normal(path))
+        if found is None or found.lower < 0:
+            return ()
+        return tuple(self.lowers[index] for index in found.merged or (found.lower,))
+
+    def names_in(self, path: str, most: int) -> frozenset[str]:
+        """The names that the topmost `most` lowers of a directory have in it, those of whiteouts included."""
+        path = _normal(path)
+        names: set[str] = set()
+        for index in self._directory(path).merged[:most]:
+            with self._lent(index) as reader:
+                names.update(name for name, _ in reader.names(path[1:]))
+        return frozenset(names)
+
     def read(self, path: str, limit: int = 1 << 20) -> bytes | None:
         """The first `limit` bytes of what a path means with symlinks followed; None where that is no regular file."""
         real = self.resolve(path)

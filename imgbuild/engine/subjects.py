@@ -1,0 +1,86 @@
+"""What a word means that names a root file system: an image of the store, or a container; its lowers, and those that it was made on."""
+
+from __future__ import annotations
+
+from imgbuild.engine.lookup import find_image
+from imgbuild.engine.registries import platform_of
+from imgbuild.engine.workplace import Workplace
+from imgbuild.errors import ConflictError, ImageError, NotFoundError
+from imgbuild.hints import TYPE_CHECKING
+from imgbuild.oci.config import ImageConfig
+from imgbuild.oci.image import Layer
+from imgbuild.rootfs.lowers import lower_of
+from imgbuild.rootfs.materialize import materialize
+from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.runtime.records import ContainerRecord, Records
+    from imgbuild.transfer.images import Image
+
+CONTAINER = "container:"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A root file system that was named. `config` is None where there is none to compare; `below` is what it was made on, None where
+    that is not known."""
+
+    name: str
+    lowers: Lowers
+    config: ImageConfig | None = None
+    below: Lowers | None = None
+
+
+def find_subject(place: Workplace, word: str, platform: str | None) -> Subject:
+    """What the word means: the image of that name, ID or digest, else the container. The caller holds the store's lease."""
+    if word.startswith(CONTAINER):
+        return _container(place, word.removeprefix(CONTAINER))
+    try:
+        image = subject_image(place, word, platform)
+    except (NotFoundError, ImageError) as error:
+        if any(word in (record.name, record.id) or record.id.startswith(word) for record in _records(place).all()):
+            return _container(place, word)
+        if isinstance(error, NotFoundError):
+            error.hint = f"{error.hint}; there is no such container either"
+        raise
+    return Subject(word, image_lowers(place, image.layers), image.config)
+
+
+def subject_image(place: Workplace, word: str, platform: str | None) -> Image:
+    """The image of the store that a word names; without a platform, of an index the one for this machine, or the only one that is here."""
+    from imgbuild.insight.image import load_image
+    from imgbuild.transfer.images import check_platform, read_image
+
+    reference, descriptor = find_image(place.store, word)
+    chosen = load_image(place.store, descriptor, platform_of(platform), word, lenient=not platform)
+    image = read_image(place.store, chosen.descriptor, None, reference)
+    if platform:
+        check_platform(image, platform_of(platform), word)
+    return image
+
+
+def image_lowers(place: Workplace, layers: tuple[Layer, ...]) -> Lowers:
+    """A lower for each layer, made where it is not there."""
+    return materialize(place.store, layers, features=place.features, deep=False)
+
+
+def _container(place: Workplace, word: str) -> Subject:
+    records = _records(place)
+    record = records.find(word)
+    below = _stood_on(place, record)
+    return Subject(record.name, (*below, DirectoryLower(records.directory(record.id) / "fs")), None, below)
+
+
+def _stood_on(place: Workplace, record: ContainerRecord) -> Lowers:
+    found = [lower_of(place.store, identity, place.features) for identity in record.snapshots]
+    lowers = tuple(lower for lower in found if lower is not None)
+    if len(lowers) < len(found):
+        raise ConflictError(f"what the container {record.name} stands on is in a form that can't be read here")
+    return lowers
+
+
+def _records(place: Workplace) -> Records:
+    from imgbuild.runtime.records import Records
+
+    return Records(place.store.root / "containers", place.store.discard, place.store.clock)
