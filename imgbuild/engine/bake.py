@@ -45,6 +45,7 @@ class BakeRequest:
     allow: tuple[str, ...] = ()
     parallel: int | None = None
     metadata_file: str | None = None
+    replay_logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def _opened(invocation: Invocation, stack: ExitStack, on_event: OnEvent) -> Work
 def _request(request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> BuildRequest:
     target = selection.targets[name]
     with _of_target(target):
-        return replace(request_of(target, request.allow, lambda text: on_event(Notice(text))), parallel=request.parallel)
+        build = request_of(target, request.allow, lambda text: on_event(Notice(text)))
+        return replace(build, parallel=request.parallel, replay_logs=request.replay_logs)
 
 
 def _planned(invocation: Invocation, build: BuildRequest, selection: Selection, name: str) -> _Planned:
@@ -210,6 +212,7 @@ class _Bake:
                 build_id=self._build_id,
                 crew=crew,
                 keep=planned.keep,
+                target=name,
             )
         except ImgbuildError as error:
             error.message = f"target {name}: {error.message}"

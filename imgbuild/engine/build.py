@@ -16,6 +16,7 @@ from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import sent_ahead, write_outputs
+from imgbuild.engine.recorded import note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
@@ -31,10 +32,12 @@ from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.solve.events import Notice
+from imgbuild.store.journal import new_id
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
+    from imgbuild.solve.chronicle import Chronicle
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.verdicts import Verdicts
     from imgbuild.solve.workers import Crew
@@ -48,7 +51,8 @@ DEFAULT_PARALLEL = 8
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What was built. `image_id` is the config's digest, as docker means it, or an index's own; `digest` the manifest's or the index's."""
+    """What was built. `image_id` is the config's digest, as docker means it, or an index's own; `digest` the manifest's or the index's;
+    `build` the id of its record."""
 
     image_id: Digest
     descriptor: Descriptor
@@ -56,6 +60,7 @@ class BuildResult:
     cached: int
     performed: int
     seconds: float
+    build: str = ""
 
     @property
     def digest(self) -> Digest:
@@ -75,7 +80,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
 
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
-        result = build_planned(place, request, plan, on_event, build_id=os.urandom(8).hex())
+        result = build_planned(place, request, plan, on_event, build_id=new_id())
     write_files(request, result)
     return result
 
@@ -97,19 +102,31 @@ def build_planned(
     build_id: str,
     crew: Crew | None = None,
     keep: bool = True,
+    target: str = "",
 ) -> BuildResult:
     """As `build_image`, of a request that was checked, in a workplace whose store is leased, and without the files beside it.
 
     Builds with one `build_id` know each other's fresh steps. `crew`: what builds beside this one share with it, whose zygote has been
-    started. Where `keep` is false, the image is only to be read by them: it gets no name and no output.
+    started. Where `keep` is false, the image is only to be read by them: it gets no name and no output. `target` is the name of one that
+    belongs to a bake.
     """
-    started = time.time()
+    with recorded(place, request, on_event, build="" if target else build_id, bake=build_id if target else "", name=target) as chronicle:
+        note_plan(chronicle, request, plan)
+        result = _build(place, request, plan, build_id, crew, keep, chronicle)
+        note_result(chronicle, result)
+    return result
+
+
+def _build(
+    place: Workplace, request: BuildRequest, plan: BuildPlan, build_id: str, crew: Crew | None, keep: bool, chronicle: Chronicle
+) -> BuildResult:
+    started, on_event = time.time(), chronicle.on_event
     graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
     compression = _compression(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
         with reported(outputs, graph) as verdicts:
-            solution = _solve(place, request, plan, graph, build_id, compression, on_event, crew, verdicts, ahead)
+            solution = _solve(place, request, plan, graph, build_id, compression, chronicle, crew, verdicts, ahead)
         from imgbuild.engine.assemble import assemble
 
         built = assemble(place.store, graph, solution, compression.kind, plan)
@@ -120,9 +137,8 @@ def build_planned(
         if not names:
             place.store.tags.add_untagged(built.descriptor)
         write_outputs(place, outputs, names, built, solution, on_event, ahead)
-    result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, time.time() - started)
-    _record(place, build_id, started, result)
-    return result
+    seconds = time.time() - started
+    return BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, seconds, chronicle.build)
 
 
 def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
@@ -232,7 +248,7 @@ def _solve(
     graph: BuildGraph,
     build_id: str,
     compression: Compression,
-    on_event: OnEvent,
+    chronicle: Chronicle,
     crew: Crew | None,
     verdicts: Verdicts,
     ahead: Ahead | None,
@@ -247,7 +263,7 @@ def _solve(
     with (
         LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
         opened_agents(plan.agents, place.environ) as agents,
-        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
+        Fetchers(place, plan.secrets, chronicle.on_event, offline=request.pull == "never", agents=agents) as fetchers,
         opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
     ):
         final = _final_steps(graph) if ahead is not None else frozenset()
@@ -267,7 +283,10 @@ def _solve(
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout
-        return Solver(rooms, graph, on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts).solve()
+        return Solver(
+            rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
+            chronicle=chronicle, replay=request.replay_logs,
+        ).solve()  # fmt: skip
 
 
 def _final_steps(graph: BuildGraph) -> frozenset[int]:
@@ -280,18 +299,6 @@ def _final_steps(graph: BuildGraph) -> frozenset[int]:
             found.update(map(id, stage.steps))
             at = stage.parent
     return frozenset(found)
-
-
-def _record(place: Workplace, build_id: str, started: float, result: BuildResult) -> None:
-    from imgbuild.store.rows import BuildRow
-
-    facts = {
-        "digest": result.digest,
-        "names": [name.familiar() for name in result.names],
-        "cached": result.cached,
-        "performed": result.performed,
-    }
-    place.store.index.record_build(BuildRow(build_id, started, time.time(), json.dumps(facts)))
 
 
 def write_files(request: BuildRequest, result: BuildResult) -> None:

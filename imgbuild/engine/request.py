@@ -60,6 +60,7 @@ class BuildRequest:
     iidfile: str | None = None
     metadata_file: str | None = None
     contexts: tuple[str, ...] = ()
+    replay_logs: bool = False
     source: BuildSource | None = None
     """What the context and the Buildfile are, where that is known already: a context that was brought in."""
 

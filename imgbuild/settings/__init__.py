@@ -31,6 +31,10 @@
     cache:
       unused: 336h                  # `prune` drops steps that were not used for so long
       failed: 72h                   # and failed steps that are older
+    history:                        # what is kept of builds (`imgbuild builds`)
+      age: 720h                     # for how long, and longer while a step of it is in the cache
+      size: 1g                      # of all records and logs together
+      log: 64m                      # of the log of one step
 """
 
 from __future__ import annotations
@@ -57,3 +61,6 @@ class Settings:
     build_timeout: float | None = None
     keep_unused: float = 336 * HOUR
     keep_failed: float = 72 * HOUR
+    history_age: float = 720 * HOUR
+    history_size: int = 1 << 30
+    history_log: int = 64 << 20

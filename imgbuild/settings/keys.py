@@ -39,6 +39,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
             "limits": partial(_limits, document),
             "build-timeout": document.quantity(_seconds),
             "cache": partial(_cache, document),
+            "history": partial(_history, document),
         },
     )
     registries = values.get("network")
@@ -55,6 +56,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
         limits=values.get("limits"),
         build_timeout=values.get("build-timeout"),
         **values.get("cache", {}),
+        **values.get("history", {}),
     )
 
 
@@ -134,6 +136,13 @@ def _cache(document: Document, node: yaml.Node) -> dict[str, float]:
     seconds = document.quantity(_seconds)
     values: dict[str, Any] = document.fields(node, "cache", {"unused": seconds, "failed": seconds})
     return {f"keep_{key}": value for key, value in values.items()}
+
+
+def _history(document: Document, node: yaml.Node) -> dict[str, float | int]:
+    size = document.quantity(parse_size)
+    readers = {"age": document.quantity(_seconds), "size": size, "log": size}
+    values: dict[str, Any] = document.fields(node, "history", readers)
+    return {f"history_{key}": value for key, value in values.items()}
 
 
 def _compression(text: str) -> Compression:

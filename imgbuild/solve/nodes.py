@@ -44,3 +44,20 @@ def in_order(graph: BuildGraph) -> list[Node]:
         else:
             pending += before
     return list(found)
+
+
+def stands_on(graph: BuildGraph, node: Node) -> tuple[Node | None, list[Node]]:
+    """The step that a step's root file system is from, None where that is a base; and the steps that the stages which it reads end with."""
+    step, before = graph.stages[node[0]].step_at(node[1])
+    read = [last for other in dict.fromkeys(step.stages) if (last := _last(graph, end(graph, other))) is not None]
+    return _last(graph, (node[0], before)), read
+
+
+def _last(graph: BuildGraph, node: Node) -> Node | None:
+    """The node, or where it is a stage's origin, the last step of what that stage stands on."""
+    while node[1] == 0:
+        parent = graph.stages[node[0]].parent
+        if parent is None:
+            return None
+        node = end(graph, parent)
+    return node

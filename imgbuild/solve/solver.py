@@ -17,23 +17,24 @@ from contextlib import ExitStack
 from functools import partial
 
 from imgbuild.errors import ImgbuildError, StepFailed
-from imgbuild.graph.key import StepKey, key_record, step_key
+from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.solve.captures import Captures
+from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, tests
+from imgbuild.solve.remembered import Wanted, record
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, ground, identity_after, look_up
+from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, identity_after, look_up
 from imgbuild.solve.verdicts import Verdicts
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
-from imgbuild.store.rows import StepRow
-from imgbuild.values import asdict, dataclass, field
+from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.rootfs.capture import Captured
@@ -60,15 +61,6 @@ class Solution:
     performed: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A step that is to be found or performed: its record, its key, and its number in events."""
-
-    step: Step
-    record: bytes
-    key: StepKey
-
-
 @dataclass(slots=True)
 class _Tally:
     """Counts, under the lock of the solver."""
@@ -80,7 +72,9 @@ class _Tally:
 
 
 class Solver:
-    """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit."""
+    """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit. `build` is
+    what the index calls this build and those beside it; `chronicle` notes what it does. `replay`: what a cached step once wrote is said
+    again."""
 
     def __init__(
         self,
@@ -93,17 +87,22 @@ class Solver:
         seconds: float | None = None,
         crew: Crew | None = None,
         verdicts: Verdicts | None = None,
+        chronicle: Chronicle | None = None,
+        replay: bool = False,
     ) -> None:
         self._rooms = rooms
         self._graph = graph
         self._on_event = on_event
+        self._chronicle = chronicle or Chronicle(str(rooms.store.root), {"id": build})
+        self._chronicle.lowered(graph)
+        self._replay = replay
         self._build = build
         self._workers = Workers(width, seconds, crew)
         self._crew = crew
         self._captures = Captures(2)
         self._hurried = threading.Event()
         self._states: dict[Node, RootState] = {}
-        self._wanted: dict[Node, _Wanted] = {}
+        self._wanted: dict[Node, Wanted] = {}
         self._tally = _Tally()
         self._memos: list[Memo] = []
         self._ending = ExitStack()
@@ -148,10 +147,12 @@ class Solver:
         found = self._lookup(wanted, self._states[(index, before)])
         if isinstance(found, Absent):
             return False
-        shown = self._next_number()
+        shown, seconds = self._next_number(), time.monotonic() - started
         self._on_event(StepStarted(shown, step.name, step.span))
         self._found(index, number, wanted, found)
-        self._finished(step, shown, "cached", started)
+        self._chronicle.found(shown, (index, number), step, wanted.key, found.ledger, seconds)
+        self._say_again(shown, found)
+        self._announce(step, shown, "cached", seconds)
         return True
 
     def _perform_all(self, missing: list[Node]) -> None:
@@ -160,6 +161,7 @@ class Solver:
         if any(number and isinstance(self._graph.stages[index].step_at(number)[0].op, RunOp) for index, number in missing):
             # The last moment with one thread: from here on, only the zygote makes processes.
             self._rooms.zygote()
+        self._chronicle.begin()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {
             node: [other for other in needs(self._graph, node) if other in tasks] for node in missing
@@ -226,6 +228,7 @@ class Solver:
     def _step(self, index: int, number: int, step: Step) -> None:
         shown = self._next_number()
         started = time.monotonic()
+        self._chronicle.started(shown, (index, number), step)
         self._on_event(StepStarted(shown, step.name, step.span))
         outcome, usage, failure = "failed", None, None
         try:
@@ -238,12 +241,13 @@ class Solver:
             if not (outcome == "failed" and isinstance(step.op, TestOp) and isinstance(error, StepFailed)):
                 raise failure from None
         finally:
-            self._finished(step, shown, outcome, started, usage, failure)
+            seconds = time.monotonic() - started
+            self._chronicle.finished(shown, outcome, seconds, usage, failure)
+            self._announce(step, shown, outcome, seconds, usage, failure)
 
-    def _finished(
-        self, step: Step, shown: int, outcome: str, started: float, usage: Usage | None = None, failure: ImgbuildError | None = None
+    def _announce(
+        self, step: Step, shown: int, outcome: str, seconds: float, usage: Usage | None = None, failure: ImgbuildError | None = None
     ) -> None:
-        seconds = time.monotonic() - started
         if isinstance(step.op, TestOp):
             self._verdicts.add(step, outcome, seconds, failure)
         self._on_event(StepFinished(shown, outcome, seconds, usage))
@@ -251,18 +255,18 @@ class Solver:
     def _parent(self, index: int, number: int) -> RootState:
         return self._states[(index, self._graph.stages[index].step_at(number)[1])]
 
-    def _want(self, index: int, number: int, step: Step) -> _Wanted:
+    def _want(self, index: int, number: int, step: Step) -> Wanted:
         """The step's record and key, made once; what it reads has been solved."""
         wanted = self._wanted.get((index, number))
         if wanted is None:
             inputs = step_inputs(self._rooms, step, self._stage_state)
             self._memos += inputs.memos
             parent = "" if step.independent else self._parent(index, number).identity
-            record = key_record(step.op, parent, inputs.digests)
-            wanted = self._wanted[(index, number)] = _Wanted(step, record, step_key(record))
+            made = key_record(step.op, parent, inputs.digests)
+            wanted = self._wanted[(index, number)] = Wanted(step, made, step_key(made))
         return wanted
 
-    def _found(self, index: int, number: int, wanted: _Wanted, result: StepLayer) -> None:
+    def _found(self, index: int, number: int, wanted: Wanted, result: StepLayer) -> None:
         parent = self._parent(index, number)
         identity = identity_after(parent, wanted.step, wanted.key)
         self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result)
@@ -273,34 +277,46 @@ class Solver:
         """Find or perform the step, and note the state after it. True where it was found."""
         parent = self._parent(index, number)
         wanted = self._want(index, number, step)
+        self._chronicle.keyed(shown, wanted.key)
         with ExitStack() as stack:
             stack.enter_context(self._rooms.store.lock(f"step {wanted.key}", cancelled=self._workers.stopped.is_set))
             found = self._lookup(wanted, parent)
             if not isinstance(found, Absent):
                 self._found(index, number, wanted, found)
+                self._chronicle.cached(shown, found.ledger)
+                self._say_again(shown, found)
                 return True, None
             lower, usage, captured = self._perform(wanted, parent, shown)
+            self._chronicle.performed(shown, usage)
             with self._tally.lock:
                 self._tally.performed += 1
             identity = identity_after(parent, step, wanted.key)
             if lower is None:
-                self._record(wanted, None, None, usage, parent)
+                record(self._rooms, self._build, wanted, None, None, parent, self._chronicle.costs(shown))
                 self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=StepLayer(None))
                 return False, usage
             promise = Promise()
             self._states[(index, number)] = RootState(
                 identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
             )
-            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, usage))
+            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, shown))
             return False, usage
 
     def _stage_state(self, index: int) -> RootState:
         return self._states[end(self._graph, index)]
 
-    def _lookup(self, wanted: _Wanted, parent: RootState) -> StepLayer | Absent:
+    def _say_again(self, shown: int, found: StepLayer) -> None:
+        """What a cached step once wrote, where that is asked for and still known."""
+        if self._replay and (name := found.ledger.get("log")):
+            from imgbuild.store.logs import read_log
+
+            for _, stream, data in read_log(self._rooms.store.root, name):
+                self._on_event(StepOutput(shown, stream, data))
+
+    def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
         return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)
 
-    def _perform(self, wanted: _Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
+    def _perform(self, wanted: Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
         """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it."""
         from imgbuild.solve.files import perform_copy, perform_workdir
         from imgbuild.solve.run import RunJob, perform_run
@@ -310,14 +326,21 @@ class Solver:
         match step.op:
             case RunOp() as op:
 
+                keep = self._chronicle.output(shown)
+
                 def output(stream: int, data: bytes) -> None:
+                    keep(stream, data)
                     self._on_event(StepOutput(shown, stream, data))
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
                 inputs = json.loads(wanted.record)["inputs"]
                 started = partial(self._captures.get_ready, rooms.compression)
                 job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started)
-                return *perform_run(rooms, job), None
+                try:
+                    return *perform_run(rooms, job), None
+                finally:
+                    if (work := self._chronicle.ended(shown)) is not None:
+                        self._captures.add(work)
             case CopyOp() as op:
                 made, captured = perform_copy(rooms, step, op, lowers, self._stage_state, self._check_stopped)
                 return made, None, captured
@@ -340,14 +363,16 @@ class Solver:
         lower: Lower,
         captured: Captured | None,
         parent: RootState,
-        wanted: _Wanted,
-        usage: Usage | None,
+        wanted: Wanted,
+        shown: int,
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
         with held:
             try:
+                started = time.monotonic()
                 made = captured or self._captured(lower, parent, wanted)
-                self._record(wanted, made.layer, lower, usage, parent)
+                self._chronicle.captured(shown, made.layer, made.entries, made.uncompressed_size, time.monotonic() - started)
+                record(self._rooms, self._build, wanted, made.layer, lower, parent, self._chronicle.costs(shown))
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
@@ -355,7 +380,7 @@ class Solver:
                 promise.break_(error)
                 self._workers.fail(error)
 
-    def _captured(self, lower: Lower, parent: RootState, wanted: _Wanted) -> Captured:
+    def _captured(self, lower: Lower, parent: RootState, wanted: Wanted) -> Captured:
         from imgbuild.rootfs.capture import capture
 
         rooms, step = self._rooms, wanted.step
@@ -365,20 +390,3 @@ class Solver:
         assert isinstance(lower, DirectoryLower)
         return capture(rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=seen, begun=begun)
 
-    def _record(
-        self, wanted: _Wanted, layer: Layer | None, lower: Lower | None, usage: Usage | None, parent: RootState
-    ) -> None:
-        # This may wait for the parent's capture, which was begun before.
-        ledger = {"parent": ground(parent, wanted.step), "step": wanted.step.name, "usage": asdict(usage) if usage is not None else None}
-        self._rooms.store.index.record_step(
-            StepRow(
-                key=wanted.key,
-                record=wanted.record,
-                diff_id=layer.diff_id if layer is not None else None,
-                snapshot=lower.directory.name if lower is not None else "",
-                empty=layer is None,
-                usage=json.dumps(ledger),
-                build=self._build,
-                created=self._rooms.store.clock(),
-            )
-        )

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from imgbuild.graph.key import StepKey
 from imgbuild.graph.ops import Base, Step
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.oci.digest import chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
@@ -27,9 +27,11 @@ Materialize = Callable[[tuple[Layer, ...]], Lowers]
 
 @dataclass(frozen=True, slots=True)
 class StepLayer:
-    """A step's result: its layer, None where the step changed nothing and leaves none."""
+    """A step's result: its layer, None where the step changed nothing and leaves none. `ledger`, of one that was found: the build that
+    performed it, its log and what it cost, under the names that `insight.builds` describes."""
 
     layer: Layer | None
+    ledger: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +193,14 @@ def look_up(store: Store, step: Step, key: StepKey, parent: RootState, compressi
         return Absent("record")
     if step.no_cache and row.build != build:
         return Absent("cache")
-    if json.loads(row.usage).get("parent") != ground(parent, step):
+    ledger = json.loads(row.usage)
+    if ledger.get("parent") != ground(parent, step):
         return Absent("parent")
+    ledger.setdefault("build", row.build)
     if row.empty or row.diff_id is None:
-        return StepLayer(None)
+        return StepLayer(None, ledger)
     asked = str(compression)
     known = sorted(store.index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(asked))
     present = (layer for layer in known if store.blobs.has(layer.blob.digest, layer.blob.size))
     layer = next(present, None)
-    return Absent("layer") if layer is None else StepLayer(Layer(layer.blob, row.diff_id))
+    return Absent("layer") if layer is None else StepLayer(Layer(layer.blob, row.diff_id), ledger)

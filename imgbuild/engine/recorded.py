@@ -1,0 +1,80 @@
+"""What is noted of every build that gets as far as the store, for `imgbuild builds`: what it was asked for, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imgbuild import __version__
+from imgbuild.engine.request import BuildPlan, BuildRequest
+from imgbuild.engine.workplace import Workplace
+from imgbuild.errors import ImgbuildError
+from imgbuild.graph.arguments import PROXY_ARGUMENTS
+from imgbuild.hints import TYPE_CHECKING
+from imgbuild.solve.chronicle import Chronicle
+from imgbuild.store.journal import new_id
+from imgbuild.store.locks import Interrupted
+
+if TYPE_CHECKING:
+    from imgbuild.engine.build import BuildResult, OnEvent
+
+_OPTIONS = (
+    "no_cache", "no_cache_filter", "pull", "outputs", "allow", "hosts", "network", "shm_size", "ulimits", "cgroup_parent", "memory",
+    "memory_swap", "cpu_period", "cpu_quota", "labels", "annotations", "platforms", "source_date_epoch", "compression", "parallel",
+    "contexts",
+)  # fmt: skip
+"""What of a request is recorded as it was given, where it was."""
+_FORM = 1
+
+
+@contextmanager
+def recorded(
+    place: Workplace, request: BuildRequest, on_event: OnEvent, *, build: str = "", bake: str = "", name: str = ""
+) -> Iterator[Chronicle]:
+    """Notes what happens inside, and how it ends. `bake` is the id of what several builds belong to, `name` the target's in its file."""
+    asked = BuildRequest()
+    options = {option: getattr(request, option) for option in _OPTIONS if getattr(request, option) != getattr(asked, option)}
+    header: dict[str, object] = {
+        "form": _FORM, "id": build or new_id(), "version": __version__, "context": _context(request.context),
+        "buildfile": request.file or "", "target": request.target, "options": options,
+    }  # fmt: skip
+    if bake:
+        header["bake"] = {"id": bake, "target": name}
+    store, most = place.store, place.settings.history_log
+    chronicle = Chronicle(str(store.root), header, on_event, clock=store.clock, most_log=most)
+    try:
+        yield chronicle
+    except BaseException as error:
+        failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
+        chronicle.end("failed" if failed else "canceled", {}, error if isinstance(error, ImgbuildError) else None)
+        raise
+
+
+def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> None:
+    """What is known of the build when its request has been checked. Of secrets and agents, only the ids; no values of proxies."""
+    source = plan.source
+    file = os.path.realpath(source.file) if source.file is not None and not source.fetched else source.name
+    given = {word.partition("=")[0] for word in request.build_args}
+    shown = {name: value for name, value in plan.options.build_args.items() if name in given and name not in PROXY_ARGUMENTS}
+    facts = {
+        "args": shown, "secrets": sorted(plan.secrets), "ssh": sorted(plan.agents),
+        "names": [name.familiar() for name in plan.names],
+    }  # fmt: skip
+    platforms = [str(target.platform) for target in plan.targets]
+    chronicle.note(buildfile=file, platforms=platforms, **{name: value for name, value in facts.items() if value})
+    chronicle.hide(plan.secrets.values())
+
+
+def note_result(chronicle: Chronicle, result: BuildResult) -> None:
+    """How the build ended, if it ended well."""
+    chronicle.end("done", {"image": result.image_id, "digest": result.digest, "size": result.descriptor.size})
+
+
+def _context(context: str) -> str:
+    """The context's path, or what may be shown of its URL."""
+    if context == "-" or os.path.exists(context):
+        return context if context == "-" else os.path.realpath(context)
+    from imgbuild.registry.redaction import shown_url
+
+    return shown_url(context) if "://" in context else context

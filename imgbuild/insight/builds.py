@@ -1,0 +1,242 @@
+"""Records of builds as values, found by the names that people give them. What each field means is said here.
+
+A record is a JSON object (`store.history` keeps them, `solve.chronicle` and `engine.recorded` write them); a reader takes what it knows
+and asks for nothing, since records of older versions may lack what was added later. Times are seconds: `started` and `ended` of a build
+since 1970, `started` of a step since the build's start. Sizes are bytes.
+
+A *build* is one result of `imgbuild build`, or one target of a bake: each has a record of its own, however it ended, once its command
+line had been understood. Its steps are those that were looked at, in the order in which that began; one that was never reached has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.store.history import History
+from imgbuild.values import dataclass, field, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the process of a RUN cost; None where this machine can't say. `cpu_seconds` is `cpu_user` and `cpu_system` together, which
+    may be known where they are not. `peak_memory` is of its whole control group, or of its largest process. `bytes_read` and
+    `bytes_written` are what it had of disks. The network's are those of a network namespace of its own (``--network=none``: nothing), and
+    unknown on that of the host. `oom_kills` processes were killed for memory; it was held back by its limit of processors `throttled`
+    times, for `throttled_seconds` in all."""
+
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    peak_memory: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+    network_received: int | None = None
+    network_sent: int | None = None
+    oom_kills: int | None = None
+    throttled: int | None = None
+    throttled_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepLayerRecord:
+    """The layer that a step made: `size` of its blob (compressed), `uncompressed` of its tar, and its `entries`: files, directories,
+    whiteouts and so on."""
+
+    diff_id: str = ""
+    digest: str = ""
+    size: int = 0
+    uncompressed: int = 0
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error, as it was shown, and where. `kind` is its stable reference ("step-failed"), `exit_code` what imgbuild ended with."""
+
+    message: str = ""
+    detail: str = ""
+    hint: str = ""
+    kind: str = ""
+    exit_code: int = 1
+    file: str = ""
+    line: int = 0
+    end_line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of one build.
+
+    `number` is the one that was shown, in the order of the starts; `stage` its stage's name, `position` its place among that stage's
+    steps, from 1 (TESTs follow the steps); `name` what was shown: ``[build 2/5] RUN make``; `file`, `line`, `end_line` where it stands;
+    `platform` its stage's; `test`: it is a TEST. `key` is the digest of its record, under which the index keeps that record while the step
+    is in the cache ("" where it failed before the key was known).
+
+    `outcome`: "cached", "done", "failed", "canceled" (stopped for another one's failure or by the user), "interrupted" (the build was
+    killed while it ran), "running". `started` and `seconds`: when and for how long it was looked up and performed, waiting included;
+    its `capture` (seconds; None where it made no layer or that was made with it) runs beside the steps that follow.
+
+    `build` is the build that performed it: this one where it is "done", another one where it is "cached"; `log`, `usage`, `layer` and
+    `capture` are of that performance. `log` names its output for `store.logs.read_log`, "" where it wrote nothing. `parent` is the number
+    of the step whose root file system it ran on (None: a base), `reads` are those of the last steps of the stages that it read.
+    """
+
+    number: int = 0
+    stage: str = ""
+    position: int = 0
+    name: str = ""
+    file: str = ""
+    line: int = 0
+    end_line: int = 0
+    platform: str = ""
+    test: bool = False
+    key: str = ""
+    outcome: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    build: str = ""
+    parent: int | None = None
+    reads: tuple[int, ...] = ()
+    log: str = ""
+    layer: StepLayerRecord | None = None
+    capture: float | None = None
+    usage: Usage | None = None
+    error: Problem | None = None
+    waited: float = 0.0
+    """Of `seconds`, for memory that others used."""
+
+    @property
+    def text(self) -> str:
+        """The instruction, without its place."""
+        return self.name.partition("] ")[2] or self.name
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """What tells the same step of another build of the same Buildfile: platform, stage and position."""
+        return (self.platform, self.stage, self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """One build.
+
+    `status`: "done", "failed", "canceled" (by the user, or with the other targets of a bake), "interrupted" (killed), or "running".
+    `buildfile` is the Buildfile's path (absolute; a name where it is in no file of its own), `context` the build context's, or its URL
+    without credentials; `target` the stage that was asked for, "" for the last one; `names` the tags that were asked for. `bake` and
+    `bake_target` are the id that all targets of one bake share, and its name there. `same`: the build that this one was the same as,
+    where nothing but that was checked.
+
+    `options` has the other options of the command line by their name, as they were given, where they were; `args` the build arguments with
+    their values; `secrets` and `ssh` only ids. `bases` are the images that it started from ("name", "digest", "platform"). `image`,
+    `digest` and `size` are the result's: the image's ID, the digest and the size of its manifest or index. `warnings` are lint's ("rule",
+    "message", "file", "line", "end_line"), `notices` all else that was to be known. `version` is imgbuild's. `raw` is the JSON object.
+    """
+
+    id: str = ""
+    status: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    buildfile: str = ""
+    context: str = ""
+    target: str = ""
+    platforms: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    bake: str = ""
+    bake_target: str = ""
+    same: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    ssh: tuple[str, ...] = ()
+    bases: tuple[Mapping[str, str], ...] = ()
+    image: str = ""
+    digest: str = ""
+    size: int = 0
+    cached: int = 0
+    performed: int = 0
+    warnings: tuple[Mapping[str, Any], ...] = ()
+    notices: tuple[str, ...] = ()
+    version: str = ""
+    error: Problem | None = None
+    steps: tuple[StepRecord, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(0.0, self.ended - self.started)
+
+    def step(self, number: int) -> StepRecord | None:
+        """The step with a number."""
+        return next((step for step in self.steps if step.number == number), None)
+
+
+def parse_build(raw: Mapping[str, Any]) -> BuildRecord:
+    """A record from its JSON object."""
+    bake = raw.get("bake") or {}
+    made = {"bake": bake.get("id", ""), "bake_target": bake.get("target", ""), "raw": raw, "error": _problem(raw)}
+    made["steps"] = tuple(parse_step(step) for step in raw.get("steps") or ())
+    return BuildRecord(**{**_known(BuildRecord, raw), **made})
+
+
+def parse_step(raw: Mapping[str, Any]) -> StepRecord:
+    """A step's record from its JSON object."""
+    made: dict[str, Any] = {"error": _problem(raw)}
+    if layer := raw.get("layer"):
+        made["layer"] = StepLayerRecord(**_known(StepLayerRecord, layer))
+    if usage := raw.get("usage"):
+        made["usage"] = Usage(**_known(Usage, usage))
+    return StepRecord(**{**_known(StepRecord, raw), **made})
+
+
+def recent_builds(
+    history: History, limit: int | None = None, *, buildfile: str | None = None, target: str | None = None, before: float | None = None
+) -> tuple[BuildRecord, ...]:
+    """The builds, the last one first; those of a Buildfile (its absolute path) or of a target, or that started before a time."""
+    return tuple(parse_build(raw) for raw in history.recent(limit, buildfile=buildfile, target=target, before=before))
+
+
+def find_build(history: History, name: str = "last") -> BuildRecord:
+    """The build that a name means: ``last``, ``last~2`` or ``^2`` (two before the last), an id, or the unique beginning of one.
+    NotFoundError where there is none, UsageError where there are several."""
+    record = history.get(find_id(history.ids(), name))
+    if record is None:
+        raise NotFoundError(f"there is no build {name} any more")
+    return parse_build(record)
+
+
+def find_id(ids: Sequence[str], name: str) -> str:
+    """Which of `ids`, the last one first, a name means."""
+    back = _back(name)
+    if back is not None:
+        if back >= len(ids):
+            raise NotFoundError(f"there is no build {name}: {len(ids)} are known", hint="`imgbuild builds ls` lists them")
+        return ids[back]
+    found = [build for build in ids if build.startswith(name)] if name else []
+    if len(found) > 1 and name not in found:
+        raise UsageError(f"{name} is the beginning of the ids of {len(found)} builds", hint="write more of it")
+    if not found:
+        raise NotFoundError(f"there is no build {name}", hint="`imgbuild builds ls` lists them; `last` is the last one")
+    return name if name in found else found[0]
+
+
+def _back(name: str) -> int | None:
+    """How many builds before the last one a name means."""
+    if name == "last":
+        return 0
+    number = name.removeprefix("last~") if name.startswith("last~") else name[1:] if name.startswith("^") else ""
+    return int(number) if number.isascii() and number.isdigit() else None
+
+
+def _problem(raw: Mapping[str, Any]) -> Problem | None:
+    return Problem(**_known(Problem, raw["error"])) if raw.get("error") else None
+
+
+def _known(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a value that a JSON object has; lists as tuples."""
+    names = (item.name for item in fields(kind))
+    found = {name: raw[name] for name in names if raw.get(name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

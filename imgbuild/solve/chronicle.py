@@ -1,0 +1,231 @@
+"""Notes what a build does, for its record: written at the end, by one line of the store's journal (`store.journal`).
+
+A build in which all is cached does nothing else for it. One that performs or fetches something has a directory ``history/<id>`` in the
+store from then on, locked, for the logs of its steps and for a file that says what is known so far: a build that is killed has a record.
+The form of a record is described in `insight.builds`. Secrets are in none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from imgbuild.errors import ImgbuildError
+from imgbuild.graph.ops import BuildGraph, Step, TestOp
+from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.solve.events import Notice, Warned
+from imgbuild.solve.nodes import Node, stands_on
+from imgbuild.store import journal
+
+if TYPE_CHECKING:
+    from imgbuild.oci.image import Layer
+    from imgbuild.sandbox.spec import Usage
+    from imgbuild.solve.output import Keeper
+
+_STARTED = "TransferStarted"
+_COSTS = ("build", "log", "layer", "usage", "capture")
+"""What of a step is true of whoever finds it in the cache, too."""
+
+
+class Chronicle:
+    """The notes of one build. Safe to use from many threads. `header` is what is known of the build before it starts; `clock` gives
+    seconds since 1970. `most_log` bounds each step's log, in bytes."""
+
+    def __init__(
+        self,
+        root: str,
+        header: Mapping[str, object],
+        on_event: Callable[[Any], None] = lambda event: None,
+        *,
+        clock: Callable[[], float] = time.time,
+        most_log: int = 0,
+    ) -> None:
+        self.build = str(header["id"])
+        self.root = root
+        self.most_log = most_log
+        self._header: dict[str, object] = {**header, "started": clock()}
+        self._began = time.monotonic()
+        self._pass_on = on_event
+        self._secrets: tuple[bytes, ...] = ()
+        self._clock = clock
+        self._graph: BuildGraph | None = None
+        self._notices: list[str] = []
+        self._warnings: list[dict[str, object]] = []
+        self._steps: dict[int, dict[str, Any]] = {}
+        self._numbers: dict[Node, int] = {}
+        self._keepers: dict[int, Keeper] = {}
+        self._lock = threading.Lock()
+        self._directory = -1
+        self._running = -1
+
+    def on_event(self, event: Any) -> None:
+        """Note what a record holds of an event, and pass it on."""
+        if isinstance(event, Notice):
+            self._notices.append(event.text)
+        elif isinstance(event, Warned):
+            span = event.span
+            place = {"file": span.source.name, "line": span.line, "end_line": span.end_line}
+            self._warnings.append({"rule": event.rule, "message": event.message, **place})
+        elif self._running < 0 and type(event).__name__ == _STARTED:
+            self.begin()
+        self._pass_on(event)
+
+    def note(self, **facts: object) -> None:
+        """More of what the header says."""
+        self._header.update(facts)
+
+    def hide(self, secrets: Iterable[bytes]) -> None:
+        """Bytes that steps may know and the record may not."""
+        self._secrets = tuple(secrets)
+
+    def lowered(self, graph: BuildGraph) -> None:
+        """The graph that will be solved."""
+        self._graph = graph
+        bases: dict[str, dict[str, object]] = {}
+        for stage in graph.stages.values():
+            if (base := stage.base) is not None:
+                bases.setdefault(base.digest, {"name": base.name, "digest": base.digest, "platform": str(base.platform)})
+        self._header["bases"] = list(bases.values())
+
+    def begin(self) -> None:
+        """From now on, something may be lost if this process died."""
+        with self._lock:
+            if self._running >= 0:
+                return
+            from imgbuild.solve.output import begun
+
+            self._directory, self._running = begun(self.root, self.build)
+        self._say(self._header)
+        for entry in list(self._steps.values()):
+            self._say(entry)
+
+    def found(self, number: int, node: Node, step: Step, key: str, ledger: Mapping[str, Any], seconds: float) -> None:
+        """A step was found in the cache before anything was performed, which took `seconds`; `ledger` is what the index says of how it
+        was performed."""
+        entry = self.started(number, node, step)
+        entry["key"] = key
+        self.cached(number, ledger)
+        entry["started"], entry["outcome"], entry["seconds"] = round(entry["started"] - seconds, 6), "cached", round(seconds, 6)
+
+    def started(self, number: int, node: Node, step: Step) -> dict[str, Any]:
+        """A step is looked up or performed from now on: what the record will say of it."""
+        assert self._graph is not None
+        stage, span = self._graph.stages[node[0]], step.span
+        below, read = stands_on(self._graph, node)
+        entry: dict[str, Any] = {
+            "number": number, "stage": stage.name, "position": node[1], "name": step.name, "file": span.source.name, "line": span.line,
+            "end_line": span.end_line, "platform": str(stage.platform), "started": round(time.monotonic() - self._began, 6),
+        }  # fmt: skip
+        if below in self._numbers:
+            entry["parent"] = self._numbers[below]
+        if read:
+            entry["reads"] = [self._numbers[other] for other in read if other in self._numbers]
+        if isinstance(step.op, TestOp):
+            entry["test"] = True
+        self._numbers[node] = number
+        self._steps[number] = entry
+        if self._running >= 0:
+            self._say(entry)
+        return entry
+
+    def keyed(self, number: int, key: str) -> None:
+        """The key of a step is known."""
+        self._steps[number]["key"] = key
+
+    def cached(self, number: int, ledger: Mapping[str, Any]) -> None:
+        """A step was found, as another build performed it."""
+        entry = self._steps[number]
+        entry.update({name: ledger[name] for name in _COSTS if ledger.get(name)})
+
+    def performed(self, number: int, usage: Usage | None) -> None:
+        """A step has ended well; its layer is still to be made."""
+        entry = self._steps[number]
+        entry["build"] = self.build
+        self._noted(entry, usage)
+
+    def captured(self, number: int, layer: Layer, entries: int, uncompressed: int, seconds: float) -> None:
+        """The layer of a step is made."""
+        blob = layer.blob
+        facts = {"diff_id": layer.diff_id, "digest": blob.digest, "size": blob.size, "uncompressed": uncompressed, "entries": entries}
+        self._steps[number].update(layer=facts, capture=round(seconds, 6))
+
+    def costs(self, number: int) -> dict[str, Any]:
+        """What the index shall remember of how a step was performed."""
+        entry = self._steps[number]
+        return {name: entry[name] for name in _COSTS if name in entry}
+
+    def finished(self, number: int, outcome: str, seconds: float, usage: Usage | None, failure: ImgbuildError | None) -> None:
+        """A step ended, in whatever way; its layer may still be made."""
+        entry = self._steps[number]
+        entry["outcome"], entry["seconds"] = outcome, round(seconds, 6)
+        self._noted(entry, usage)
+        if failure is not None:
+            entry["error"] = self._error(failure)
+        if self._running >= 0:
+            self._say(entry)
+
+    def output(self, number: int) -> Callable[[int, bytes], None]:
+        """What keeps the output of a step."""
+        from imgbuild.solve.output import Keeper
+
+        self.begin()
+        keeper = self._keepers[number] = Keeper(self.root, self.build, number, self._secrets, self.most_log)
+        return keeper.write
+
+    def ended(self, number: int) -> Callable[[], None] | None:
+        """The output of a step is complete: what is to be done for its log when there is time."""
+        keeper = self._keepers.pop(number, None)
+        if keeper is None:
+            return None
+        name, work = keeper.end()
+        if name:
+            self._steps[number]["log"] = name
+        return work
+
+    def end(self, status: str, facts: Mapping[str, object], failure: BaseException | None = None) -> None:
+        """Write the record: "done", "failed" or "canceled"."""
+        for number in list(self._keepers):
+            self.ended(number)
+        entries = [dict(entry) for _, entry in sorted(self._steps.items())]
+        steps = [entry if "outcome" in entry else {**entry, "outcome": "canceled"} for entry in entries]
+        record = {**self._header, **facts, "ended": self._clock(), "status": status, "steps": steps}
+        record["cached"] = sum(step["outcome"] == "cached" for step in steps)
+        record["performed"] = sum(step["outcome"] == "done" for step in steps)
+        if self._notices:
+            record["notices"] = self._notices
+        if self._warnings:
+            record["warnings"] = self._warnings
+        if isinstance(failure, ImgbuildError):
+            record["error"] = self._error(failure)
+        written = journal.append(self.root, json.dumps(record, separators=(",", ":")))
+        if self._running >= 0:
+            from imgbuild.solve.output import over
+
+            over(self.root, self.build, self._directory, self._running, written)
+            self._directory = self._running = -1
+
+    def _noted(self, entry: dict[str, Any], usage: Usage | None) -> None:
+        if usage is not None and "usage" not in entry:
+            from imgbuild.values import asdict
+
+            entry["usage"] = {name: value for name, value in asdict(usage).items() if value is not None}
+
+    def _error(self, error: ImgbuildError) -> dict[str, object]:
+        """An error as a record has it; a step's last lines may have a secret in them."""
+        place = {"file": error.at.source.name, "line": error.at.line, "end_line": error.at.end_line} if error.at is not None else {}
+        facts = {"message": error.message, "hint": error.hint, "detail": error.detail, "kind": error.reference, **place}
+        if self._secrets:
+            from imgbuild.solve.redaction import redacted_text
+
+            facts = {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
+        return {name: value for name, value in facts.items() if value} | {"exit_code": error.exit_code}
+
+    def _say(self, entry: Mapping[str, object]) -> None:
+        """A line for who finds that this process died."""
+        try:
+            os.write(self._running, b"\n%b\n" % json.dumps(dict(entry), separators=(",", ":")).encode())
+        except OSError:
+            return

@@ -1,0 +1,71 @@
+"""What a performing build keeps beside its record: its directory in the store, and the logs of its steps, without secrets."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from imgbuild.solve.redaction import Redactor
+from imgbuild.store.journal import DIRECTORY, RUNNING
+from imgbuild.store.logs import DEFAULT_MOST, StepLog, log_name, log_path
+
+
+class Keeper:
+    """Keeps the output of one step. Its two streams are redacted each for itself."""
+
+    def __init__(self, root: str, build: str, number: int, secrets: Iterable[bytes], most: int) -> None:
+        self._name = log_name(build, number)
+        self._log = StepLog(log_path(Path(root), self._name), most or DEFAULT_MOST)
+        self._hides = {stream: Redactor(secrets) for stream in (1, 2)}
+        self._written = False
+        self._lock = threading.Lock()
+
+    def write(self, stream: int, data: bytes) -> None:
+        """What the step wrote."""
+        with self._lock:
+            self._put(stream, self._hides[stream].feed(data))
+
+    def end(self) -> tuple[str, Callable[[], None] | None]:
+        """The log's name, "" where nothing was written; and what is to be done for it when there is time."""
+        with self._lock:
+            for stream, hides in self._hides.items():
+                self._put(stream, hides.rest())
+            self._log.close()
+        return (self._name if self._written else ""), (self._log.settle if self._log.large else None)
+
+    def _put(self, stream: int, data: bytes) -> None:
+        if data:
+            self._log.write(stream, data)
+            self._written = True
+
+
+def begun(root: str, build: str) -> tuple[int, int]:
+    """Make a build's directory: descriptors of it, which holds its lock, and of the file that says what is known so far. Both are -1 where
+    that can't be made: then a build that dies has no record."""
+    directory = f"{root}/{DIRECTORY}/{build}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    held = -1
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return held, os.open(f"{directory}/{RUNNING}", flags, 0o600)
+    except OSError:
+        if held >= 0:
+            os.close(held)
+        return -1, -1
+
+
+def over(root: str, build: str, held: int, running: int, written: bool) -> None:
+    """The build's record is in the journal (or could not be: then what was said so far stays)."""
+    os.close(running)
+    directory = f"{root}/{DIRECTORY}/{build}"
+    with suppress(OSError):
+        if written:
+            os.unlink(f"{directory}/{RUNNING}")
+        os.rmdir(directory)  # it has no logs
+    os.close(held)

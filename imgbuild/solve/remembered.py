@@ -1,0 +1,44 @@
+"""Steps that are to be found or performed, and what the index shall remember of those that were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from imgbuild.graph.key import StepKey
+from imgbuild.graph.ops import Step
+from imgbuild.hints import Any
+from imgbuild.oci.image import Layer
+from imgbuild.snapshot import Lower
+from imgbuild.solve.rooms import Rooms
+from imgbuild.solve.state import RootState, ground
+from imgbuild.store.rows import StepRow
+from imgbuild.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A step that is to be found or performed: its record, and its key."""
+
+    step: Step
+    record: bytes
+    key: StepKey
+
+
+def record(
+    rooms: Rooms, build: str, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, costs: Mapping[str, Any]
+) -> None:
+    """Remember that the step was performed. This may wait for the parent's capture, which was begun before."""
+    ledger = {**costs, "parent": ground(parent, wanted.step), "step": wanted.step.name}
+    rooms.store.index.record_step(
+        StepRow(
+            key=wanted.key,
+            record=wanted.record,
+            diff_id=layer.diff_id if layer is not None else None,
+            snapshot=lower.directory.name if lower is not None else "",
+            empty=layer is None,
+            usage=json.dumps(ledger),
+            build=build,
+            created=rooms.store.clock(),
+        )
+    )
