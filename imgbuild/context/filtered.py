@@ -87,6 +87,9 @@ class Filtered:
 
     def _read(self, path: str, state: State) -> _Directory:
         """A directory's visible entries. Reads further down only to find out whether an ignored directory has any."""
+        if not self._ignore:
+            directory = self._directories[path] = _Directory(dict(self._tree.entries(path)), {})
+            return directory
         prefix = path.removeprefix(self._base).strip("/")
         entries: dict[str, Node] = {}
         states: dict[str, State] = {}

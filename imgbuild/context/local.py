@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,8 @@ from imgbuild.linux.symlinks import resolve_inside
 
 CAPABILITY = "security.capability"
 """The one extended attribute that comes from a context: the others do not survive a checkout."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LocalContext(Filtered):
@@ -46,7 +49,7 @@ class LocalContext(Filtered):
         self._disk = _Disk(root)
         super().__init__(self._disk, self.ignore)
         self._held = Held()
-        self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held)
+        self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held, load=self._disk.load_all)
 
     def __enter__(self) -> LocalContext:
         return self
@@ -112,7 +115,7 @@ class _Disk:
     def open(self, path: str) -> int:
         known = self.lstat(path)
         try:
-            fd = os.open(_relative(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+            fd = os.open(_relative(path), _READ, dir_fd=self._root)
         except OSError as error:
             raise _unreadable(path, error) from None
         if known is None or not same_file(known, Node.of(os.fstat(fd))):
@@ -123,7 +126,7 @@ class _Disk:
     def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
         # One look at the status, after the bytes, tells of all that has happened to the file since it was seen.
         try:
-            fd = os.open(path[1:], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+            fd = os.open(path[1:], _READ, dir_fd=self._root)
         except OSError as error:
             raise _unreadable(path, error) from None
         try:
@@ -136,6 +139,32 @@ class _Disk:
             raise _unreadable(path, error) from None
         finally:
             os.close(fd)
+
+    def load_all(self, directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
+        """`load` for files of one directory, which is found only once."""
+        try:
+            here = os.open(_relative(directory), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError as error:
+            raise _unreadable(directory, error) from None
+        name = ""
+        opened, read, look = os.open, os.read, os.fstat
+        try:
+            for name, node in files:
+                fd = opened(name, _READ, dir_fd=here)
+                try:
+                    data = read(fd, node.size + 1)
+                    if len(data) < node.size:
+                        data += read_at_most(fd, node.size + 1 - len(data))
+                    if len(data) != node.size or not _is_still(look(fd), node):
+                        raise changed(_child(directory, name))
+                    capability = _capability(fd)
+                finally:
+                    os.close(fd)
+                yield data, capability
+        except OSError as error:
+            raise _unreadable(_child(directory, name), error) from None
+        finally:
+            os.close(here)
 
     def readlink(self, path: str) -> str:
         try:
@@ -174,14 +203,18 @@ class _Disk:
             now = Node.of(os.fstat(fd))
             if known is None or (known.dev, known.ino) != (now.dev, now.ino):
                 raise changed(path)
-            with os.scandir(fd) as entries:
-                found = [(os.fsencode(entry.name), entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            # A directory of many files is gone through by loops that are not Python's.
+            names = os.listdir(fd)
+            names.sort(key=None if "".join(names).isascii() else os.fsencode)
+            nodes = list(Node.each(map(partial(os.stat, dir_fd=fd, follow_symlinks=False), names)))
         except OSError as error:
             raise _unreadable(path, error) from None
         finally:
             os.close(fd)
-        found.sort()
-        return {name: Node.of(status) for _, name, status in found if not stat.S_ISSOCK(status.st_mode)}
+        found = dict(zip(names, nodes, strict=True))
+        for name in [name for name, node in found.items() if stat.S_ISSOCK(node.mode)]:
+            del found[name]
+        return found
 
 
 def same_file(first: Node, second: Node) -> bool:
@@ -226,3 +259,7 @@ def _unreadable(path: str, error: OSError) -> ContextError:
 
 def _relative(path: str) -> str:
     return path[1:] or "."
+
+
+def _child(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory != "/" else f"/{name}"

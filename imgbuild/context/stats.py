@@ -7,12 +7,13 @@ next build reads it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from imgbuild.context.held import SMALL, Held
+from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
-from imgbuild.hints import Any, NamedTuple, Protocol
+from imgbuild.hints import NamedTuple, Protocol
 from imgbuild.linux.node import Node
 
 _RACY_NS = 2_000_000_000
@@ -20,33 +21,37 @@ _RACY_NS = 2_000_000_000
 
 _BLOCK = 1 << 20
 _THREADS = 16
+_MANY = 2000
+"""From so many small files on, other processes that read some of them are worth their start."""
+_SHA256 = "sha256:"
+
+Load = Callable[[str, Sequence[tuple[str, Node]]], Iterator[tuple[bytes, bytes]]]
+"""`Tree.load` for some files of a directory, by their names."""
 
 
-class FileStat(NamedTuple):
-    """What a file's digest (``sha256:...``) was taken at."""
+Keep = Callable[[str, tuple[bytes, bytes]], object]
+"""Takes what was read of a file, and its path."""
 
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    digest: str
+
+class Files(NamedTuple):
+    """Some regular files of the directory at a real path."""
+
+    directory: str
+    files: Sequence[tuple[str, Node]]
 
 
 class StatCache(Protocol):
-    """What is remembered of the files of a directory `root`, by relative paths. `record_stats` replaces all of it.
+    """What is remembered of the directories below `root` that hold files, by their paths with a slash at the end ("" for the root), as
+    `Rows.pack` gave it. `record_stats` takes what is new, or None for what is to be forgotten."""
 
-    Rows are tuples with the fields of `FileStat`, by whatever name.
-    """
+    def stats(self, root: str) -> Mapping[str, tuple[bytes, bytes]]: ...
 
-    def stats(self, root: str) -> Mapping[str, Any]: ...
-
-    def record_stats(self, root: str, rows: Mapping[str, Any]) -> None: ...
+    def record_stats(self, root: str, changes: Mapping[str, tuple[bytes, bytes] | None]) -> None: ...
 
 
 class FileDigests:
     """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local. `known` are
-    digests by their paths that need not be taken. What is read of small files goes to `held`."""
+    digests by their paths that need not be taken. What is read of small files goes to `held`; `load` reads many of them."""
 
     def __init__(
         self,
@@ -56,77 +61,148 @@ class FileDigests:
         clock: Callable[[], int] = lambda: 0,
         known: Mapping[str, str] | None = None,
         held: Held | None = None,
+        load: Load | None = None,
     ) -> None:
         self._tree = tree
         self._cache = cache
         self._root = root
         self._clock = clock
-        self._rows: dict[str, FileStat] | None = None
+        self._rows: dict[str, Rows] | None = None
+        self._statuses = Statuses()
         self._known: dict[str, str] = dict(known or {})
-        self._dirty = False
+        self._dirty: set[str] = set()
         self._held = held
+        self._load = load or self._one_by_one
 
-    def of(self, files: Sequence[tuple[str, Node]]) -> Mapping[str, str]:
-        """The digests of files, and of those that were asked for before, by their real paths. Big ones are read in parallel."""
-        if self._rows is None:
-            self._rows = dict(self._cache.stats(self._root)) if self._cache else {}
-        known, rows = self._known, self._rows
-        missing = []
-        for path, node in files:
-            if path in known:
+    def of(self, directories: Sequence[tuple[str, Mapping[str, Node]]]) -> list[Sequence[str]]:
+        """The digests of regular files by the real paths of their directories and their names, in the same order."""
+        rows = self._remembered()
+        results: list[Sequence[str]] = []
+        missing: list[Files] = []
+        for directory, files in directories:
+            found = rows.get(_key(directory))
+            if found is not None and self._is(found, files):
+                results.append(found.texts())
                 continue
-            row = rows.get(path[1:])
-            if row is not None and row[:5] == (node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns):
-                known[path] = row[5]
-            else:
-                missing.append((path, node))
+            texts = self._texts(directory, files, found)
+            results.append(texts)
+            lacking = [item for item, text in zip(files.items(), texts, strict=True) if not text]
+            if lacking:
+                missing.append(Files(directory, lacking))
         if missing:
-            self._read(missing, rows)
-        return known
+            taken = self._taken(missing)
+            for number, (directory, files) in enumerate(directories):
+                fresh = taken.pop(directory, None)
+                if fresh is not None:
+                    old = iter(results[number])
+                    results[number] = [next(old) or _SHA256 + fresh[name].hex() for name in files]
+        return results
 
     def save(self) -> None:
         """Hand what was learned to the cache, once, when nothing more is asked."""
-        if self._cache and self._dirty and self._rows is not None:
-            self._cache.record_stats(self._root, self._rows)
-            self._dirty = False
+        if self._cache is None or not self._dirty or self._rows is None:
+            return
+        changes: dict[str, tuple[bytes, bytes] | None] = {}
+        for key in self._dirty:
+            rows = self._rows.get(key)
+            changes[key] = None if rows is None else rows.pack()
+        self._cache.record_stats(self._root, changes)
+        self._dirty.clear()
 
-    def _read(self, files: list[tuple[str, Node]], rows: dict[str, FileStat]) -> None:
+    def _remembered(self) -> dict[str, Rows]:
+        rows = self._rows
+        if rows is None:
+            packed = self._cache.stats(self._root) if self._cache else {}
+            unpacked = ((key, Rows.unpack(*value)) for key, value in packed.items())
+            rows = self._rows = {key: found for key, found in unpacked if found is not None}
+        return rows
+
+    def _is(self, rows: Rows, files: Mapping[str, Node]) -> bool:
+        """Whether these are the files, unchanged."""
+        return rows.names == "\0".join(files) and rows.statuses == self._statuses.of_all(files.values(), len(files))
+
+    def _texts(self, directory: str, files: Mapping[str, Node], rows: Rows | None) -> list[str]:
+        """The digest of each file that is known, else ""."""
+        known, prefix = self._known, _prefix(directory)
+        each = rows.each() if rows is not None else {}
+        if not each and not known:
+            return [""] * len(files)
+        texts = []
+        for name, node in files.items():
+            row = each.get(name)
+            if row is not None and row[0] == status_of(node):
+                texts.append(_SHA256 + row[1].hex())
+            else:
+                texts.append(known.get(f"{prefix}/{name}", ""))
+        return texts
+
+    def _taken(self, missing: Sequence[Files]) -> dict[str, dict[str, bytes]]:
+        """Digests that are not known, by directories and names; noted for the next time."""
         started = self._clock()
+        taken = self._read(missing)
+        rows, trusted = self._remembered(), started - _RACY_NS
+        for directory, files in missing:
+            fresh, key, prefix = taken[directory], _key(directory), _prefix(directory)
+            before = rows.get(key)
+            # Files that are not there any more are forgotten.
+            kept = {
+                name: row
+                for name, row in (before.each().items() if before is not None else ())
+                if name not in fresh and self._tree.lstat(f"{prefix}/{name}") is not None
+            }
+            for name, node in files:
+                if node.mtime_ns < trusted and node.ctime_ns < trusted:
+                    kept[name] = (status_of(node), fresh[name])
+                else:
+                    self._known[f"{prefix}/{name}"] = _SHA256 + fresh[name].hex()
+            if kept:
+                # in the order in which a directory is listed, so that it may be compared as a whole
+                rows[key] = Rows.of([(name, *kept[name]) for name in sorted(kept, key=os.fsencode)])
+            else:
+                rows.pop(key, None)
+            self._dirty.add(key)
+        return taken
+
+    def _read(self, missing: Sequence[Files]) -> dict[str, dict[str, bytes]]:
+        small = [Files(directory, [item for item in files if item[1].size <= SMALL]) for directory, files in missing]
+        small = [group for group in small if group.files]
+        large = [(directory, name, node) for directory, files in missing for name, node in files if node.size > SMALL]
+        count = sum(len(group.files) for group in small)
         if self._held is not None:
-            self._held.expect(len(files))
-        digests = {path: self._small_digest(path, node) for path, node in files if node.size <= SMALL}
-        large = [(path, node) for path, node in files if node.size > SMALL]
+            self._held.expect(count)
+        if count >= _MANY and self._tree.local:
+            # here, since few builds have so much to read
+            from imgbuild.context.beside import digests_of_many
+
+            digests = digests_of_many(small, self._load, self._held)
+        else:
+            digests = digests_of(small, self._load, keeping(self._held))
+        taken: dict[str, dict[str, bytes]] = {directory: {} for directory, _ in missing}
+        for directory, files in small:
+            taken[directory].update((name, next(digests)) for name, _ in files)
         if len(large) > 1:
-            # here, since a build that reads nothing big must not pay for the import
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1, _THREADS), "digest") as pool:
-                digests.update(zip([path for path, _ in large], pool.map(lambda file: self._digest(*file), large), strict=True))
+                found = list(pool.map(lambda file: self._digest(*file), large))
         else:
-            digests.update((path, self._digest(path, node)) for path, node in large)
-        self._known.update(digests)
-        self._dirty = True
-        trusted = started - _RACY_NS
-        for path, node in files:
-            if node.mtime_ns < trusted and node.ctime_ns < trusted:
-                rows[path[1:]] = FileStat(node.dev, node.ino, node.size, node.mtime_ns, node.ctime_ns, digests[path])
-            else:
-                rows.pop(path[1:], None)
+            found = [self._digest(*file) for file in large]
+        for (directory, name, _), digest in zip(large, found, strict=True):
+            taken[directory][name] = digest
+        return taken
 
-    def _small_digest(self, path: str, node: Node) -> str:
-        from hashlib import sha256
+    def _one_by_one(self, directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
+        prefix = _prefix(directory)
+        for name, node in files:
+            data, capability = self._tree.load(f"{prefix}/{name}", node)
+            if len(data) != node.size:
+                raise _changed(f"{prefix}/{name}")
+            yield data, capability
 
-        content = data, capability = self._tree.load(path, node)
-        if len(data) != node.size:
-            raise _changed(path)
-        if self._held is not None:
-            self._held.keep(path, content)
-        digest = sha256(data)
-        return "sha256:" + (sha256(digest.digest() + capability) if capability else digest).hexdigest()
-
-    def _digest(self, path: str, node: Node) -> str:
+    def _digest(self, directory: str, name: str, node: Node) -> bytes:
         import hashlib
 
+        path = f"{_prefix(directory)}/{name}"
         content = hashlib.sha256()
         size = 0
         fd = self._tree.open(path)
@@ -144,7 +220,34 @@ class FileDigests:
         capabilities = self._tree.xattrs(path) if self._tree.local else {}
         if capabilities:
             content = hashlib.sha256(content.digest() + b"".join(capabilities.values()))
-        return f"sha256:{content.hexdigest()}"
+        return content.digest()
+
+
+def digests_of(groups: Sequence[Files], load: Load, keep: Keep | None) -> Iterator[bytes]:
+    """The digest of each of many small files, in their order. What is read is given to `keep`."""
+    from hashlib import sha256
+
+    for directory, files in groups:
+        prefix = _prefix(directory)
+        for (name, _), content in zip(files, load(directory, files), strict=True):
+            if keep is not None:
+                keep(f"{prefix}/{name}", content)
+            data, capability = content
+            digest = sha256(data).digest()
+            yield sha256(digest + capability).digest() if capability else digest
+
+
+def keeping(held: Held | None) -> Keep | None:
+    """What `digests_of` gives contents to; None where there is no room for any."""
+    return held.keep if held is not None and held.room else None
+
+
+def _key(directory: str) -> str:
+    return "" if directory == "/" else f"{directory[1:]}/"
+
+
+def _prefix(directory: str) -> str:
+    return "" if directory == "/" else directory
 
 
 def _changed(path: str) -> ContextError:

@@ -17,8 +17,7 @@ from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor, canonical_json, descriptor_json, parse_descriptor
 from imgbuild.store.connections import Connections
-from imgbuild.store.rows import BuildRow, FileStat, LayerRow, SnapshotRow, SourceRow, StepRow
-from imgbuild.store.stats import pack_directories, unpack_directories
+from imgbuild.store.rows import BuildRow, LayerRow, SnapshotRow, SourceRow, StepRow
 
 _DOWNLOADS = "http"
 """The owner of what is remembered of files by their URLs."""
@@ -175,20 +174,19 @@ class Index:
         """The blobs of all downloads that are remembered."""
         return frozenset(Digest(json.loads(row[0])["digest"]) for row in self._all("SELECT digest FROM contents WHERE owner=?", _DOWNLOADS))
 
-    def stats(self, root: str) -> dict[str, FileStat]:
-        """What `record_stats` was last given for `root`."""
-        return unpack_directories(self._all("SELECT directory, names, numbers FROM stats WHERE root=?", _bytes(root)))
+    def stats(self, root: str) -> dict[str, tuple[bytes, bytes]]:
+        """What was recorded of the directories below `root`, by their paths."""
+        rows = self._all("SELECT directory, names, numbers FROM stats WHERE root=?", _bytes(root))
+        return {directory.decode("utf-8", "surrogateescape"): (names, numbers) for directory, names, numbers in rows}
 
-    def record_stats(self, root: str, rows: Mapping[str, FileStat]) -> None:
-        """Remember the files of `root` by path, all of them: what is not in `rows` is forgotten. Only the directories that
-        differ are written."""
-        key, new = _bytes(root), pack_directories(rows)
+    def record_stats(self, root: str, changes: Mapping[str, tuple[bytes, bytes] | None]) -> None:
+        """Remember what is said of directories below `root`: names and numbers that only the one who asks for them understands. None is
+        forgotten, what is not among the changes stays."""
+        key = _bytes(root)
         with self.connections.writing() as connection:
-            cursor = connection.execute("SELECT directory, names, numbers FROM stats WHERE root=?", (key,))
-            old = {directory: (names, numbers) for directory, names, numbers in cursor}
-            changed = [(key, directory, *packed) for directory, packed in new.items() if old.get(directory) != packed]
-            connection.executemany("INSERT OR REPLACE INTO stats VALUES(?,?,?,?)", changed)
-            gone = [(key, directory) for directory in old if directory not in new]
+            new = [(key, _bytes(directory), *packed) for directory, packed in changes.items() if packed is not None]
+            connection.executemany("INSERT OR REPLACE INTO stats VALUES(?,?,?,?)", new)
+            gone = [(key, _bytes(directory)) for directory, packed in changes.items() if packed is None]
             connection.executemany("DELETE FROM stats WHERE root=? AND directory=?", gone)
             connection.execute("INSERT OR REPLACE INTO stat_roots VALUES(?,?)", (key, self._clock()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from imgbuild.hints import NamedTuple
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.values import dataclass
@@ -62,15 +61,3 @@ class SourceRow:
     digest: Digest
     registry: str
     repository: str
-
-
-class FileStat(NamedTuple):
-    """What a file's content digest was taken at; `digest` is a sha256 one. Whether it may still be believed is the reader's
-    decision."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    digest: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from imgbuild.context.digest import TreeDigests, walk
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.local import CAPABILITY, LocalContext
-from imgbuild.context.stats import FileStat
+from imgbuild.context.rows import Rows
 from imgbuild.context.tree import Found, Tree, match
 from imgbuild.errors import ContextError
+from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
 
@@ -52,15 +53,25 @@ class Memory:
     """A stat cache, and how often it was written."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, FileStat] = {}
+        self.kept: dict[str, tuple[bytes, bytes]] = {}
         self.writes = 0
 
-    def stats(self, root: str) -> Mapping[str, FileStat]:
-        return self.rows
+    @property
+    def rows(self) -> list[str]:
+        """The paths of all files that are remembered."""
+        unpacked = [(directory, Rows.unpack(*packed)) for directory, packed in self.kept.items()]
+        return sorted(directory + name for directory, rows in unpacked if rows is not None for name in rows.each())
 
-    def record_stats(self, root: str, rows: Mapping[str, FileStat]) -> None:
+    def stats(self, root: str) -> Mapping[str, tuple[bytes, bytes]]:
+        return dict(self.kept)
+
+    def record_stats(self, root: str, changes: Mapping[str, tuple[bytes, bytes] | None]) -> None:
         self.writes += 1
-        self.rows = dict(rows)
+        for directory, packed in changes.items():
+            if packed is None:
+                self.kept.pop(directory, None)
+            else:
+                self.kept[directory] = packed
 
 
 class TestWhatIsSeen:
@@ -242,6 +253,22 @@ class TestDigest:
         after = digest(tmp_path), stage_digest()
         assert (before[0] != after[0], before[1] != after[1]) == (local, stage)
 
+    def test_they_stay_what_they_were(self, tmp_path: Path) -> None:
+        """A step's key holds them: others would have everybody build anew."""
+        write(tmp_path, "a", "d/b", "d/e/f", "d/e.x", "d/\u00e9", "z", "n/only", "n/files", "l -> d/e", "\U0001f600", "\ue000")
+        (tmp_path / os.fsdecode(b"\xff\xfe")).write_text("x")
+        os.mkfifo(tmp_path / "d/fifo")
+        (tmp_path / "empty").mkdir()
+        for name, other in (("a", "d/a2"), ("z", "d/e/z2"), ("z", "b")):
+            os.link(tmp_path / name, tmp_path / other)
+        for path in (tmp_path, *tmp_path.rglob("*")):
+            os.utime(path, (1, 1), follow_symlinks=False)
+        (tmp_path / "a").chmod(0o4755)
+        (tmp_path / "d").chmod(0o700)
+        assert digest(tmp_path) == "sha256:0b83997b22ed9fef350e3bd06bab2fc9cb0d1416097c51f576b6cb0c246c6d17"
+        with UnionView((DirectoryLower(tmp_path),)) as view:
+            assert TreeDigests(view).contents("/") == "sha256:959932657d86a32f15b9c821cc4dc3a954a8afcf4f0befadc43773bb46bb8d24"
+
     def test_names_and_bodies_can_not_be_mistaken_for_each_other(self, tmp_path: Path) -> None:
         write(tmp_path / "1", "a -> b", "c -> d")
         write(tmp_path / "2", "a -> b\nsymlink 777", "c -> d")
@@ -337,7 +364,7 @@ class TestStatCache:
         memory = Memory()
         with self.context(tmp_path, memory) as context:
             first = TreeDigests(context, context.digests).contents("/")
-        assert sorted(memory.rows) == ["a", "b"] and memory.writes == 1
+        assert memory.rows == ["a", "b"] and memory.writes == 1
         with self.context(tmp_path, memory) as context:
             monkeypatch.setattr(context, "open", None)
             assert TreeDigests(context, context.digests).contents("/") == first
@@ -351,14 +378,65 @@ class TestStatCache:
         (tmp_path / "a").write_text("c")
         with self.context(tmp_path, memory) as context:
             assert TreeDigests(context, context.digests).contents("/") != before
-        assert sorted(memory.rows) == ["a", "b"] and memory.writes == 2
+        assert memory.rows == ["a", "b"] and memory.writes == 2
 
     def test_a_file_as_young_as_the_scan_is_not_remembered(self, tmp_path: Path) -> None:
         write(tmp_path, "a")
         memory = Memory()
         with self.context(tmp_path, memory, ahead=10**9) as context:
             TreeDigests(context, context.digests).contents("/")
-        assert memory.rows == {}
+        assert memory.rows == []
+
+    @pytest.mark.parametrize("ignore", ["", "z"])
+    def test_what_changes_in_a_directory_is_all_that_is_read(self, tmp_path: Path, ignore: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The digests are those without a cache, whatever of a directory was remembered."""
+        write(tmp_path, "d/a", "d/c", "d/e", "d/sub/x", "link -> d")
+        memory = Memory()
+
+        def digests() -> tuple[str, int]:
+            read = 0
+            plain = LocalContext(tmp_path, Ignore.parse(ignore))
+            with plain, LocalContext(tmp_path, Ignore.parse(ignore), stats=memory, clock=lambda: 1 << 62) as context:
+                take = context.digests._load
+
+                def counted(directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
+                    nonlocal read
+                    read += len(files)
+                    return take(directory, files)
+
+                monkeypatch.setattr(context.digests, "_load", counted)
+                found = TreeDigests(context, context.digests).contents("/")
+                assert found == TreeDigests(plain).contents("/") == TreeDigests(context, context.digests).contents("/")
+            return found, read
+
+        seen = [digests()[0]]
+        assert digests() == (seen[0], 0)
+        for change in ("new", "content", "gone", "first", "last", "mode"):
+            if change == "new":
+                (tmp_path / "d/b").write_text("new")
+            elif change == "content":
+                (tmp_path / "d/c").write_text("other")
+            elif change == "gone":
+                (tmp_path / "d/e").unlink()
+            elif change == "first":
+                (tmp_path / "d/A").write_text("first")
+            elif change == "last":
+                (tmp_path / os.fsdecode(b"d/\xffz")).write_text("last")
+            else:
+                (tmp_path / "d/c").chmod(0o755)
+            found, read = digests()
+            assert found not in seen and read == (0 if change == "gone" else 1), change
+            assert digests() == (found, 0)
+            seen.append(found)
+        assert memory.rows == sorted(["d/a", "d/b", "d/c", "d/A", os.fsdecode(b"d/\xffz"), "d/sub/x"])
+
+    def test_rows_of_another_form_are_none(self, tmp_path: Path) -> None:
+        write(tmp_path, "a")
+        memory = Memory()
+        memory.kept[""] = (b"a", bytes(72))
+        with self.context(tmp_path, memory) as context:
+            found = TreeDigests(context, context.digests).contents("/")
+        assert found == digest(tmp_path) and memory.rows == ["a"]
 
     def test_what_was_remembered_of_other_files_is_kept(self, tmp_path: Path) -> None:
         write(tmp_path, "a", "b")
@@ -366,4 +444,4 @@ class TestStatCache:
         for name in ("/a", "/b"):
             with self.context(tmp_path, memory) as context:
                 TreeDigests(context, context.digests).entry(name)
-        assert sorted(memory.rows) == ["a", "b"]
+        assert memory.rows == ["a", "b"]
