@@ -45,18 +45,27 @@ class ImgbuildError(Exception):
     """The root of all errors for users.
 
     `message` is one sentence without a full stop; `at` the place it is about; `hint` what to do; `detail` further
-    lines to be shown as they are (a log's end, a kernel's own words).
+    lines to be shown as they are (a log's end, a kernel's own words); `notes` what else is known, a sentence each.
     """
 
     reference = "error"
     exit_code = 1
 
-    def __init__(self, message: str, *, at: Span | None = None, hint: str | None = None, detail: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        at: Span | None = None,
+        hint: str | None = None,
+        detail: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.at = at
         self.hint = hint
         self.detail = detail
+        self.notes = notes
 
     def located(self, at: Span | None) -> ImgbuildError:
         """The same error with a place, unless it has one already."""

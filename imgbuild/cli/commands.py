@@ -14,7 +14,7 @@ from imgbuild.cli import streams
 from imgbuild.cli.declare import AtLeast, Choice, Command, Parameter, Unprocessed
 
 CONTAINER_ERROR = 125
-"""The exit code of `run` and `exec` for errors of our own."""
+"""The exit code of `run`, `exec` and `debug` for errors of our own."""
 
 
 class _Commands(click.Group):

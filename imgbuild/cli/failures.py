@@ -21,6 +21,7 @@ def render(error: ImgbuildError, out: TextIO) -> None:
         lines += _inclusions(error.at)
     if error.detail:
         lines += [f"  | {line}" for line in error.detail.rstrip("\n").split("\n")]
+    lines += [f"  note: {note}" for note in error.notes]
     if error.hint:
         lines.append(f"  hint: {error.hint}")
     out.write("".join(f"{printable(line)}\n" for line in lines))

@@ -30,6 +30,7 @@ _COMMANDS = {
     "kill": "imgbuild.cli.run_commands:kill",
     "rm": "imgbuild.cli.run_commands:rm",
     "wait": "imgbuild.cli.run_commands:wait",
+    "debug": "imgbuild.cli.debug:debug",
     "images": "imgbuild.cli.images:images",
     "inspect": "imgbuild.cli.images:inspect",
     "history": "imgbuild.cli.images:history",
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
-    container_command = _command_name(arguments) in ("run", "exec")
+    container_command = _command_name(arguments) in ("run", "exec", "debug")
     try:
         result = _quickly(arguments)
         if result is None:

@@ -20,7 +20,7 @@ from imgbuild.engine.recorded import note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Invocation, Workplace, keep_failed, workplace
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
@@ -278,6 +278,7 @@ def _solve(
             contexts=contexts,
             agents=agents,
             failures=Path(request.failure_dir) if request.failure_dir else None,
+            keep=lambda: keep_failed(place.settings),
             remotes=fetch_sources(fetchers, graph),
             begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None,
         )

@@ -127,9 +127,10 @@ def _collect(
     timeout: float | None = 60.0,
     on_wait: Callable[[], None] | None = None,
 ) -> Freed:
+    from imgbuild.engine.workplace import keep_failed
     from imgbuild.store.garbage import Policy, collect
 
-    policy = Policy(partial(_snapshots_in_use, place), keep_cache, unused_since, drop_untagged)
+    policy = Policy(partial(_snapshots_in_use, place), keep_cache, unused_since, drop_untagged, keep_failed(place.settings))
     return collect(place.store, policy, timeout=timeout, on_wait=on_wait)
 
 

@@ -18,6 +18,7 @@ from imgbuild.values import dataclass, field
 if TYPE_CHECKING:
     from imgbuild.sandbox.zygote import Zygote
     from imgbuild.settings import Settings
+    from imgbuild.store.failed import Keep
     from imgbuild.store.store import Store
 
 SYSTEM_ROOT = "/var/lib/imgbuild"
@@ -127,3 +128,10 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
 
             cgroup.sweep(cgroup.here())
         yield Workplace(invocation, uid, features, store, settings, start_zygote, notice)
+
+
+def keep_failed(settings: Settings) -> Keep:
+    """How many failed steps are kept, and for how long."""
+    from imgbuild.store.failed import Keep
+
+    return Keep(settings.keep_failed_steps, settings.keep_failed, settings.keep_failed_size)

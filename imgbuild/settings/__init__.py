@@ -30,7 +30,9 @@
     build-timeout: 2h               # of a whole build
     cache:
       unused: 336h                  # `prune` drops steps that were not used for so long
-      failed: 72h                   # and failed steps that are older
+      failed: 72h                   # failed steps are kept for so long
+      failed-steps: 5               # so many of them; 0: none
+      failed-size: 2g               # and no more of it all together
     history:                        # what is kept of builds (`imgbuild builds`)
       age: 720h                     # for how long, and longer while a step of it is in the cache
       size: 1g                      # of all records and logs together
@@ -64,3 +66,5 @@ class Settings:
     history_age: float = 720 * HOUR
     history_size: int = 1 << 30
     history_log: int = 64 << 20
+    keep_failed_steps: int = 5
+    keep_failed_size: int = 2 << 30

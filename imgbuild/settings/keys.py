@@ -132,10 +132,11 @@ def _limits(document: Document, node: yaml.Node) -> Limits:
     return Limits(**{key.replace("-", "_"): value for key, value in values.items()})
 
 
-def _cache(document: Document, node: yaml.Node) -> dict[str, float]:
-    seconds = document.quantity(_seconds)
-    values: dict[str, Any] = document.fields(node, "cache", {"unused": seconds, "failed": seconds})
-    return {f"keep_{key}": value for key, value in values.items()}
+def _cache(document: Document, node: yaml.Node) -> dict[str, Any]:
+    seconds, count, size = (document.quantity(parse) for parse in (_seconds, parse_count, parse_size))
+    keys = {"unused": seconds, "failed": seconds, "failed-steps": count, "failed-size": size}
+    values: dict[str, Any] = document.fields(node, "cache", keys)
+    return {f"keep_{key.replace('-', '_')}": value for key, value in values.items()}
 
 
 def _history(document: Document, node: yaml.Node) -> dict[str, float | int]:

@@ -64,9 +64,7 @@ class StepMounts:
             self._directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self._stack = stack
-            # In one order for all steps, so that two of them never wait for each other; a cache that is mounted twice, once.
-            for name in sorted({_cache_name(mount) for mount in self._op.mounts if mount.kind == "cache" and mount.sharing == "locked"}):
-                stack.enter_context(self._rooms.store.lock(f"cache {name}", cancelled=self._stopped))
+            self._lock_caches()
             for number, mount in enumerate(self._op.mounts):
                 self._add(mount, number, self._directory / f"mount{number}")
             if self._op.document is not None:
@@ -79,12 +77,17 @@ class StepMounts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
+    def _lock_caches(self) -> None:
+        # In one order for all steps, so that two of them never wait for each other; a cache that is mounted twice, once.
+        for name in sorted({_cache_name(mount) for mount in self._op.mounts if mount.kind == "cache" and mount.sharing == "locked"}):
+            self._stack.enter_context(self._rooms.store.lock(f"cache {name}", cancelled=self._stopped))
+
     def _add(self, mount: MountOp, number: int, directory: Path) -> None:
         match mount.kind:
             case "bind":
                 self._bind(mount, directory)
             case "cache":
-                self._place(Mount(Bind(str(self._cache(mount, number))), mount.target, read_only=mount.read_only))
+                self._add_cache(mount, number, directory)
             case "tmpfs":
                 size = () if mount.size is None else (("size", str(mount.size)),)
                 memory = Filesystem("tmpfs", (("mode", "1777"), *size))
@@ -103,6 +106,7 @@ class StepMounts:
             lowers, source = self._from_context(mount, directory)
         else:
             lowers, source = self._stage_lowers(mount.stage), posixpath.normpath(f"/{mount.source}")
+        lowers = (*lowers, *self._written(directory))
         with self._rooms.view(lowers) as view:
             real = view.resolve(source)
             status = view.lstat(real)
@@ -125,6 +129,10 @@ class StepMounts:
         subpath = "" if real == "/" else real
         self._place(Mount(what, mount.target, subpath, read_only=mount.read_only), is_directory=stat.S_ISDIR(status.mode))
 
+    def _written(self, directory: Path) -> Lowers:
+        """What was written to the mount before."""
+        return ()
+
     def _from_context(self, mount: MountOp, directory: Path) -> tuple[Lowers, str]:
         """A copy of what the context has at the mount's source, and the path that it has in there."""
         try:
@@ -133,12 +141,21 @@ class StepMounts:
         except ContextError as error:
             raise error.located(mount.span) from None
 
+    def _add_cache(self, mount: MountOp, number: int, directory: Path) -> None:
+        self._place(Mount(Bind(str(self._cache(mount, number))), mount.target, read_only=mount.read_only))
+
+    def _cache_place(self, mount: MountOp, number: int) -> Path:
+        """Where the cache is, the first where there are several. What begins with other files is another one."""
+        private = ".0" if mount.sharing == "private" else ""
+        return self._rooms.store.root / "cache" / (_cache_name(mount) + _seed_name(mount_digests(self._inputs, number)) + private)
+
     def _cache(self, mount: MountOp, number: int) -> Path:
-        """The cache's directory, made if it is new. What begins with other files is another one."""
-        name, store = _cache_name(mount) + _seed_name(mount_digests(self._inputs, number)), self._rooms.store
+        """The cache's directory, made if it is new."""
+        path, store = self._cache_place(mount, number), self._rooms.store
+        name = path.name
         if mount.sharing == "private":
-            name = self._private_cache(name)
-        path = store.root / "cache" / name
+            name = self._private_cache(name.removesuffix(".0"))
+            path = path.with_name(name)
         if not path.exists():
             with store.lock(f"new cache {name}", cancelled=self._stopped), store.temporary("cache") as temporary:
                 if not path.exists():

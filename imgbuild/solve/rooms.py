@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgbuild.snapshot.union import UnionView
     from imgbuild.solve.agents import Agents
     from imgbuild.store.blobs import BlobWriter
+    from imgbuild.store.failed import Keep
     from imgbuild.store.store import Store
 
 
@@ -41,6 +42,8 @@ class Rooms:
     contexts: Mapping[str, Tree] = field(default_factory=dict)
     agents: Agents | None = None
     failures: Path | None = None
+    keep: Callable[[], Keep] | None = None
+    """How much of failed steps is kept; None: nothing."""
     remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)
     """What was fetched, by the source without its `position` and `unpack`."""
     begun: Callable[[Step], Callable[[BlobWriter], object] | None] = lambda step: None

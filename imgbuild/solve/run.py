@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -23,10 +22,10 @@ from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.solve.commit import commit
 from imgbuild.solve.etc import etc_mounts
+from imgbuild.solve.log import StepLog
 from imgbuild.solve.machine import devices_of, disk_of
 from imgbuild.solve.mounts import StepMounts
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.words import failure
 from imgbuild.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
     from imgbuild.snapshot import Lowers
     from imgbuild.snapshot.snapshotter import Active
 
-TAIL_LINES = 20
 _BLOCK = 1 << 16
-_NO_ROOM = 1 << 16
 _OWN_MOUNTS = ("/proc", "/sys", "/dev")
 _LOOK_MILLISECONDS = 200
 """How often a silent step is looked at for a limit of time or the end of the build."""
@@ -63,29 +60,14 @@ class RunJob:
     started: Callable[[], None] = lambda: None
 
 
-@dataclass(slots=True)
-class _Tail:
-    """The last lines of a step's output, for the error message."""
-
-    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
-    rest: bytes = b""
-
-    def add(self, data: bytes) -> None:
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        self.lines.extend(lines)
-        self.rest = self.rest[-_BLOCK:]
-
-    def text(self) -> str:
-        lines = [*self.lines, self.rest] if self.rest else list(self.lines)
-        return "\n".join(line.decode("utf-8", "replace").rstrip("\r") for line in lines[-TAIL_LINES:])
-
-
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
+    """How an attempt ended: `expired` is "timeout" or "idle-timeout" where we killed it for that; `mounts` are where the step's own were,
+    and whether they were read-only."""
+
     status: ExitStatus
-    tail: str
     expired: str = ""
-    disk_full: bool = False
+    mounts: tuple[tuple[str, bool], ...] = ()
 
 
 def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage]:
@@ -99,28 +81,31 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
         except SandboxError as error:
             raise error.located(job.step.span) from None
     attempts = job.op.limits.retry + 1
+    secrets = [rooms.secrets[mount.id] for mount in job.op.mounts if mount.kind == "secret" and mount.id in rooms.secrets]
     for attempt in range(1, attempts + 1):
-        with rooms.snapshotter.prepare(job.lowers, "run") as active:
+        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", secrets) as log:
             with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
-                ended = _attempt(rooms, job, active, mounts)
+                ended = _attempt(rooms, job, active, mounts, log)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
                 lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)
                 return lower, ended.status.usage
             last = attempt == attempts or job.stopped() or bool(ended.status.setup_error)
             if last and job.op.keep:
                 _keep(rooms, job, active)
-        if last:
-            break
+            if last and foreign and "is a program for" in (ended.status.setup_error or ""):
+                from imgbuild.solve.emulation import no_handler
+
+                raise no_handler(rooms, job.op.platform).located(job.step.span)
+            if last:
+                from imgbuild.solve.failing import failure
+
+                raise failure(rooms, job, active, ended, log, foreign=foreign)
         job.output(2, f"imgbuild: attempt {attempt} of {attempts} failed, trying again\n".encode())
-    if foreign and "is a program for" in (ended.status.setup_error or ""):
-        from imgbuild.solve.emulation import no_handler
-
-        raise no_handler(rooms, job.op.platform).located(job.step.span)
-    raise failure(job.op, ended.status, ended.expired, ended.tail, ended.disk_full).located(job.step.span)
+    raise AssertionError("the last attempt ends it")
 
 
-def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> _Ended:
-    spec = _spec(rooms, job, active, mounts)
+def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log: StepLog) -> Ended:
+    spec = step_spec(rooms, job, active, mounts)
     with ExitStack() as stack:
         (out_read, out_write), (err_read, err_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, out_read)
@@ -132,16 +117,15 @@ def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> _
             for fd in (null, out_write, err_write):
                 os.close(fd)
         job.started()
-        tail = _Tail()
 
         def receive(stream: int, data: bytes) -> None:
-            tail.add(data)
+            log.add(data)
             job.output(stream, data)
 
         expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive)
         status = sandbox.wait()
         assert status is not None, "a wait without a timeout ends with the process"
-        return _Ended(status, tail.text(), expired, _is_full(active.upper))
+        return Ended(status, expired, tuple((mount.target, mount.read_only) for mount in spec.mounts))
 
 
 def _keep(rooms: Rooms, job: RunJob, active: Active) -> None:
@@ -185,13 +169,8 @@ def _say(job: RunJob, text: str) -> None:
     job.output(2, f"imgbuild: {text}\n".encode("utf-8", "surrogateescape"))
 
 
-def _is_full(directory: Path) -> bool:
-    """Whether there is no room left where the step writes. Not every command says so when it meets that."""
-    status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize < _NO_ROOM
-
-
-def _spec(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> SandboxSpec:
+def step_spec(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts) -> SandboxSpec:
+    """The sandbox that a step runs in."""
     op = job.op
     etc = etc_mounts(replace(rooms.host, hostname=op.hostname), zip(op.hosts, op.addresses, strict=True))
     insecure = op.security == "insecure"
@@ -285,3 +264,4 @@ def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Call
         if job.stopped():
             sandbox.kill(signal.SIGKILL)
     return expired
+

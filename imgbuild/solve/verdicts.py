@@ -58,7 +58,7 @@ class Verdicts:
             return
         first = failures[0]
         if len(failures) == 1:
-            raise StepFailed(f"the test failed: {first.message}", at=first.at, hint=first.hint, detail=first.detail)
+            raise StepFailed(f"the test failed: {first.message}", at=first.at, hint=first.hint, detail=first.detail, notes=first.notes)
         lines = [f"{error.at}: {error.message}" for error in failures]
         raise StepFailed(f"{len(failures)} tests failed, the first one here", at=first.at, detail="\n".join(lines))
 

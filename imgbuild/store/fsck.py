@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from imgbuild.errors import CorruptError, ImageError, ImgbuildError, StoreError
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest, digest_of
 from imgbuild.oci.image import CONFIG_TYPES, Descriptor, Manifest
 from imgbuild.store.closure import closure, manifests
+from imgbuild.store.failed import RECORD, TREE, read_failed
 from imgbuild.store.failures import IndexDamagedError
-from imgbuild.store.garbage import Containers, standing_on
+from imgbuild.store.garbage import Containers, failed_on, standing_on
 from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
@@ -28,9 +30,9 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), layer, snapshot, step, or container,
-    which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune removes, or an entry that
-    another program wrote."""
+    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), layer, snapshot, step, failed, or
+    container, which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune removes, or an
+    entry that another program wrote."""
 
     kind: str
     what: str
@@ -49,6 +51,7 @@ class _Report:
     snapshots: set[str] = field(default_factory=set)
     orphans: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
     names: bool = False
     index: bool = False
 
@@ -67,7 +70,7 @@ def check(
     """All that is wrong with the store, worst first; with `repair` it is then taken out (waiting for the store alone), except
     for snapshots that `containers` stand on. `on_bytes` is told of progress, from several threads."""
     with store.exclusive(on_wait=on_wait) if repair else store.lease(on_wait=on_wait):
-        report, in_use = _Report(), standing_on(containers)
+        report, in_use = _Report(), standing_on(containers) | failed_on(store)
         _check_blobs(store, report, on_bytes)
         live = _check_images(store, report)
         try:
@@ -75,6 +78,7 @@ def check(
         except IndexDamagedError as error:
             report.index = True
             report.add("index", str(store.index.connections.path), error.message)
+        _check_failed(store, report)
         if repair:
             _repair(store, report, in_use)
         return tuple(sorted(report.findings, key=lambda finding: finding.note))
@@ -217,6 +221,27 @@ def _snapshot_problem(store: Store, row: SnapshotRow) -> str:
     return ""
 
 
+def _check_failed(store: Store, report: _Report) -> None:
+    for name in sorted(os.listdir(store.root / "failed")):
+        directory = store.root / "failed" / name
+        if not (directory / RECORD).exists():
+            continue  # files that a step was told to save
+        if problem := _failed_problem(store, directory):
+            report.failed.add(name)
+            report.add("failed", name, problem)
+
+
+def _failed_problem(store: Store, directory: Path) -> str:
+    try:
+        step = read_failed(directory)
+    except CorruptError as error:
+        return error.message
+    missing = next((name for name in sorted(step.snapshots) if not store.has_snapshot(name)), None)
+    if missing is not None:
+        return f"stands on the snapshot {missing}, which is missing"
+    return "" if (directory / TREE).is_dir() else "what it wrote is missing"
+
+
 def _step_problem(row: StepRow, held: set[DiffID], snapshots: set[str]) -> str:
     if digest_of(row.record) != row.key:
         return "its record has another digest than its key"
@@ -246,6 +271,8 @@ def _repair(store: Store, report: _Report, containers: frozenset[str]) -> None:
         store.blobs.remove(digest)
     for identity in (report.snapshots | report.orphans) - containers:
         store.discard(store.root / "snapshots" / identity)
+    for name in report.failed:
+        store.discard(store.root / "failed" / name)
 
 
 def _record_layers(store: Store, image: Descriptor) -> None:

@@ -7,7 +7,7 @@ is to go too, the step records. Names are changed first, then rows, then files: 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from imgbuild.errors import CorruptError, ImageError
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests
+from imgbuild.store.failed import Keep, failed_steps, overdue
 from imgbuild.store.failures import NoSpaceError, explained
 from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
@@ -31,12 +32,14 @@ store alone: a container that was made while it waited counts."""
 class Policy:
     """What counts as needed: what `containers` stand on, and what has a name. `keep_cache`: step records, and what
     they refer to, cache mounts and failed steps stay. `unused_since` (seconds since 1970): of those, only steps that were used
-    since, and failed steps of since. `drop_untagged`: images without a name are not needed."""
+    since, and files of failed steps of since; `failed`: of failed steps only so many. What they stand on stays with them.
+    `drop_untagged`: images without a name are not needed."""
 
     containers: Containers = frozenset()
     keep_cache: bool = True
     unused_since: float | None = None
     drop_untagged: bool = False
+    failed: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def plan(store: Store, policy: Policy) -> Plan:
     """What `collect` would take out now. Hold a lease at least."""
     entries = store.tags.entries()
     untagged = tuple(entry for entry in entries if entry.name is None) if policy.drop_untagged else ()
-    live = _Live(set(), set(), set(standing_on(policy.containers)))
+    directories = _directories(store, policy)
+    live = _Live(set(), set(), {*standing_on(policy.containers), *failed_on(store, directories)})
     needed = (entry for entry in entries if not (policy.drop_untagged and entry.name is None))
     for entry in {(entry.descriptor.digest, entry.descriptor.media_type): entry for entry in needed}.values():
         _mark_image(store, entry, live)  # once, however many names it has
@@ -91,7 +95,7 @@ def plan(store: Store, policy: Policy) -> Plan:
         steps=steps,
         blobs=tuple(digest for digest in store.blobs if digest not in live.blobs),
         snapshots=tuple(name for name in present if name not in live.snapshots),
-        directories=_directories(store, policy),
+        directories=directories,
         memos_before=memos_before,
     )
 
@@ -131,6 +135,12 @@ def collect(
 def standing_on(containers: Containers) -> frozenset[str]:
     """The snapshots that containers stand on now."""
     return containers() if callable(containers) else containers
+
+
+def failed_on(store: Store, going: Iterable[Path] = ()) -> set[str]:
+    """The snapshots that failed steps stand on, but for those in `going`."""
+    gone = set(going)
+    return {name for step in failed_steps(store.root) if step.directory not in gone for name in step.snapshots}
 
 
 def _forget(store: Store, going: Plan) -> None:
@@ -191,9 +201,13 @@ def _directories(store: Store, policy: Policy) -> tuple[Path, ...]:
     failed, cache, sources = ([store.root / kind / name for name in _listing(store.root / kind)] for kind in ("failed", "cache", "sources"))
     if not policy.keep_cache:
         return (*failed, *cache, *sources)
-    if policy.unused_since is None:
-        return ()
-    return tuple(path for path in (*failed, *sources) if path.lstat().st_mtime < policy.unused_since)
+    steps = failed_steps(store.root)
+    kept = {step.directory for step in steps}
+    going = [] if policy.failed is None else [step.directory for step in overdue(steps, policy.failed, store.clock())]
+    if policy.unused_since is not None:
+        files = (path for path in (*failed, *sources) if path not in kept)
+        going += [path for path in files if path.lstat().st_mtime < policy.unused_since]
+    return tuple(going)
 
 
 def _listing(directory: Path) -> list[str]:

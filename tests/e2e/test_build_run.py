@@ -149,7 +149,7 @@ def test_a_workdir_that_is_there_makes_no_layer(bench: Bench) -> None:
     [
         ("RUN echo before; exit 3", ["exit code 3", "| before"]),
         ("RUN no-such-command", ["exit code 127", "not found"]),
-        ('RUN ["no-such-command"]', ["no-such-command", "not in the image"]),
+        ('RUN ["no-such-command"]', ["no-such-command", "was not found in PATH"]),
         ('RUN ["/etc/passwd"]', ["not executable"]),
         ("RUN sh -c 'kill -9 $$'; exit $?", ["exit code 137", "KILL"]),
         ("RUN sh -c 'kill -11 $$'; exit $?", ["exit code 139", "SEGV"]),

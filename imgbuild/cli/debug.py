@@ -1,0 +1,77 @@
+"""``imgbuild debug`` and ``cp``: failed steps from the inside, and files out of them, of images and of containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from imgbuild.cli.streams import say
+from imgbuild.engine.workplace import Invocation
+from imgbuild.errors import UsageError
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("-l", "--list", "listing", is_flag=True, help="List the failed steps that are kept.")
+@click.option("--continue-step", "again", is_flag=True, help="Run there what the step ran, once more.")
+@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret: none is kept.")
+@click.option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys that the step is given.")
+@click.option("-T", "--no-tty", is_flag=True, help="No terminal, even if this is one.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the list.")
+@click.argument("failed", default="last", metavar="[last|ID]")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def debug(
+    invocation: Invocation,
+    listing: bool,
+    again: bool,
+    secrets: tuple[str, ...],
+    ssh: tuple[str, ...],
+    no_tty: bool,
+    form: str,
+    failed: str,
+    command: tuple[str, ...],
+) -> int:
+    """Enter a failed step: a shell, or COMMAND, in the state that it left, with its mounts, environment, user and network.
+
+    Nothing that is changed there is kept. Exits as `run` does.
+    """
+    from imgbuild.engine.debug import DebugRequest, kept_failures
+    from imgbuild.engine.debug import debug as enter
+
+    if listing:
+        if again or command or failed != "last":
+            raise UsageError("--list takes nothing else")
+        _list(kept_failures(invocation), form)
+        return 0
+    if again and command:
+        raise UsageError("--continue-step runs the step's own command: leave the other one out")
+    terminal = not no_tty and os.isatty(0) and os.isatty(1)
+    request = DebugRequest(failed, command, again, terminal, invocation.environ.get("TERM", ""), secrets, ssh)
+    outcome = enter(invocation, request, lambda event: say(f"imgbuild: notice: {getattr(event, 'text', '')}", err=True))
+    if outcome.message:
+        say(f"imgbuild: {outcome.message}", err=True)
+    return outcome.exit_code
+
+
+def _list(steps: tuple[object, ...], form: str) -> None:
+    from imgbuild.cli.failures import printable
+    from imgbuild.cli.progress import human_size
+    from imgbuild.cli.tables import duration, table
+    from imgbuild.store.failed import FailedStep
+
+    found = [step for step in steps if isinstance(step, FailedStep)]
+    if form == "json":
+        names = ("created", "size", "step", "source", "line", "cause", "code", "signal", "usage")
+        say(json.dumps([{"id": step.id, **{name: step.facts.get(name) for name in names}} for step in found], indent=2))
+        return
+    rows = []
+    for step in found:
+        cause = step.facts.get("cause")
+        words = str(cause.get("message", "")) if isinstance(cause, dict) else ""
+        place = f"{step.facts.get('source')}:{step.facts.get('line')}"
+        age, shown = duration(max(0, int(time.time() - step.created))), printable(step.name)
+        rows.append([step.id, age, human_size(step.size), place, shown, printable(words)])
+    say(table(["ID", "AGE", "SIZE", "PLACE", "STEP", "WHY"], rows))

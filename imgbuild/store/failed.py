@@ -1,0 +1,145 @@
+"""Failed steps that are kept for a while: ``failed/<id>``, each as it was left, with a record of what it was.
+
+A directory here holds RECORD (JSON) and what the step left: TREE, its upperdir; MOUNTS, what its mounts had; LOG, its output. It is made
+elsewhere and renamed into its place. Nothing of it changes afterwards: who looks at it holds a shared flock on it, and who takes it away
+an exclusive one. Directories without a record are files that a step was told to save.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imgbuild.errors import CorruptError, NotFoundError, UsageError
+from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.store.locks import is_still, try_flock
+from imgbuild.values import dataclass, field
+
+if TYPE_CHECKING:
+    from imgbuild.store.store import Store
+
+RECORD, TREE, MOUNTS, LOG = "failure.json", "fs", "mounts", "log"
+VERSION = 1
+LAST = "last"
+_ID_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How many failed steps are kept, for how many seconds, and how many bytes they may take together."""
+
+    number: int = 5
+    seconds: float = 72 * 3600.0
+    bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """One of them: `facts` is its record, which `solve` writes and reads; here is only what the store has to know."""
+
+    id: str
+    directory: Path
+    created: float
+    size: int
+    name: str
+    snapshots: frozenset[str]
+    facts: dict[str, Any] = field(repr=False, compare=False)
+
+
+def new_id() -> str:
+    """An id that nothing has."""
+    return os.urandom(_ID_BYTES).hex()
+
+
+def failed_steps(root: Path) -> tuple[FailedStep, ...]:
+    """All that are kept in the store at `root`, the newest first. One whose record can't be read is none."""
+    found = []
+    for directory in _directories(root):
+        with suppress(CorruptError, FileNotFoundError):
+            found.append(read_failed(directory))
+    return tuple(sorted(found, key=lambda step: (step.created, step.id), reverse=True))
+
+
+def find_failed(root: Path, word: str) -> FailedStep:
+    """The one that `word` means: ``last``, an id, or the beginning of one. NotFoundError where there is none."""
+    steps = failed_steps(root)
+    found = list(steps[:1]) if word == LAST else [step for step in steps if word and step.id.startswith(word)]
+    if len(found) > 1:
+        raise UsageError(f"{word} is the beginning of {len(found)} failed steps' ids", hint="write more of it")
+    if not found:
+        hint = "`imgbuild debug --list` lists them" if steps else "steps that fail are kept for a while, unless the settings say otherwise"
+        raise NotFoundError("no failed step is kept" if not steps else f"there is no failed step {word!r}", hint=hint)
+    return found[0]
+
+
+def read_failed(directory: Path) -> FailedStep:
+    """The failed step in `directory`; CorruptError where its record can't be one, FileNotFoundError where it has none."""
+    try:
+        facts = json.loads((directory / RECORD).read_bytes())
+        stages = facts["stages"].values()
+        if facts["version"] != VERSION:
+            raise ValueError(facts["version"])
+        return FailedStep(
+            id=directory.name,
+            directory=directory,
+            created=float(facts["created"]),
+            size=int(facts["size"]),
+            name=str(facts["step"]),
+            snapshots=frozenset(map(str, (*facts["lowers"], *(name for stage in stages for name in stage)))),
+            facts=facts,
+        )
+    except NotADirectoryError:
+        raise FileNotFoundError(str(directory)) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        hint = "`imgbuild fsck --repair` takes it away"
+        raise CorruptError(f"the record of the failed step {directory.name} can't be read", hint=hint) from None
+
+
+@contextmanager
+def held(step: FailedStep) -> Iterator[None]:
+    """Nobody takes the failed step away meanwhile. NotFoundError where somebody has."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(step.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if try_flock(descriptor, fcntl.LOCK_SH) and is_still(step.directory, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+    raise NotFoundError(f"the failed step {step.id} has just been taken away")
+
+
+def overdue(steps: Iterable[FailedStep], keep: Keep, now: float) -> tuple[FailedStep, ...]:
+    """Those of `steps`, newest first, that are beyond what is kept."""
+    going, total = [], 0
+    for number, step in enumerate(steps):
+        total += step.size
+        if number >= keep.number or now - step.created > keep.seconds or total > keep.bytes:
+            going.append(step)
+            total -= step.size
+    return tuple(going)
+
+
+def take_away(store: Store, steps: Iterable[FailedStep]) -> None:
+    """Discard failed steps, but for those that somebody looks at."""
+    for step in steps:
+        with suppress(FileNotFoundError):
+            descriptor = os.open(step.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if try_flock(descriptor, fcntl.LOCK_EX) and is_still(step.directory, descriptor):
+                    store.discard(step.directory)
+            finally:
+                os.close(descriptor)
+
+
+def _directories(root: Path) -> list[Path]:
+    try:
+        return sorted((root / "failed").iterdir())
+    except FileNotFoundError:
+        return []
