@@ -35,6 +35,7 @@ _COMMANDS = {
     "inspect": "imgbuild.cli.images:inspect",
     "history": "imgbuild.cli.images:history",
     "diff": "imgbuild.cli.diff:diff",
+    "blame": "imgbuild.cli.blame:blame",
     "tag": "imgbuild.cli.images:tag",
     "rmi": "imgbuild.cli.images:rmi",
     "prune": "imgbuild.cli.upkeep:prune",

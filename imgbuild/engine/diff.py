@@ -150,7 +150,7 @@ def opened_difference(invocation: Invocation, request: DiffRequest) -> Iterator[
         if request.new is None:
             new = find_subject(place, request.old, request.platform)
             if new.below is None:
-                hint = "name two; a container alone is compared with its image"
+                hint = "name two; a step or a container alone is compared with what it was made on"
                 raise UsageError(f"{new.name} is to be compared with what?", hint=hint)
             old = replace(new, name=f"what {new.name} was made on", lowers=new.below)
         else:

@@ -1,4 +1,8 @@
-"""What a word means that names a root file system: an image of the store, or a container; its lowers, and those that it was made on."""
+"""What a word means that names a root file system: its lowers, and those that it was made on.
+
+``build:BUILD`` is what a build made, ``build:BUILD/N`` what its step N left; ``container:NAME`` a container; other words are images of the
+store by name, ID or digest, or else containers. BUILD is ``last``, ``last~2``, an id, or the beginning of one.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +38,8 @@ class Subject:
 
 def find_subject(place: Workplace, word: str, platform: str | None) -> Subject:
     """What the word means: the image of that name, ID or digest, else the container. The caller holds the store's lease."""
+    if word.startswith("build:"):
+        return _built(place, word)
     if word.startswith(CONTAINER):
         return _container(place, word.removeprefix(CONTAINER))
     try:
@@ -47,8 +53,25 @@ def find_subject(place: Workplace, word: str, platform: str | None) -> Subject:
     return Subject(word, image_lowers(place, image.layers), image.config)
 
 
+def _built(place: Workplace, word: str) -> Subject:
+    from imgbuild.engine.performed import build_of, layers_after, layers_before, result_of, step_of
+
+    name, slash, number = word.removeprefix("build:").partition("/")
+    build = build_of(place, name)
+    if not slash:
+        image = result_of(place, build)
+        return Subject(word, image_lowers(place, image.layers), image.config)
+    step = step_of(build, number)
+    after, before = layers_after(place, build, step), layers_before(place, build, step)
+    return Subject(word, image_lowers(place, after), None, image_lowers(place, before))
+
+
 def subject_image(place: Workplace, word: str, platform: str | None) -> Image:
     """The image of the store that a word names; without a platform, of an index the one for this machine, or the only one that is here."""
+    if word.startswith("build:"):
+        from imgbuild.engine.performed import build_of, result_of
+
+        return result_of(place, build_of(place, word.removeprefix("build:")))
     from imgbuild.insight.image import load_image
     from imgbuild.transfer.images import check_platform, read_image
 

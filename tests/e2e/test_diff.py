@@ -279,6 +279,46 @@ def test_containers(bench: Bench) -> None:
     bench.assert_whole()
 
 
+STEPS = """
+FROM busybox AS made
+RUN mkdir /out && echo {word} > /out/file
+RUN true
+FROM busybox
+COPY --from=made /out /out
+RUN echo 1 > /other && rm /etc/group
+"""
+
+
+def test_builds_and_steps(bench: Bench) -> None:
+    bench.build(STEPS.format(word="one"))
+    shown = [line.split() for line in bench.build(STEPS.format(word="more")).err.splitlines() if line.startswith("#") and "] " in line]
+    builds = "build:last~1", "build:last"
+    assert _files(bench, *builds) == {"/out/file": "~content, 4 B -> 5 B"}
+    assert _files(bench, "build:last~1", "x") == _files(bench, *builds)
+    (copy,) = (line[0][1:] for line in shown if "COPY" in line)
+    (last,) = (line[0][1:] for line in shown if "/other" in line)
+    assert _files(bench, f"build:last/{last}") == {"/etc/group": f"-{len(GROUP)} B", "/other": "+2 B"}
+    assert _files(bench, f"build:last/{copy}") == {"/out/": "+", "/out/file": "+5 B"}
+    assert _files(bench, f"build:last/{copy}", f"build:last/{last}") == _files(bench, f"build:last/{last}")
+    assert _files(bench, f"build:last~1/{copy}", f"build:last/{copy}") == _files(bench, *builds)
+    assert _files(bench, "busybox", "build:last/1") == _files(bench, "build:last/1") == {"/out/": "+", "/out/file": "+5 B"}
+    assert bench.run("diff", "--exit-code", "build:last/2", "build:last/1").out == ""
+    bench.build(None)
+    assert _files(bench, "build:last~2", "build:last") == _files(bench, "build:last~2/1", "build:last/1")
+    bench.build("FROM scratch\nCOPY Buildfile /\n")
+    assert list(_files(bench, "build:last/1")) == ["/Buildfile"]
+
+
+def test_builds_and_steps_that_are_not_there(bench: Bench) -> None:
+    assert "the result of the build" in bench.run("diff", "build:last", "busybox", code=13).err
+    bench.build("FROM busybox\nRUN echo 1 > /one\nRUN false\n", code=1)
+    assert _files(bench, "build:last/1") == {"/one": "+2 B"}
+    assert "has no result" in bench.run("diff", "busybox", "build:last", code=13).err
+    assert "was failed" in bench.run("diff", "build:last/2", code=2).err
+    for word in ("build:last/3", "build:last/x", "build:last/", "build:zzz", "build:"):
+        assert len(bench.run("diff", word, "busybox", code=13).errors) == 1, word
+
+
 def test_refused(pair: Bench) -> None:
     assert "there is no image nothing" in pair.run("diff", "old", "nothing", code=13).err
     assert "no such container" in pair.run("diff", "nothing", "old", code=13).err
