@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--allow", multiple=True, metavar="RIGHT", help="Grant what a target wants: network.host, security.insecure, device.")
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once, all targets together.")
 @click.option("--progress", type=click.Choice(PROGRESS), default="auto", show_default=True)
+@click.option("--replay-logs", is_flag=True, help="Show again what cached steps wrote when they were performed.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the images' IDs.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON, by target.")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
@@ -54,6 +55,7 @@ def bake(invocation: Invocation, /, **options: Any) -> int:
         allow=options["allow"],
         parallel=options["parallel"],
         metadata_file=options["metadata_file"],
+        replay_logs=options["replay_logs"],
     )
     call = "check" if options["check"] else options["call"]
     if call.partition(",")[0] != "build":

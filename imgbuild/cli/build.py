@@ -74,6 +74,7 @@ def _alone(args: list[str]) -> list[str]:
 @option("--compression", type=Choice(["zstd", "gzip", "none"]), help="How layers are compressed; default: zstd.")
 @option("--parallel", type=AtLeast(1), metavar="N", help="How many steps may run at once.")
 @option("--progress", type=Choice(PROGRESS), default="auto", show_default=True, help="Default: $BUILDKIT_PROGRESS, else auto.")
+@option("--replay-logs", is_flag=True, help="Show again what cached steps wrote when they were performed.")
 @option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
 @option("--iidfile", metavar="FILE", help="Write the image's ID there.")
 @option("--metadata-file", metavar="FILE", help="Write what was built there, as JSON.")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "build": "imgbuild.cli.build:build",
     "bake": "imgbuild.cli.bake:bake",
+    "builds": "imgbuild.cli.builds:builds",
     "run": "imgbuild.cli.run_commands:run",
     "ps": "imgbuild.cli.run_commands:ps",
     "exec": "imgbuild.cli.run_commands:exec_",

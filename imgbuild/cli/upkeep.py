@@ -22,7 +22,7 @@ def prune(invocation: Invocation, everything: bool, force: bool) -> None:
     freed = free(invocation, everything, _waiting)
     parts = [
         (freed.images, "images"), (freed.steps, "steps"), (freed.snapshots, "snapshots"), (freed.blobs, "blobs"),
-        (freed.directories, "directories"),
+        (freed.directories, "directories"), (freed.builds, "builds"),
     ]  # fmt: skip
     counted = ", ".join(f"{count} {name}" for count, name in parts if count) or "nothing to remove"
     click.echo(f"Freed {human_size(freed.bytes)} ({counted})")
@@ -44,7 +44,7 @@ def du(invocation: Invocation, format_: str) -> None:
         return
     shares = [
         ("Blobs", usage.blobs), ("Snapshots", usage.snapshots), ("Containers", usage.containers), ("Cache mounts", usage.cache),
-        ("Failed steps", usage.failed), ("Leftovers", usage.leftovers),
+        ("Failed steps", usage.failed), ("Builds", usage.history), ("Leftovers", usage.leftovers),
     ]  # fmt: skip
     lines = [[name, str(share.count), human_size(share.bytes), human_size(share.reclaimable)] for name, share in shares]
     lines.append(["Index", "", human_size(usage.index), ""])

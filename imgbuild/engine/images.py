@@ -91,10 +91,15 @@ def remove_images(invocation: Invocation, names: tuple[str, ...], force: bool) -
 
 
 def prune(invocation: Invocation, everything: bool, on_wait: Callable[[], None]) -> Freed:
-    """Free what nothing needs: images without a name and steps not used for long; with `everything`, all of the cache."""
+    """Free what nothing needs: images without a name and steps not used for long; with `everything`, all of the cache. Then what is not
+    to be kept of builds."""
+    from imgbuild.engine.recorded import trim_history
+
     with workplace(invocation) as place:
         since = place.store.clock() - place.settings.keep_unused
-        return _collect(place, unused_since=since, keep_cache=not everything, drop_untagged=True, on_wait=on_wait)
+        freed = _collect(place, unused_since=since, keep_cache=not everything, drop_untagged=True, on_wait=on_wait)
+        builds = trim_history(place)
+        return replace(freed, builds=builds, bytes=freed.bytes + place.store.scratch.empty())
 
 
 def disk_usage(invocation: Invocation) -> Usage:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from imgbuild import __version__
 from imgbuild.engine.request import BuildPlan, BuildRequest
@@ -13,7 +14,7 @@ from imgbuild.errors import ImgbuildError
 from imgbuild.graph.arguments import PROXY_ARGUMENTS
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.solve.chronicle import Chronicle
-from imgbuild.store.journal import new_id
+from imgbuild.store.journal import DIRECTORY, new_id
 from imgbuild.store.locks import Interrupted
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _OPTIONS = (
 )  # fmt: skip
 """What of a request is recorded as it was given, where it was."""
 _FORM = 1
+_TRIMMED = f"{DIRECTORY}/trimmed"
+"""A file that was last written when the history was trimmed."""
+_TRIM_SECONDS = 3600.0
 
 
 @contextmanager
@@ -49,6 +53,19 @@ def recorded(
         failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
         chronicle.end("failed" if failed else "canceled", {}, error if isinstance(error, ImgbuildError) else None)
         raise
+    if chronicle.kept_logs and _is_due(place):
+        with suppress(ImgbuildError):
+            trim_history(place)
+
+
+def trim_history(place: Workplace) -> int:
+    """Forget the builds that the settings do not keep; how many."""
+    from imgbuild.store.history import History
+
+    with suppress(OSError):
+        (place.store.root / _TRIMMED).write_bytes(b"")
+    since = place.store.clock() - place.settings.history_age
+    return History(place.store).trim(since=since, size=place.settings.history_size)
 
 
 def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> None:
@@ -69,6 +86,14 @@ def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> N
 def note_result(chronicle: Chronicle, result: BuildResult) -> None:
     """How the build ended, if it ended well."""
     chronicle.end("done", {"image": result.image_id, "digest": result.digest, "size": result.descriptor.size})
+
+
+def _is_due(place: Workplace) -> bool:
+    """Whether it is long ago that the history was trimmed. A store that nobody prunes is bounded, too."""
+    try:
+        return time.time() - os.stat(place.store.root / _TRIMMED).st_mtime > _TRIM_SECONDS
+    except OSError:
+        return True
 
 
 def _context(context: str) -> str:

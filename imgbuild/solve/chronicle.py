@@ -60,6 +60,7 @@ class Chronicle:
         self._lock = threading.Lock()
         self._directory = -1
         self._running = -1
+        self.kept_logs = False
 
     def on_event(self, event: Any) -> None:
         """Note what a record holds of an event, and pass it on."""
@@ -172,6 +173,7 @@ class Chronicle:
         from imgbuild.solve.output import Keeper
 
         self.begin()
+        self.kept_logs = True
         keeper = self._keepers[number] = Keeper(self.root, self.build, number, self._secrets, self.most_log)
         return keeper.write
 

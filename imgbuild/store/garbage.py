@@ -57,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What went: bytes given back to the file system, and how many of each."""
+    """What went: bytes given back to the file system, and how many of each. `builds` are records, which `history` is asked about."""
 
     bytes: int = 0
     images: int = 0
@@ -65,6 +65,7 @@ class Freed:
     blobs: int = 0
     snapshots: int = 0
     directories: int = 0
+    builds: int = 0
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ class StepLog:
 
     def __init__(self, path: Path, most: int = DEFAULT_MOST) -> None:
         self._path = path
-        self._most = max(most, 4 * _HEAD.size)
+        self._most = max(most, 4)
         self._began = time.monotonic()
         self._part = path
         self._descriptor = -1
@@ -39,11 +39,15 @@ class StepLog:
 
     def write(self, stream: int, data: bytes) -> None:
         """Add what the step wrote."""
-        room = self._most // 2 if self._part == self._path else self._most // 4
-        if self._in_part and self._in_part + len(data) > room:
-            self._next_part()
-        self._put(stream, data)
-        self._seen += len(data)
+        rest = memoryview(data)
+        while rest:
+            room = (self._most // 2 if self._part == self._path else self._most // 4) - self._in_part
+            if room <= 0:
+                self._next_part()
+                continue
+            self._put(stream, rest[:room])
+            self._seen += len(rest[:room])
+            rest = rest[room:]
 
     @property
     def large(self) -> bool:
@@ -72,7 +76,7 @@ class StepLog:
             for part in _parts(self._path):
                 part.unlink()
 
-    def _put(self, stream: int, data: bytes) -> None:
+    def _put(self, stream: int, data: bytes | memoryview) -> None:
         frame = _HEAD.pack(min(int((time.monotonic() - self._began) * 1000), 0xFFFFFFFF), stream, len(data)) + data
         with suppress(OSError):
             if self._descriptor < 0:
@@ -89,6 +93,7 @@ class StepLog:
                 os.rename(second, first)
         self._part, self._in_part = second, 0
         self._put(_PLACE, str(self._seen).encode())
+        self._in_part = 0
 
 
 def log_name(build: str, number: int) -> str:

@@ -22,7 +22,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes on the disk, hard links counted once. `leftovers` are what is on its way out, `index` the memory of it all."""
+    """Bytes on the disk, hard links counted once. `history` are the logs of builds, `leftovers` are what is on its way
+    out, `index` the memory of it all."""
 
     images: int
     blobs: Share
@@ -30,6 +31,7 @@ class Usage:
     containers: Share
     cache: Share
     failed: Share
+    history: Share
     leftovers: Share
     index: int
 
@@ -44,7 +46,7 @@ class Usage:
         return sum(share.reclaimable for share in self._shares())
 
     def _shares(self) -> tuple[Share, ...]:
-        return self.blobs, self.snapshots, self.containers, self.cache, self.failed, self.leftovers
+        return self.blobs, self.snapshots, self.containers, self.cache, self.failed, self.history, self.leftovers
 
 
 def usage(store: Store, containers: frozenset[str] = frozenset()) -> Usage:
@@ -69,6 +71,7 @@ def usage(store: Store, containers: frozenset[str] = frozenset()) -> Usage:
             containers=share(children("containers"), frozenset()),
             cache=share([*children("cache"), *children("sources")], directories),
             failed=share(children("failed"), directories),
+            history=share(children("history"), frozenset()),
             leftovers=share(leftovers, frozenset(children("trash"))),
             index=sum(physical(path, seen) for path in store.root.glob("index.*")),
         )
