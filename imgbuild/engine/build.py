@@ -279,6 +279,7 @@ def _solve(
             agents=agents,
             failures=Path(request.failure_dir) if request.failure_dir else None,
             keep=lambda: keep_failed(place.settings),
+            silence=place.settings.silence,
             remotes=fetch_sources(fetchers, graph),
             begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None,
         )

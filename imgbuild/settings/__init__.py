@@ -37,6 +37,7 @@
       age: 720h                     # for how long, and longer while a step of it is in the cache
       size: 1g                      # of all records and logs together
       log: 64m                      # of the log of one step
+    silence: 30s                    # after which it is said what a step that writes nothing waits for
 """
 
 from __future__ import annotations
@@ -68,3 +69,4 @@ class Settings:
     history_log: int = 64 << 20
     keep_failed_steps: int = 5
     keep_failed_size: int = 2 << 30
+    silence: float = 30.0

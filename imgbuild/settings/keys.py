@@ -40,6 +40,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
             "build-timeout": document.quantity(_seconds),
             "cache": partial(_cache, document),
             "history": partial(_history, document),
+            "silence": document.quantity(_seconds),
         },
     )
     registries = values.get("network")
@@ -57,6 +58,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
         build_timeout=values.get("build-timeout"),
         **values.get("cache", {}),
         **values.get("history", {}),
+        **{key: values[key] for key in ("silence",) if key in values},
     )
 
 

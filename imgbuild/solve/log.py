@@ -1,7 +1,7 @@
 """What a step writes, kept while it runs: its last lines for an error, and all of it, within bounds, for who looks into a failure.
 
-Little of it is in memory; more goes to a file of the step's own, which is gone with the step unless that fails. Secrets that the step was
-given and has printed are blotted out of what is kept.
+Little of it is in memory; more goes to a file of the step's own, which is gone with the step unless that fails. Secrets that it has
+printed are taken out of what is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ TAIL_LINES = 20
 MOST_KEPT = 16 << 20
 _IN_MEMORY = 1 << 16
 _LONGEST = 1 << 16
-_BLOT = b"[secret]"
 
 
 class StepLog:
@@ -25,7 +24,7 @@ class StepLog:
     def __init__(self, path: Path, secrets: Iterable[bytes] = ()) -> None:
         self.lines = 0
         self._path = path
-        self._secrets = [secret for secret in secrets if secret.strip()]
+        self._secrets = tuple(secrets)
         self._last: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._rest = b""
         self._head = bytearray()
@@ -52,7 +51,7 @@ class StepLog:
     def tail(self) -> str:
         """The last lines as text."""
         lines = [*self._last, self._rest] if self._rest else list(self._last)
-        text = self._blotted(b"\n".join(lines[-TAIL_LINES:]))
+        text = self._redacted(b"\n".join(lines[-TAIL_LINES:]))
         return "\n".join(line.rstrip("\r") for line in text.decode("utf-8", "replace").split("\n"))
 
     @property
@@ -65,7 +64,7 @@ class StepLog:
         data = bytes(self._head)
         if self._fd >= 0:
             data = self._path.read_bytes()
-        data = self._blotted(data)
+        data = self._redacted(data)
         if self._lost:
             data += f"\n[imgbuild: {self._lost} bytes are left out here; the last lines:]\n".encode() + self.tail().encode()
         return data
@@ -88,8 +87,9 @@ class StepLog:
         except OSError:  # a full disk must not end a step that may do without it
             self._lost += len(data)
 
-    def _blotted(self, data: bytes) -> bytes:
-        for secret in self._secrets:
-            for form in (secret, secret.strip()):
-                data = data.replace(form, _BLOT)
-        return data
+    def _redacted(self, data: bytes) -> bytes:
+        if not self._secrets:
+            return data
+        from imgbuild.solve.redaction import Redactor
+
+        return Redactor(self._secrets).whole(data)

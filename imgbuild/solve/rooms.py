@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Rooms:
     failures: Path | None = None
     keep: Callable[[], Keep] | None = None
     """How much of failed steps is kept; None: nothing."""
+    silence: float = math.inf
+    """After how many seconds it is said what a step that writes nothing waits for."""
     remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)
     """What was fetched, by the source without its `position` and `unpack`."""
     begun: Callable[[Step], Callable[[BlobWriter], object] | None] = lambda step: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.overlay import overlay_filesystem
 from imgbuild.solve.commit import commit
 from imgbuild.solve.etc import etc_mounts
+from imgbuild.solve.events import Notice, OnEvent
 from imgbuild.solve.log import StepLog
 from imgbuild.solve.machine import devices_of, disk_of
 from imgbuild.solve.mounts import StepMounts
@@ -43,6 +45,9 @@ _LOOK_MILLISECONDS = 200
 Output = Callable[[int, bytes], None]
 """What receives a step's output: the stream's number (1 or 2) and bytes."""
 
+Silent = tuple[float, Callable[[float], None]]
+"""After how many seconds a step counts as silent, and who is told for how long it has been."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
@@ -58,6 +63,7 @@ class RunJob:
     stopped: Callable[[], bool]
     inputs: Mapping[str, str] = field(default_factory=dict)
     started: Callable[[], None] = lambda: None
+    on_event: OnEvent = lambda event: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,8 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
         except SandboxError as error:
             raise error.located(job.step.span) from None
     attempts = job.op.limits.retry + 1
-    secrets = [rooms.secrets[mount.id] for mount in job.op.mounts if mount.kind == "secret" and mount.id in rooms.secrets]
     for attempt in range(1, attempts + 1):
-        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", secrets) as log:
+        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", rooms.secrets.values()) as log:
             with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
                 ended = _attempt(rooms, job, active, mounts, log)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
@@ -122,7 +127,7 @@ def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log:
             log.add(data)
             job.output(stream, data)
 
-        expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive)
+        expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive, (rooms.silence, partial(_say_waiting, rooms, sandbox, job)))
         status = sandbox.wait()
         assert status is not None, "a wait without a timeout ends with the process"
         return Ended(status, expired, tuple((mount.target, mount.read_only) for mount in spec.mounts))
@@ -236,8 +241,10 @@ def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, .
     return tuple(f"{name}={value}" for name, value in env.items())
 
 
-def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Callable[[int, bytes], None]) -> str:
-    """Pass output on until both streams end. Says in a word which limit of time it killed the sandbox for, if any."""
+def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Callable[[int, bytes], None], silent: Silent) -> str:
+    """Pass output on until both streams end. Says in a word which limit of time it killed the sandbox for, if any. `silent` is
+    told once that the step has written nothing for so long."""
+    silence, on_silence = silent
     limits = job.op.limits
     start = heard = time.monotonic()
     expired = ""
@@ -255,6 +262,9 @@ def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Call
                 poll.unregister(fd)
                 left.discard(fd)
         now = time.monotonic()
+        if now - heard >= silence:
+            silence = math.inf
+            on_silence(now - heard)
         if not expired and limits.timeout is not None and now - start >= limits.timeout:
             expired = "timeout"
             sandbox.kill(signal.SIGKILL)
@@ -265,3 +275,12 @@ def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Call
             sandbox.kill(signal.SIGKILL)
     return expired
 
+
+def _say_waiting(rooms: Rooms, sandbox: Sandbox, job: RunJob, seconds: float) -> None:
+    """Say what a silent step waits for, as far as that can be seen; command lines may have secrets in them."""
+    from imgbuild.solve.redaction import redacted_text
+    from imgbuild.solve.waiting import waits_for
+
+    if lines := waits_for(sandbox.pid):
+        text = f"{job.step.name} has written nothing for {seconds:.0f} s: {'; '.join(lines)}"
+        job.on_event(Notice(redacted_text(text, rooms.secrets.values())))

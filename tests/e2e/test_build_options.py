@@ -207,7 +207,8 @@ MOST_MODULES = 135
 
 PERFORMING = (
     "imgbuild.sandbox.zygote", "imgbuild.sandbox.spawner", "imgbuild.rootfs.copy_write", "imgbuild.rootfs.materialize",
-    "imgbuild.layer.pack",
+    "imgbuild.layer.pack", "imgbuild.solve.run", "imgbuild.solve.failing", "imgbuild.solve.causes", "imgbuild.solve.log",
+    "imgbuild.solve.waiting", "imgbuild.store.failed",
 )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ import json
 import os
 import pty
 import shutil
+import signal
 import struct
 import sys
 from pathlib import Path
 
 import pytest
 
-from .harness import Bench
+from .harness import Bench, ended, wait_for_line
 
 ELF = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHI", 2, 183 if os.uname().machine == "x86_64" else 62, 1) + bytes(100)
 SECRET = "a-word-that-nobody-else-says"
@@ -144,7 +145,7 @@ def test_secrets_are_not_kept(bench: Bench) -> None:
     (place,) = kept(bench)
     for path in place.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
-    assert "[secret]" in (place / "log").read_text()
+    assert "***" in (place / "log").read_text()
     assert SECRET not in done.err.partition("imgbuild: error")[2]
 
 
@@ -207,3 +208,17 @@ def test_refused(shared: Bench, words: list[str], said: str) -> None:
     done = shared.run("debug", *words, code=None)
     assert done.code in (125, 127)
     assert said in done.err
+
+
+def test_a_silent_step_says_once_what_it_waits_for(bench: Bench) -> None:
+    settings = bench.place / "settings.yaml"
+    settings.write_text("silence: 100ms\n")
+    bench.write({"Buildfile": "FROM busybox\nRUN echo begun; mkfifo /f; cat /f | sleep 1000\n"})
+    with bench.started("--config", settings, "build", "--progress=plain", ".") as process:
+        seen = wait_for_line(process, b"sleeps")
+        code, rest = ended(process, signal.SIGINT)
+    assert code == 130
+    text = seen.decode() + rest
+    assert text.count("has written nothing for") == 1
+    assert "`sleep 1000` (process" in text
+    assert "`cat /f` (process" in text

@@ -52,6 +52,7 @@ cache:
   failed: 1h
   failed-steps: 2
   failed-size: 100m
+silence: 10s
 """
 
 
@@ -75,7 +76,7 @@ def test_every_key() -> None:
     assert found.parallelism == 2
     assert found.limits == Limits(4 << 30, -1, 1.5, 100, 1800.0, 90.0, 2)
     assert (found.build_timeout, found.keep_unused, found.keep_failed) == (7200.0, 86400.0, 3600.0)
-    assert (found.keep_failed_steps, found.keep_failed_size) == (2, 100 << 20)
+    assert (found.keep_failed_steps, found.keep_failed_size, found.silence) == (2, 100 << 20, 10.0)
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "---\n", "registries:\nlimits:\n", "{}"])
