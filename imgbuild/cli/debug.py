@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 
 import click
@@ -75,3 +76,31 @@ def _list(steps: tuple[object, ...], form: str) -> None:
         age, shown = duration(max(0, int(time.time() - step.created))), printable(step.name)
         rows.append([step.id, age, human_size(step.size), place, shown, printable(words)])
     say(table(["ID", "AGE", "SIZE", "PLACE", "STEP", "WHY"], rows))
+
+
+@click.command()
+@click.option("-a", "--archive", is_flag=True, help="Keep owners, set-id bits, attributes and devices.")
+@click.option("-L", "--follow-link", "follow", is_flag=True, help="Copy what a symlink leads to, where the source is one.")
+@click.option("-q", "--quiet", is_flag=True, hidden=True, help="Accepted: nothing is said anyway.")
+@click.option("--platform", metavar="PLATFORM", help="Of an image for several.")
+@click.argument("source", metavar="NAME:/PATH")
+@click.argument("destination", metavar="DESTINATION|-")
+@click.pass_obj
+def cp(
+    invocation: Invocation, archive: bool, follow: bool, quiet: bool, platform: str | None, source: str, destination: str
+) -> None:
+    """Copy a file or directory out of an image, a container, a build (build:last) or a failed step (failed:last).
+
+    DESTINATION is as `docker cp` has it: a directory gets the source by its name, NAME:/PATH/. is what is in a directory, and '-' is a tar
+    on stdout.
+    """
+    del quiet
+    from imgbuild.engine.copy_out import CopyOutRequest, copy_from
+
+    if ":/" in destination and ":/" not in source:
+        raise UsageError("files are copied out, not in", hint="what shall be in an image is copied by its Buildfile: COPY")
+    if destination == "-" and os.isatty(1):
+        raise UsageError("a tar is not written to a terminal", hint="redirect it, or name a destination")
+    copied = copy_from(invocation, CopyOutRequest(source, destination, sys.stdout.buffer.write, archive, follow, platform))
+    if copied.left_out:
+        say(f"imgbuild: notice: {copied.left_out} devices are left out; --archive makes them", err=True)

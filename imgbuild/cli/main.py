@@ -32,6 +32,7 @@ _COMMANDS = {
     "rm": "imgbuild.cli.run_commands:rm",
     "wait": "imgbuild.cli.run_commands:wait",
     "debug": "imgbuild.cli.debug:debug",
+    "cp": "imgbuild.cli.debug:cp",
     "images": "imgbuild.cli.images:images",
     "inspect": "imgbuild.cli.images:inspect",
     "history": "imgbuild.cli.images:history",

@@ -48,8 +48,8 @@ def export_tree(view: UnionView, directory: Path, *, unprivileged: bool = False)
         existed = directory.is_dir()
         directory.mkdir(parents=True, exist_ok=True)
         with UpperTree(directory, unprivileged) as tree:
-            for entry, path in _entries(view):
-                _put(tree, view, entry, path)
+            for entry, path in entries_below(view):
+                put_entry(tree, view, entry, path)
             tree.finish(root=not existed)
             return Exported(tree.size, tree.inodes, tree.placeholders)
 
@@ -65,8 +65,8 @@ def export_trees(views: Iterable[tuple[str, UnionView]], write: Callable[[bytes]
     count = 0
     with explained("exporting a root file system"):
         for directory, view in views:
-            for entry, path in _entries(view):
-                writer.add(_below(directory, entry))
+            for entry, path in entries_below(view):
+                writer.add(named_below(directory, entry))
                 count += 1
                 if entry.kind == "file":
                     _write_file(writer, view, path, entry.size)
@@ -74,7 +74,22 @@ def export_trees(views: Iterable[tuple[str, UnionView]], write: Callable[[bytes]
     return count
 
 
-def _below(directory: str, entry: TarEntry) -> TarEntry:
+def export_subtree(view: UnionView, path: str, name: str, write: Callable[[bytes], object]) -> int:
+    """Write what is at a real path as a tar, by that name; "" for a directory's contents. The number of entries."""
+    writer = TarWriter(write)
+    count = 0
+    with explained(f"exporting {path}"):
+        for entry, at in entries_below(view, path):
+            writer.add(named_below(name, entry))
+            count += 1
+            if entry.kind == "file":
+                _write_file(writer, view, at, entry.size)
+        writer.finish()
+    return count
+
+
+def named_below(directory: str, entry: TarEntry) -> TarEntry:
+    """The entry as one below a directory; the one of the top as that directory."""
     if not directory:
         return entry
     top = os.fsencode(directory)
@@ -93,15 +108,15 @@ def _write_file(writer: TarWriter, view: UnionView, path: str, size: int) -> Non
         writer.data(hole)
 
 
-def _entries(view: UnionView) -> Iterator[tuple[TarEntry, str]]:
-    """All that is in the view as tar entries with their paths, parents first, siblings by their bytes. The first name of a file that
-    has several is the file, the others are links to it."""
+def entries_below(view: UnionView, top: str = "/") -> Iterator[tuple[TarEntry, str]]:
+    """All that is in the view at a real path and below as tar entries, named from there, with their paths: parents first, siblings by
+    their bytes. The first name of a file that has several is the file, the others are links to it."""
     links: dict[tuple[int, int], bytes] = {}
-    for path, status in view.walk():
+    for path, status in view.walk(top):
         kind = _KINDS.get(stat.S_IFMT(status.mode))
         if kind is None:
             continue
-        name = os.fsencode(path).lstrip(b"/") or b"."
+        name = os.fsencode(path[len(top) :]).lstrip(b"/") or b"."
         link = b""
         xattrs: Xattrs = ()
         if kind == "file" and status.nlink > 1:
@@ -129,7 +144,8 @@ def _entries(view: UnionView) -> Iterator[tuple[TarEntry, str]]:
         yield entry, path
 
 
-def _put(tree: UpperTree, view: UnionView, entry: TarEntry, path: str) -> None:
+def put_entry(tree: UpperTree, view: UnionView, entry: TarEntry, path: str) -> None:
+    """Write what the view has at `path` into the tree as the entry says."""
     name = b"" if entry.name == b"." else entry.name
     metadata = Metadata.of(entry)
     if entry.kind == "dir":
