@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imgbuild.runtime.prepare import RunImage
     from imgbuild.runtime.records import ContainerRecord
     from imgbuild.runtime.supervise import Streams
+    from imgbuild.sandbox.zygote import Zygote
     from imgbuild.transfer.images import Image
 
 OnEvent = Callable[[object], None]
@@ -53,7 +54,7 @@ def run(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda 
     from imgbuild.runtime.supervise import Streams
 
     with workplace(invocation, sandboxes=True) as place:
-        zygote, runtime = place.zygote, _runtime(place)
+        zygote, runtime = _zygote(place, request.options), _runtime(place)
         container = _create(place, runtime, request, on_event)
         with SignalPipe() as signals:
             return runtime.start(zygote, container, Streams(), signals=signals)
@@ -70,7 +71,7 @@ def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent 
         from imgbuild.runtime.supervise import Streams
 
         with workplace(invocation, sandboxes=True) as place:
-            zygote, runtime = place.zygote, _runtime(place)
+            zygote, runtime = _zygote(place, request.options), _runtime(place)
             container = _create(place, runtime, request, on_event)
             with SignalPipe() as signals:
                 streams = Streams(None, None, None)
@@ -226,6 +227,14 @@ def _platform(request: RunRequest) -> Platform:
             hint="install one (Debian, Ubuntu: apt-get install qemu-user-static binfmt-support)",
         )
     return wanted
+
+
+def _zygote(place: Workplace, options: RunOptions) -> Zygote:
+    """The zygote, which makes the container's sandbox while we look for the image, where it is as most are."""
+    rights = options.cap_add or options.cap_drop or options.rlimits
+    if options.network == "host" and not (rights or options.sysctl):
+        place.zygote.expect(1)
+    return place.zygote
 
 
 def _runtime(place: Workplace) -> ContainerRuntime:

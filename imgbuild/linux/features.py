@@ -13,7 +13,7 @@ from imgbuild.values import dataclass
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 
-SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr"})
+SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare"})
 """Names that IMGBUILD_DISABLE understands."""
 
 _EROFS_FROM = (6, 15)
@@ -39,6 +39,8 @@ class Features:
     """That an EROFS in a file may be mounted, and its detached mount be an overlay's lower: as far as that can be known without doing it,
     which would load a module. Who is about to rely on it tries (rootfs.indexed)."""
     disabled: frozenset[str] = frozenset()
+    spare: bool = False
+    """That sandboxes may be made before they are asked for."""
 
 
 def probe(disabled: frozenset[str] = frozenset()) -> Features:
@@ -62,6 +64,7 @@ def probe(disabled: frozenset[str] = frozenset()) -> Features:
         cgroup="none" if "cgroup" in disabled else _cgroup_kind(),
         erofs="erofs" not in disabled and lowerdir_plus and mount_setattr and not rootless and kernel >= _EROFS_FROM and _may_mount(),
         disabled=disabled,
+        spare="spare" not in disabled and mount_setattr,
     )
 
 

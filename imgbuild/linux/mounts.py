@@ -16,7 +16,6 @@ from types import TracebackType
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.paths import Root
-from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 
 
@@ -67,7 +66,7 @@ class Mount:
     noexec: bool = False
 
 
-_OCTAL = pattern(rb"\\([0-7]{3})")
+_ASIDE = "/proc/fs"
 
 _LONGEST_OPTION = 255
 """The bytes of an option's value that fsconfig(2) takes."""
@@ -124,13 +123,23 @@ def attach_itself(directory: int, name: str, features: Features) -> None:
         os.close(fd)
 
 
+def attach_copy(directory: int, name: str, target: str, root: Root) -> None:
+    """Attach a copy of the mount at an entry of a directory, and of all that is mounted below it. Only with the new API."""
+    tree = syscalls.open_tree(directory, name, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+    try:
+        with _opened_target(target, root, lambda: True) as place:
+            syscalls.move_mount(tree, place)
+    finally:
+        os.close(tree)
+
+
 def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False) -> int:
     """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
     start below the mount, and no directory is needed."""
     if _is_for_new(what, features):
         fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV)
         try:
-            _move_over_root(fd)
+            _move_over(fd, "/")
         except OSError:
             os.close(fd)
             raise
@@ -139,6 +148,18 @@ def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = Fa
     fd = _open_over_root()
     if nodev:
         _remount(fd, syscalls.MS_NODEV)
+    return fd
+
+
+def attach_aside(what: Filesystem) -> int:
+    """Mount something where it is in nobody's way until it goes with the old root; returns its O_PATH descriptor, the caller's. Not over
+    "/": what is mounted there on top of it would not be the last to be taken off. Only with the new API."""
+    fd = open_mount(what)
+    try:
+        _move_over(fd, _ASIDE)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -259,7 +280,7 @@ def _open_part(what: Filesystem | Bind, subpath: str, attributes: int, features:
             return _with_attributes(syscalls.open_tree(part, b"", flags), attributes, what.recursive)
     # Parts of a detached file system can be cloned only since Linux 6.15: it is attached for the moment.
     with Root(open_mount(what), openat2=features.openat2) as whole:
-        _move_over_root(whole.fd)
+        _move_over(whole.fd, "/")
         try:
             with whole.opened(subpath, os.O_PATH) as part:
                 fd = syscalls.open_tree(part, b"", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
@@ -278,8 +299,8 @@ def _with_attributes(fd: int, attributes: int, recursive: bool) -> int:
     return fd
 
 
-def _move_over_root(fd: int) -> None:
-    stage = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _move_over(fd: int, path: str) -> None:
+    stage = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.move_mount(fd, stage)
     finally:
@@ -312,7 +333,11 @@ def _attach_old(what: Filesystem | Bind, mount: Mount, root: Root) -> None:
         # Opened again, the target is what was just mounted there.
         with root.opened(mount.target, os.O_PATH) as target:
             _remount(target, flags)
-            below = _mounts_below(target) if isinstance(what, Bind) and what.recursive else ()
+            if not isinstance(what, Bind) or not what.recursive:
+                return
+            from imgbuild.linux.mountinfo import points_below
+
+            below = points_below(target)
         for point in below:
             with root.opened(point, os.O_PATH) as part:
                 _remount(part, flags)
@@ -357,24 +382,6 @@ def _remount(fd: int, flags: int) -> None:
     has = os.fstatvfs(fd).f_flag
     kept = sum(wanted for seen, wanted in _KEPT_FLAGS if has & seen)
     syscalls.mount(None, f"/proc/self/fd/{fd}", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | kept | flags)
-
-
-def _mounts_below(fd: int) -> tuple[bytes, ...]:
-    """The mount points below a mount, from the new root, which lies over "/". A mount that another covers stays as it is: nobody in a
-    sandbox can open what is in it, or take off what covers it."""
-    info = _content(f"/proc/self/fdinfo/{fd}")
-    inside = {next(line.split()[1] for line in info.splitlines() if line.startswith(b"mnt_id:"))}
-    found = []
-    rows = [line.split()[:5] for line in _content("/proc/self/mountinfo").splitlines()]
-    while new := [row for row in rows if row[1] in inside and row[0] not in inside]:
-        inside |= {row[0] for row in new}
-        found += [_OCTAL.sub(lambda match: bytes((int(match[1], 8),)), row[4]) for row in new]
-    return tuple(found)
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 @contextmanager

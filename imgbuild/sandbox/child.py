@@ -20,13 +20,17 @@ from imgbuild.hints import NoReturn
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up
-from imgbuild.linux.sockets import Socket
+from imgbuild.linux.paths import Root
+from imgbuild.linux.sockets import Socket, opened
 from imgbuild.sandbox import command, filesystem, group, terminal, wire
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import Process
 from imgbuild.values import dataclass
 
 _STDIO = 3
+READY = b"+"
+"""What a spare sandbox says when it can take orders."""
+
 BORN = struct.Struct("=ii")
 """What `bear` tells: the process id of who was born, or 0 and the errno."""
 
@@ -60,24 +64,54 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
     """Become a new sandbox's first process."""
     progress = _Progress()
     try:
-        syscalls.close_others(_STDIO, wiring.descriptors())
-        os.setsid()
-        os.umask(0)
+        _begin(wiring.descriptors())
         root = filesystem.build(plan, features, progress)
-        progress("setting the host name")
-        syscalls.sethostname(plan.hostname)
-        if plan.own_network:
-            progress("bringing up the loopback interface")
-            loopback_up()
-        progress("entering its control group")
-        _join(wiring.joins, needed=bool(plan.limits))
-        # Only now, as the group that we are in becomes the root of what the namespace shows.
-        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
-        progress("changing the root")
-        filesystem.enter(root)
-        _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True)
+        _move_in(root, plan, wiring, progress, bounded=False)
     except BaseException as error:
         _report(wiring.report, error, progress.stage)
+
+
+def wait_for_orders(plan: Plan, features: Features, report: int, orders: Socket) -> NoReturn:
+    """Become a spare sandbox with this plan's foundation, and then the first process of one that has the same."""
+    progress = _Progress()
+    try:
+        _begin((report, orders.fileno()))
+        prepared = filesystem.prepare(plan, features, progress)
+        progress("setting resource limits")
+        command.bound(plan.process, plan.capabilities)
+        orders.send(READY)
+        request = wire.receive_request(orders)
+        if request is None:
+            os._exit(0)
+        given, fds = request
+        orders.close()
+        root = filesystem.finish(prepared, given.plan, features, progress)
+        wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins)
+        _move_in(root, given.plan, wiring, progress, bounded=True)
+    except BaseException as error:
+        _report(report, error, progress.stage)
+
+
+def _begin(kept: tuple[int, ...]) -> None:
+    syscalls.close_others(_STDIO, kept)
+    os.setsid()
+    os.umask(0)
+
+
+def _move_in(root: Root, plan: Plan, wiring: Wiring, progress: _Progress, *, bounded: bool) -> NoReturn:
+    """From a root that is mounted to the command in it; `bounded`: `command.bound` has been done."""
+    progress("setting the host name")
+    syscalls.sethostname(plan.hostname)
+    if plan.own_network:
+        progress("bringing up the loopback interface")
+        loopback_up()
+    progress("entering its control group")
+    _join(wiring.joins, needed=bool(plan.limits))
+    # Only now, as the group that we are in becomes the root of what the namespace shows.
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+    progress("changing the root")
+    filesystem.enter(root)
+    _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True, bounded=bounded)
 
 
 def bear(entry: Entry, target: int, wiring: Wiring, bearing: int, features: Features) -> NoReturn:
@@ -125,7 +159,16 @@ def _join(files: tuple[str, ...], *, needed: bool) -> None:
                 raise
 
 
-def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, progress: _Progress, *, console: bool) -> NoReturn:
+def _start(
+    process: Process,
+    capabilities: int,
+    seccomp: bytes,
+    wiring: Wiring,
+    progress: _Progress,
+    *,
+    console: bool,
+    bounded: bool = False,
+) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     stdio = wiring.stdio
     if process.terminal:
@@ -141,8 +184,9 @@ def _start(process: Process, capabilities: int, seccomp: bytes, wiring: Wiring, 
     try:
         if not process.terminal:
             _give_pipes(process.identity.uid)
-        progress("setting resource limits")
-        command.set_limits(process)
+        if not bounded:
+            progress("setting resource limits")
+            command.bound(process, capabilities)
         progress(f"entering the working directory {process.cwd}")
         os.umask(0o022)
         command.enter_directory(process.cwd)

@@ -74,16 +74,23 @@ def enter_directory(path: str) -> None:
         raise OSError(errno.ENOENT, "the working directory is outside the root", path)
 
 
+def bound(process: Process, capabilities: int) -> None:
+    """What can be taken from a process before it is quite the command: what its resource limits say (with all descriptors that it needs
+    open), and the capabilities that no program shall give it back."""
+    set_limits(process)
+    _, permitted, _ = syscalls.capget()
+    _drop_bounding(capabilities & permitted)
+
+
 def become(process: Process, capabilities: int, seccomp: bytes) -> None:
-    """Take on identity, capabilities and filter. The order matters: the bounding set needs SETPCAP, groups need SETGID, which
-    leaving user 0 takes away; a filter without no_new_privs needs SYS_ADMIN, and so comes before all of that."""
+    """Take on identity, capabilities and filter. The order matters: the bounding set (`bound`, before this) needs SETPCAP, groups need
+    SETGID, which leaving user 0 takes away; a filter without no_new_privs needs SYS_ADMIN, and so comes before all of that."""
     if process.no_new_privileges:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     elif seccomp:
         syscalls.seccomp_filter(seccomp)
     _, permitted, _ = syscalls.capget()
     keep = capabilities & permitted
-    _drop_bounding(keep)
     identity = process.identity
     # With its own group among them, as runc's callers do it (CVE-2023-25173): else a set-gid program could shed the group.
     _set_groups((identity.gid, *(group for group in identity.groups if group != identity.gid)), needed=bool(identity.groups))

@@ -10,7 +10,19 @@ from contextlib import suppress
 
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
-from imgbuild.linux.mounts import Bind, FileStage, Filesystem, Mount, attach, attach_at, attach_itself, attach_root, restrict
+from imgbuild.linux.mounts import (
+    Bind,
+    FileStage,
+    Filesystem,
+    Mount,
+    attach,
+    attach_aside,
+    attach_at,
+    attach_copy,
+    attach_itself,
+    attach_root,
+    restrict,
+)
 from imgbuild.linux.paths import Root
 from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Plan, check_target
 
@@ -19,40 +31,75 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
     """Mount everything; returns the new root. `stage` is told what is being done, for the error's words."""
+    _leave_the_host(stage)
+    root = _mount_root(plan, features, stage)
+    _furnish(plan, root, features, stage)
+    _complete(plan, root, features, stage)
+    return root
+
+
+def prepare(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
+    """Mount what does not depend on the root, on a stage aside, whose root this returns. Needs the new mount API."""
+    _leave_the_host(stage)
+    stage("mounting a stage")
+    root = Root(attach_aside(Filesystem("tmpfs", (("mode", "755"),), source="tmpfs")), openat2=features.openat2)
+    for mount in plan.system_mounts:
+        os.mkdir(mount.target[1:], 0o755, dir_fd=root.fd)
+    _furnish(plan, root, features, stage)
+    return root
+
+
+def finish(prepared: Root, plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
+    """Mount the root, what was prepared, and the rest; as after `build` then. Copies, as mounts are listed by their age, the root first."""
+    root = _mount_root(plan, features, stage)
+    for mount in plan.system_mounts:
+        stage(f"mounting {mount.target}")
+        attach_copy(prepared.fd, mount.target[1:], mount.target, root)
+    prepared.close()
+    _complete(plan, root, features, stage)
+    return root
+
+
+def _leave_the_host(stage: Callable[[str], None]) -> None:
     stage("making mounts private")
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+
+
+def _mount_root(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
     stage("mounting the root")
-    root = Root(attach_root(plan.root, features, nodev=not plan.all_devices), openat2=features.openat2)
+    return Root(attach_root(plan.root, features, nodev=not plan.all_devices), openat2=features.openat2)
+
+
+def _furnish(plan: Plan, root: Root, features: Features, stage: Callable[[str], None]) -> None:
+    """The plan's foundation: /proc, /sys and /dev, as the sandbox is to see them."""
     for mount in plan.system_mounts:
         stage(f"mounting {mount.target}")
         attach(mount, root, features)
     stage("filling /dev")
     _fill_dev(plan, root, features)
-    with root.opened("/dev/null", os.O_PATH) as null:
-        for mount in plan.device_mounts:
-            stage(f"mounting {mount.target}")
-            attach(mount, root, features)
-        with FileStage(features) as files:
-            for mount in plan.mounts:
-                stage(f"mounting {mount.target}")
-                _check_place(mount, root)
-                attach(mount, root, features, files)
-        _seal(plan, root, features, null, stage)
-    return root
-
-
-def _seal(plan: Plan, root: Root, features: Features, null: int, stage: Callable[[str], None]) -> None:
-    """What is done when all is mounted: sysctl, masks, what is read-only."""
+    for mount in plan.device_mounts:
+        stage(f"mounting {mount.target}")
+        attach(mount, root, features)
     for name, value in plan.sysctl:
         stage(f"setting sysctl {name}")
         with root.opened("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY) as fd:
             os.write(fd, value.encode())
-    for path in plan.masked:
-        stage(f"masking {path}")
-        _mask(path, root, features, null)
+    with root.opened("/dev/null", os.O_PATH) as null:
+        for path in plan.masked:
+            stage(f"masking {path}")
+            _mask(path, root, features, null)
     for path in plan.read_only:
         stage(f"making {path} read-only")
         _bind_read_only(path, root, features)
+
+
+def _complete(plan: Plan, root: Root, features: Features, stage: Callable[[str], None]) -> None:
+    """What this one sandbox has more: none of it lies in /proc or /sys."""
+    with FileStage(features) as files:
+        for mount in plan.mounts:
+            stage(f"mounting {mount.target}")
+            _check_place(mount, root)
+            attach(mount, root, features, files)
     if plan.read_only_root:
         stage("making the root read-only")
         restrict(root.fd, features, read_only=True)

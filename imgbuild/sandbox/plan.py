@@ -61,6 +61,13 @@ class Plan:
     cgroup_parent: str
     devices: tuple[str, ...]
 
+    @property
+    def foundation(self) -> tuple[object, ...]:
+        """What is done before the root file system is needed. Sandboxes that are alike in this can begin alike."""
+        mounts = (self.system_mounts, self.bind_devices, self.all_devices, self.device_mounts)
+        rights = (self.process.rlimits, self.capabilities)
+        return (*mounts, self.sysctl, self.masked, self.read_only, self.own_network, *rights)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -23,6 +23,7 @@ from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import cgroup, child, wire
 from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.plan import Entry, Plan
+from imgbuild.sandbox.spares import Spare, Stock
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
 
 _SOCKET = 3
@@ -111,13 +112,18 @@ class Spawner:
         self._leftover: list[Group] = []
         self._devices: Group | None = None
         self._devices_made = False
+        self._stock = Stock(features, self._group_of_a_spare)
 
     def run(self) -> None:
         """Serve until the other end of the control socket is closed; then end all children."""
         control = self._control.fileno()
         while True:
+            events = self._poll.poll(0 if self._stock.lacking else None)
+            if not events:
+                self._group_of_devices(())
+                self._stock.make(_NAMESPACES)
             # Requests last: they open descriptors, whose numbers must not be taken for those that were closed in this round.
-            for fd, _ in sorted(self._poll.poll(), key=lambda event: event[0] == control):
+            for fd, _ in sorted(events, key=lambda event: event[0] == control):
                 if fd in self._by_report:
                     self._hear(self._by_report[fd])
                 elif fd in self._by_pidfd:
@@ -132,7 +138,10 @@ class Spawner:
                         return
                     self._perform(*request)
 
-    def _perform(self, request: Plan | Entry, fds: list[int]) -> None:
+    def _perform(self, request: Plan | Entry | wire.Expected, fds: list[int]) -> None:
+        if isinstance(request, wire.Expected):
+            self._stock.expect(request)
+            return
         status = sockets.opened(fds[3])
         try:
             if isinstance(request, Plan):
@@ -151,6 +160,9 @@ class Spawner:
                 os.close(fd)
 
     def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> None:
+        spare = self._stock.take(plan)
+        if spare is not None and self._send_off(spare, plan, stdio, status):
+            return
         group, joined = self._groups(plan)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
         joins = tuple(file for each in joined if each is not group or descriptor is None for file in each.entries())
@@ -173,6 +185,26 @@ class Spawner:
         born = _Child(pid, pidfd, report, status, group, started)
         born.limited = bool(plan.limits)
         self._watch(born)
+
+    def _send_off(self, spare: Spare, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> bool:
+        """Make a spare the plan's sandbox. False where it has died, as when memory was short."""
+        group = spare.group
+        try:
+            group, joined = (group, []) if group is not None else self._groups(plan)
+            started = time.monotonic()
+            joins = tuple(file for each in joined for file in each.entries())
+            sent = spare.command(plan, joins, (*stdio, status.fileno()))
+        except BaseException:
+            spare.end()
+            raise
+        if not sent:
+            spare.end()
+            self._leftover += [group] if group is not None else []
+            return False
+        born = _Child(spare.pid, spare.pidfd, spare.report, status, group, started)
+        born.limited = bool(plan.limits)
+        self._watch(born)
+        return True
 
     def _groups(self, plan: Plan) -> tuple[Group | None, list[Group]]:
         """The group of a sandbox, and with it that of its devices, as far as there are any."""
@@ -217,6 +249,10 @@ class Spawner:
         self._serial += 1
         place = cgroup.within(parent) if parent else self._place
         return cgroup.create(place, self._owner, suffix or f"{self._number}.{self._serial}", limits)
+
+    def _group_of_a_spare(self) -> Group | None:
+        """On v2 a process is born in its group, which later takes a grace period of the kernel; on v1 it joins later at no cost."""
+        return self._group("", Limits(), "") if self._features.clone3 and not self._place.controllers else None
 
     def _group_of_devices(self, more: tuple[str, ...]) -> Group | None:
         """The group that all sandboxes of ours join, made for the first; or one for a sandbox that may open more, to be removed when
@@ -291,6 +327,7 @@ class Spawner:
         self._leftover = [group for group in self._leftover if not group.remove()]
 
     def _end(self) -> None:
+        self._stock.end()
         for each in self._by_pidfd.values():
             _kill(each)
         # The last one first: an init can't end before what entered its PID namespace from here, and came later, is reaped here.

@@ -32,6 +32,24 @@ _MAX_FDS = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """So many more sandboxes will be asked for, up to `width` of them at once, most of them with the foundation of this plan."""
+
+    plan: Plan
+    count: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """From a zygote to a spare sandbox: what it becomes, and the files by which it joins its control groups. Its standard three
+    descriptors and the status socket come along."""
+
+    plan: Plan
+    joins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The process is there, `pid` in the build's PID namespace; its pidfd comes along."""
 
@@ -73,7 +91,7 @@ class Failure:
 
 _TYPES: tuple[type, ...] = (
     Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited,
-    Refused,
+    Refused, Expected, Orders,
 )  # fmt: skip
 
 

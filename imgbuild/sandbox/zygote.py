@@ -14,6 +14,7 @@ from imgbuild.errors import SandboxError
 from imgbuild.hints import overload
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
+from imgbuild.linux.mounts import Bind
 from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox import cgroup, seccomp, spawner, wire
@@ -176,6 +177,15 @@ class Zygote:
         """What `spawn` will do."""
         wants = spec.process.seccomp and not spec.privileged
         return make_plan(spec, self._features, self._program(spec.process.capabilities) if wants else b"", self._tty_group)
+
+    def expect(self, count: int, width: int = 1) -> None:
+        """Tell that so many more sandboxes will be asked for, up to `width` at once: as far as they are ordinary ones, they are made
+        before that. Nothing depends on it."""
+        if not self._features.spare:
+            return
+        plan = make_plan(SandboxSpec(Bind("/"), Process((), ())), self._features, b"", self._tty_group)
+        with self._lock, suppress(OSError):
+            wire.send_request(self._control, wire.Expected(plan, count, width), ())
 
     def spawn(self, spec: SandboxSpec, stdin: int, stdout: int, stderr: int) -> Sandbox:
         """Start a sandbox; returns when its process exists (with its terminal, if it has one). The descriptors stay the caller's.

@@ -5,7 +5,9 @@ A node is a stage's index and a number: 0 is the stage's origin, then come its s
 
 from __future__ import annotations
 
-from imgbuild.graph.ops import BuildGraph
+from collections.abc import Iterable
+
+from imgbuild.graph.ops import BuildGraph, RunOp
 
 Node = tuple[int, int]
 
@@ -61,3 +63,11 @@ def _last(graph: BuildGraph, node: Node) -> Node | None:
             return None
         node = end(graph, parent)
     return node
+
+
+def ordinary_runs(graph: BuildGraph, nodes: Iterable[Node]) -> tuple[int, int]:
+    """How many of the nodes run a command with the rights and the network that most have, and in how many stages."""
+    ops = [(index, graph.stages[index].step_at(number)[0].op) for index, number in nodes if number]
+    runs = [(index, op) for index, op in ops if isinstance(op, RunOp)]
+    ordinary = [index for index, op in runs if op.security != "insecure" and op.network != "none" and not op.ulimits]
+    return len(ordinary), len(set(ordinary))

@@ -27,7 +27,7 @@ from imgbuild.solve.captures import Captures
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
-from imgbuild.solve.nodes import Node, end, in_order, needs, tests
+from imgbuild.solve.nodes import Node, end, in_order, needs, ordinary_runs, tests
 from imgbuild.solve.remembered import Wanted, record
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, identity_after, look_up
@@ -97,6 +97,7 @@ class Solver:
         self._chronicle.lowered(graph)
         self._replay = replay
         self._build = build
+        self._width = width
         self._workers = Workers(width, seconds, crew)
         self._crew = crew
         self._captures = Captures(2)
@@ -160,7 +161,8 @@ class Solver:
 
         if any(number and isinstance(self._graph.stages[index].step_at(number)[0].op, RunOp) for index, number in missing):
             # The last moment with one thread: from here on, only the zygote makes processes.
-            self._rooms.zygote()
+            count, stages = ordinary_runs(self._graph, missing)
+            self._rooms.zygote().expect(count, min(self._width, stages))
         self._chronicle.begin()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {
