@@ -30,6 +30,7 @@ from imgbuild.values import fields as fields_of
 State = Literal["created", "running", "exited"]
 
 ID_LENGTH, SHORT_LENGTH = 64, 12
+_FILES = ("container.json", "alive")
 LOST = "the supervisor was killed"
 DAMAGED = "its record is damaged"
 
@@ -186,7 +187,11 @@ class Records:
     def remove(self, container: str) -> None:
         """Take a container away that nobody supervises."""
         with self._locked(), suppress(FileNotFoundError):
-            self._discard(self.directory(container))
+            directory = self.directory(container)
+            for name in _FILES:  # so that one in which nothing else is left needs no trash
+                with suppress(OSError):
+                    os.unlink(f"{directory}/{name}")
+            self._discard(directory)
 
     def _settled(self, directory: Path, *, wait: bool) -> bool:
         try:

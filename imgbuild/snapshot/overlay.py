@@ -8,6 +8,7 @@ refuses to mount the same workdir twice. Kernel: Documentation/filesystems/overl
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from imgbuild.errors import StoreError
@@ -17,6 +18,11 @@ from imgbuild.snapshot import IndexedTarLower, Lowers
 
 MAX_LOWERS = 500
 """The kernel's own limit (OVL_MAX_STACK)."""
+
+
+_DIRTY = "work/incompat/volatile/dirty"
+_VOLATILE = ("work/incompat/volatile", "work/incompat")
+"""What overlayfs leaves in a workdir that was mounted volatile: a file, and the directories around it."""
 
 
 class OverlayFeatures(Protocol):
@@ -71,6 +77,20 @@ def lower_mount(lower: IndexedTarLower) -> Filesystem:
     """The mount that a lower in form (b) is, made in whatever process needs it: nothing of it is left when that dies."""
     devices = [("device", str(tar)) for tar in (lower.tar, *lower.more)]
     return Filesystem("erofs", (*devices, ("ro", None)), source=str(lower.index))
+
+
+def clear_work(work: Path) -> None:
+    """Remove a workdir that was used, as far as the kernel left it in order: quicker than to leave it for the trash."""
+    with suppress(OSError):
+        os.unlink(f"{work}/{_DIRTY}")
+        for place in _VOLATILE:
+            os.rmdir(f"{work}/{place}")
+    with suppress(OSError):
+        for name in os.listdir(f"{work}/work"):  # the whiteout that all others were links of
+            os.unlink(f"{work}/work/{name}")
+        os.rmdir(f"{work}/work")
+    with suppress(OSError):
+        os.rmdir(work)
 
 
 def _escaped(path: str) -> str:

@@ -22,14 +22,19 @@ _RECENT = 16
 
 class Found:
     """An entry of a union: its status, the lower that has it (the topmost, for a directory), and for a directory all the lowers that
-    make it up, topmost first. Lowers are numbered from the lowest, so that this holds on any stack that begins with them."""
+    make it up, topmost first. Lowers are numbered from the lowest, so that this holds on any stack that begins with them.
 
-    __slots__ = ("lower", "merged", "status")
+    `data` is the content of a small file and `xattrs` are those of a directory, once somebody wanted to know: as /etc/passwd and /etc,
+    which each step asks for, and for which a lower may have to be mounted."""
+
+    __slots__ = ("data", "lower", "merged", "status", "xattrs")
 
     def __init__(self, status: Node, lower: int, merged: tuple[int, ...] = ()) -> None:
         self.status = status
         self.lower = lower
         self.merged = merged
+        self.data: bytes | None = None
+        self.xattrs: dict[str, bytes] | None = None
 
 
 class Level:

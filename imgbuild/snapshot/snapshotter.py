@@ -16,12 +16,9 @@ from imgbuild.errors import ConflictError, StoreError
 from imgbuild.hints import Protocol
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
-from imgbuild.snapshot.overlay import OverlayFeatures, lower_mount, overlay_filesystem
+from imgbuild.snapshot.overlay import OverlayFeatures, clear_work, lower_mount, overlay_filesystem
 from imgbuild.snapshot.seen import Seen
 from imgbuild.snapshot.union import UnionView
-
-_WORK = ("work/incompat/volatile", "work/incompat", "work", "")
-"""What overlayfs leaves in a workdir that was mounted volatile."""
 
 
 class Scratch(Protocol):
@@ -69,10 +66,8 @@ class Active:
         return self
 
     def leave_work(self) -> None:
-        """Remove the overlay's empty directories, which is quicker than to leave them for the trash."""
-        for place in _WORK:
-            with suppress(OSError):
-                os.rmdir(self.work / place)
+        """Remove the overlay's workdir."""
+        clear_work(self.work)
 
     def close(self) -> None:
         """Discard what was not committed; closing again does nothing."""

@@ -24,6 +24,9 @@ from imgbuild.snapshot.seen import Found, Seen
 _MANY = 8
 """Of more lowers than that, a name is looked up in what their directories list, once read."""
 
+_SMALL = 1 << 16
+"""Bytes of a file that is kept once it was read."""
+
 _UNSEEN: Found | None = Found(Node(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), -1)
 
 EMPTY_ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 0, 0)
@@ -114,7 +117,13 @@ class UnionView:
         path = _normal(path)
         if not self.lowers and path == "/":
             return {}
-        return self._reader(self._entry(path).lower).xattrs(path[1:])
+        found = self._entry(path)
+        if found.xattrs is not None:
+            return found.xattrs
+        xattrs = self._reader(found.lower).xattrs(path[1:])
+        if stat.S_ISDIR(found.status.mode):
+            found.xattrs = xattrs
+        return xattrs
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, Node]]:
         """The entry at a real path and all below it, parents first, names sorted by their bytes."""
@@ -146,11 +155,19 @@ class UnionView:
     def read(self, path: str, limit: int = 1 << 20) -> bytes | None:
         """The first `limit` bytes of what a path means with symlinks followed; None where that is no regular file."""
         real = self.resolve(path)
-        status = self.lstat(real)
-        if status is None or not stat.S_ISREG(status.mode):
+        found = self._find(_normal(real))
+        if found is None or not stat.S_ISREG(found.status.mode):
             return None
-        with os.fdopen(self.open(real), "rb") as file:
-            return file.read(limit)
+        if found.data is None:
+            fd = self.open(real)
+            try:
+                data = read_at_most(fd, min(found.status.size, limit) + 1)
+            finally:
+                os.close(fd)
+            if len(data) > _SMALL or len(data) > limit:
+                return data[:limit]
+            found.data = data
+        return found.data[:limit]
 
     def _link(self, path: str) -> str | None:
         found = self._find(path)
@@ -206,11 +223,10 @@ class UnionView:
         for index in candidates:
             known = self._levels[index].found.get(path, _UNSEEN)
             if known is not _UNSEEN:  # what this one and all below it make of it
-                if known is not None and known.merged:
-                    top = top or known.status
-                    merged += known.merged
-                elif top is None:
+                if top is None:
                     return known
+                if known is not None and known.merged:
+                    merged += known.merged
                 break
             status, opaque = self._look_in_many(index, path) if many else self._look(self._reader(index), index, path, len(candidates) > 1)
             if status is None:

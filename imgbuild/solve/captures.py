@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 128
 
+_PATIENCE_SECONDS = 0.005
+"""So long a layer waits for the next step's command: what brings that on its way should not have to share the interpreter."""
+
 
 class Captures:
     """At most `width` threads, started when there is work. What comes first is begun first, so that a job may wait for an earlier one.
@@ -26,7 +29,9 @@ class Captures:
         self._width = width
         lock = threading.Lock()
         self._changed, self._room = threading.Condition(lock), threading.Condition(lock)
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._pause = threading.Condition(lock)
+        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
+        self._commands = 0
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._ended = False
@@ -37,19 +42,22 @@ class Captures:
         with self._changed:
             while len(self._waiting) >= MOST_WAITING:
                 self._room.wait()
-            self._waiting.append(job)
+            self._waiting.append((job, self._commands))
             if self._ended or (self._idle < len(self._waiting) and len(self._threads) < self._width):
                 thread = threading.Thread(target=self._work, daemon=True, name="imgbuild-capture")
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify()
 
-    def get_ready(self, compression: Compression) -> None:
-        """Import what makes layers: while the first step's command runs, and this process only waits. Once is enough."""
+    def command_runs(self, compression: Compression) -> None:
+        """While a step's command runs, this process only waits: it has time for layers, and, once, to import what makes them."""
         with self._changed:
             first, self._ready = not self._ready, True
         if first:
             self.add(lambda: _import(compression))
+        with self._changed:
+            self._commands += 1
+            self._pause.notify_all()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until all is done, and the threads have ended, but not longer; None: as long as it takes. May be called again."""
@@ -57,6 +65,7 @@ class Captures:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+            self._pause.notify_all()
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
@@ -69,8 +78,10 @@ class Captures:
                     self._idle += 1
                     self._changed.wait()
                     self._idle -= 1
-                job = self._waiting.popleft()
+                job, commands = self._waiting.popleft()
                 self._room.notify()
+                if commands == self._commands and not self._ended:
+                    self._pause.wait(_PATIENCE_SECONDS)
             job()
             del job
 

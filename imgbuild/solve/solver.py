@@ -336,7 +336,7 @@ class Solver:
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
                 inputs = json.loads(wanted.record)["inputs"]
-                started = partial(self._captures.get_ready, rooms.compression)
+                started = partial(self._captures.command_runs, rooms.compression)
                 job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event)
                 try:
                     return *perform_run(rooms, job), None

@@ -11,9 +11,10 @@ import pytest
 
 from imgbuild.errors import StoreError
 from imgbuild.linux import syscalls
+from imgbuild.linux.features import probe
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, IndexedTarLower
-from imgbuild.snapshot.overlay import overlay_filesystem
+from imgbuild.snapshot.overlay import clear_work, overlay_filesystem
 
 from .overlay_form import in_mount_namespace, make_lower
 
@@ -124,3 +125,21 @@ def test_what_can_not_be_is_said(tmp_path: Path) -> None:
         overlay_filesystem(one * 501, None, None, features=Kernel())
     with pytest.raises(StoreError, match="backslash"):
         overlay_filesystem(one, Path("/a\\b/fs"), Path("/a\\b/work"), features=Kernel())
+
+
+def test_what_the_kernel_leaves_in_a_workdir_is_cleared(tmp_path: Path) -> None:
+    lower, upper, work = (tmp_path / name for name in ("lower", "fs", "work"))
+    for directory in (lower, upper, work):
+        directory.mkdir()
+    (lower / "gone").touch()
+    filesystem = overlay_filesystem((DirectoryLower(lower),), upper, work, features=probe())
+
+    def write() -> None:
+        mounted(filesystem, tmp_path / "merged")
+        (tmp_path / "merged/gone").unlink()
+
+    in_mount_namespace(write)
+    assert (work / "work").is_dir()
+    clear_work(work)
+    assert not work.exists()
+    clear_work(work)

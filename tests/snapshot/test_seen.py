@@ -157,3 +157,30 @@ def test_of_what_is_below_nothing_nothing_is_kept(tmp_path: Path) -> None:
             assert view.lstat(f"/new/sub/f{number}") is None
             assert view.lstat(f"/a/x/f{number}/g") is None
     assert len(shared.levels(lowers)[-1].found) < 110
+
+
+def test_what_each_step_asks_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers: list[dict[str, Content]] = [{"etc": ("dir", 0o755), "etc/passwd": "root"}, {"f1": "x"}, {"f2": "x"}, {"etc/passwd": "more"}]
+    lowers = stack(tmp_path, *map(consistent, layers))
+    os.setxattr(lowers[0].path / "etc", "user.of", b"etc")
+    opened: list[str] = []
+    reader_of = union.reader_of
+    monkeypatch.setattr(union, "reader_of", lambda lower, userxattr: opened.append(lower.directory) or reader_of(lower, userxattr))
+    shared = Seen()
+    for count, text, readers in ((1, b"root", 1), (2, b"root", 1), (3, b"root", 1), (4, b"more", 1)):
+        opened.clear()
+        with UnionView(lowers[:count], seen=shared) as view:
+            assert view.read("/etc/passwd") == text
+            assert view.read("/etc/passwd", 2) == text[:2]
+            if count < 4:
+                assert view.xattrs("/etc") == {"user.of": b"etc"}
+            assert view.read("/etc") is None
+        assert len(opened) == readers
+
+
+def test_large_files_are_read_as_far_as_is_asked_and_not_kept(tmp_path: Path) -> None:
+    lowers = stack(tmp_path, {"large": "x" * 100_000})
+    shared = Seen()
+    for limit, size in ((5, 5), (99_999, 99_999), (100_000, 100_000), (1 << 20, 100_000)):
+        with UnionView(lowers, seen=shared) as view:
+            assert view.read("/large", limit) == b"x" * size

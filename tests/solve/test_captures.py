@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from imgbuild.layer.compression import Compression
 from imgbuild.solve import captures as module
 from imgbuild.solve.captures import Captures
 
@@ -113,3 +114,25 @@ def test_who_adds_waits_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> No
     adding.join(60)
     captures.join()
     assert done == list(range(10))
+
+
+def test_a_layer_waits_for_the_next_command_or_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 600.0)
+    captures = Captures(1)
+    captures.command_runs(Compression("none"))
+    begun = threading.Event()
+    captures.add(begun.set)
+    captures.command_runs(Compression("none"))
+    wait_for(begun)
+    last = threading.Event()
+    captures.add(last.set)
+    captures.join()
+    assert last.is_set()
+
+
+def test_without_a_next_command_it_does_not_wait_for_long() -> None:
+    captures = Captures(1)
+    begun = threading.Event()
+    captures.add(begun.set)
+    wait_for(begun)
+    captures.join()
