@@ -36,6 +36,9 @@ INODE = struct.Struct("<HHHHQIIIIqII16x")
 INODE_SIZE = 64
 _CHUNK = struct.Struct("<HHI")
 _FILE = struct.Struct("<HHHHQIIIIqII16xHHI24x")
+_SIZE, _UNION, _BLOCK_AND_REST = 8, 16, 28
+"""Where in it the size and the union are, and how much the number of the block and what follows it take."""
+_RECORD = struct.Struct("<8sQI48sI24x")
 _XATTR_HEADER = bytes(12)
 DIRENT = 12
 PLAIN, INLINE, _CHUNKED = (1 | layout << 1 for layout in (0, 2, 4))
@@ -104,6 +107,21 @@ def file(attributes: Attributes, size: int, device: int, block: int) -> bytes:
         _CHUNKED, xattr_count(xattrs), S_IFREG | at.mode, 0, size, chunk, 0, at.uid, at.gid, at.mtime, at.mtime_ns, 1
     )
     return aligned(record + xattrs + bytes(-len(xattrs) % 8) + _CHUNK.pack(0, device, block))
+
+
+class FileRecord:
+    """`file` for many that share their attributes, which are no xattrs, in the first device."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        like = file(attributes, 1, 1, 0)
+        self._head, self._middle = like[:_SIZE], like[_UNION + 4 : -_BLOCK_AND_REST]
+        self._empty = file(attributes, 0, 1, 0)
+
+    def of(self, size: int, block: int) -> bytes:
+        """The record of a file of this size, whose content starts at this block."""
+        if not size:
+            return self._empty
+        return _RECORD.pack(self._head, size, _CHUNK_INDEXES | max(0, (size - 1).bit_length() - 9), self._middle, block)
 
 
 def special(attributes: Attributes, kind: int, major: int = 0, minor: int = 0) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from imgbuild.errors import LayerError
 from imgbuild.layer import WHITEOUT, erofs
-from imgbuild.layer.erofs import Attributes, Child, Directory, Leaf
+from imgbuild.layer.erofs import Attributes, Child, Directory, FileRecord, Leaf
 from imgbuild.layer.erofs_layout import image_of
 from imgbuild.layer.headers import show
 from imgbuild.layer.names import AUFS, MAX_LINKS, MAX_TARGET, OPAQUE, join, parts_of
@@ -52,6 +52,7 @@ class TarIndex:
         self._held = 0
         # Where the last entry's parent was found, while nothing has changed what leads there.
         self._last: tuple[list[bytes], Directory] = ([], self._root)
+        self._last_path, self._last_directory = b"", self._root
 
     def add(self, entry: TarEntry, offset: int | None) -> None:
         """One more entry, whose content starts at this byte of the tar (a multiple of 512); None where it is not in one piece."""
@@ -71,18 +72,19 @@ class TarIndex:
         else:
             self._plain(self._directory(parts), name, entry, offset)
 
-    def add_file(self, path: bytes, attributes: Attributes, size: int, offset: int) -> None:
+    def add_file(self, parent: bytes, name: bytes, record: FileRecord, size: int, offset: int) -> None:
         """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
         if offset >> 9 > erofs.MAX_BLOCKS:
             raise NotIndexable("a file that is too far behind")
-        self._hold(len(path))
+        self._hold(len(parent) + len(name))
         self.size += size
-        parts = path.split(b"/")
-        name = parts.pop()
-        parent = self._directory(parts)
+        if parent != self._last_path:
+            self._last_directory = self._directory(parent.split(b"/") if parent else [])
+            self._last_path = parent
+        directory = self._last_directory
         if self._deferred:
-            self._deferred.pop(join(parent.path, name), None)
-        self._put(parent, name, erofs.file(attributes, size, 1, offset >> 9))
+            self._deferred.pop(join(directory.path, name), None)
+        self._put(directory, name, record.of(size, offset >> 9))
 
     def image(self, size: int) -> bytes:
         """The image, for a tar of so many bytes. NotIndexable where something is left that only the lowers can tell."""
@@ -132,6 +134,7 @@ class TarIndex:
 
     def _forget(self) -> None:
         self._last = ([], self._root)
+        self._last_path, self._last_directory = b"", self._root
 
     def _make_directory(self, parent: Directory, name: bytes, attributes: Attributes) -> Directory:
         """A directory, or new attributes for the one that is there. In the place of a whiteout it becomes opaque."""

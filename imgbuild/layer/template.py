@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import adler32
+
 from imgbuild.layer.tar import BLOCK, TarEntry, TarWriter
 
 _NAME, _SIZE, _MTIME, _CHECKSUM, _FLAG = 100, 124, 136, 148, 156
@@ -27,5 +29,6 @@ class FileTemplate:
         if len(name) > _NAME or size >= _SIZES or not self.usable:
             return None
         digits = b"%011o\0" % size
-        checksum = self._sum + sum(name) + sum(digits)
+        # Adler-32 has the sum of so few bytes in its lower half, see `blocks.byte_sum`.
+        checksum = self._sum + (adler32(name + digits, 0) & 0xFFFF)
         return name.ljust(_NAME, b"\0") + self._owner + digits + self._time + b"%06o\0 " % checksum + self._rest

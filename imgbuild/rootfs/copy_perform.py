@@ -68,7 +68,7 @@ class _Planner:
         self._wants_directory = request.destination.endswith(("/", "/."))
         self._path = posixpath.normpath("/" + request.destination.lstrip("/"))
         self.destination = Destination(parents, request.epoch, self._owner or Owner())
-        # One value for all files of a context with a mode: there are many.
+        # One value for all entries of a context with a kind and a mode: there are many.
         self._local: dict[int, Metadata] = {}
         self._check_several()
 
@@ -135,11 +135,12 @@ class _Planner:
         return path
 
     def _metadata(self, tree: Tree, path: str, node: Node) -> Metadata:
+        if tree.local and (known := self._local.get(node.mode)) is not None:
+            return known
         mode = stat.S_IMODE(node.mode) if stat.S_ISLNK(node.mode) else self._permissions(stat.S_IMODE(node.mode), stat.S_ISDIR(node.mode))
         if tree.local:
             # a context's owners and times are accidents of the machine, and not in the key; capabilities are read with the file
-            known = self._local.get(mode)
-            return known or self._local.setdefault(mode, Metadata(mode, self._owner or Owner(), self._request.epoch))
+            return self._local.setdefault(node.mode, Metadata(mode, self._owner or Owner(), self._request.epoch))
         owner = self._owner or Owner(node.uid, node.gid)
         return Metadata(mode, owner, self.destination.clamped(node.mtime_ns), kept_xattrs(tree, path, node))
 

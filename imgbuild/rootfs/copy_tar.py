@@ -14,6 +14,7 @@ from imgbuild.context.held import SMALL
 from imgbuild.context.local import CAPABILITY, changed, same_file
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.diff import Change, ChangeKind, equal_contents
+from imgbuild.layer.erofs import FileRecord
 from imgbuild.layer.index import TarIndex, attributes_of
 from imgbuild.layer.pack import member
 from imgbuild.layer.tar import BLOCK, CHUNK, TarEntry, TarWriter
@@ -76,8 +77,8 @@ class _Alike:
 
     def __init__(self, metadata: Metadata) -> None:
         like = TarEntry(b"", "file", metadata.mode, metadata.owner.uid, metadata.owner.gid, 0, metadata.mtime)
-        self.template = FileTemplate(like)
-        self.attributes = attributes_of(like)
+        self.header = FileTemplate(like).header
+        self.record = FileRecord(attributes_of(like))
 
 
 class CopyTar:
@@ -107,10 +108,11 @@ class CopyTar:
                 if not capability and not its.xattrs and WHITEOUT not in path:
                     if its is not metadata:
                         metadata, alike = its, self._shared(its)
-                    header = alike.template.header(path, len(data))
+                    header = alike.header(path, len(data))
                     if header is not None:
                         self.entries += 1
-                        self._index.add_file(path, alike.attributes, len(data), self._batches.position + len(header))
+                        parent, _, name = path.rpartition(b"/")
+                        self._index.add_file(parent, name, alike.record, len(data), self._batches.position + len(header))
                         self._batches.member(header, data)
                         continue
                 self._file(path, _with_capability(its, capability), data)
