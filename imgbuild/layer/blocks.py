@@ -6,11 +6,13 @@ from collections.abc import Callable
 from zlib import adler32
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Generic, TypeVar
 from imgbuild.layer import headers
 
 _CHUNK = 1 << 20
 _MOST_KNOWN = 4096
 _OWNER = b"owner"
+T = TypeVar("T")
 
 
 class Source:
@@ -109,6 +111,24 @@ class KnownFields:
         self._numbers[what + field] = value
 
 
+class KnownHeaders(Generic[T]):
+    """What was read of headers by all of their bytes but name, size and checksum: most of an archive's files have those alone for
+    themselves."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, T] = {}
+
+    def get(self, block: bytes) -> T | None:
+        """What was remembered of one like this."""
+        return self._known.get(block[100:124] + block[136:148] + block[156:])
+
+    def remember(self, block: bytes, value: T) -> None:
+        """Give `value` for all that are like this one."""
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[block[100:124] + block[136:148] + block[156:]] = value
+
+
 def checksum(block: bytes) -> int:
     """What a header says that the sum of its bytes is."""
     field = block[148:156]
@@ -117,6 +137,7 @@ def checksum(block: bytes) -> int:
     return headers.number(field, "checksum")
 
 
-def byte_sum(block: bytes) -> int:
-    """The sum of a block's bytes; Adler-32 has that of up to 257 in its lower half, and is much quicker."""
-    return (adler32(block[:256], 0) & 0xFFFF) + (adler32(block[256:], 0) & 0xFFFF)
+def header_sum(block: bytes) -> int:
+    """The sum of a header's bytes, with spaces for the checksum; Adler-32 has that of up to 257 in its lower half, and is much quicker."""
+    before, after, rest = adler32(block[:148], 0), adler32(block[156:412], 0), adler32(block[412:], 0)
+    return (before & 0xFFFF) + (after & 0xFFFF) + (rest & 0xFFFF) + 8 * 0x20

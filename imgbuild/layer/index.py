@@ -23,6 +23,7 @@ _KINDS = {"char": erofs.S_IFCHR, "block": erofs.S_IFBLK, "fifo": erofs.S_IFIFO}
 _ZERO = bytes(BLOCK)
 _MOST_NAMED = 512 << 20
 _MOST_HELD = 512 << 20
+_MOST_ALIKE = 1000
 _ENTRY = 300
 """Bytes that an entry takes in memory beside its names."""
 _TIMES = range(-(1 << 31), (1 << 33))
@@ -48,6 +49,7 @@ class TarIndex:
         self.entries = 0
         self._root = Directory(b"", Attributes())
         self._deferred: dict[bytes, bytes] = {}
+        self._records: dict[tuple[int, ...], FileRecord] = {}
         self._named = 0
         self._held = 0
         # Where the last entry's parent was found, while nothing has changed what leads there.
@@ -56,7 +58,7 @@ class TarIndex:
 
     def add(self, entry: TarEntry, offset: int | None) -> None:
         """One more entry, whose content starts at this byte of the tar (a multiple of 512); None where it is not in one piece."""
-        self._hold(len(entry.name) + len(entry.link) + sum(map(_taken, entry.xattrs)))
+        self._hold(len(entry.name) + len(entry.link) + (sum(map(_taken, entry.xattrs)) if entry.xattrs else 0))
         parts = parts_of(entry.name)
         if not parts:
             if entry.kind != "dir":
@@ -64,13 +66,13 @@ class TarIndex:
             self._root.attributes = attributes_of(entry)
             return
         name = parts.pop()
-        for part in parts:
-            if part.startswith(WHITEOUT):
+        if WHITEOUT in entry.name:  # somewhere
+            if any(part.startswith(WHITEOUT) for part in parts):
                 raise LayerError(f"an entry below a whiteout: {show(entry.name)}")
-        if name.startswith(WHITEOUT):
-            self._whiteout(parts, name, entry)
-        else:
-            self._plain(self._directory(parts), name, entry, offset)
+            if name.startswith(WHITEOUT):
+                self._whiteout(parts, name, entry)
+                return
+        self._plain(self._directory(parts), name, entry, offset)
 
     def add_file(self, parent: bytes, name: bytes, record: FileRecord, size: int, offset: int) -> None:
         """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
@@ -109,7 +111,10 @@ class TarIndex:
         if kind == "file":
             if offset is None or offset % BLOCK or entry.size > erofs.MAX_SIZE or offset // BLOCK > erofs.MAX_BLOCKS:
                 raise NotIndexable("a file that is not in one piece, or too large")
-            child = erofs.file(attributes_of(entry), entry.size, 1, offset // BLOCK)
+            if entry.xattrs:
+                child = erofs.file(attributes_of(entry), entry.size, 1, offset // BLOCK)
+            else:
+                child = self._record(entry).of(entry.size, offset // BLOCK)
             self.size += entry.size
         elif kind == "dir":
             self._make_directory(parent, name, attributes_of(entry))
@@ -126,6 +131,16 @@ class TarIndex:
         else:
             child = erofs.special(_plain_attributes(entry), _KINDS[kind], entry.major, entry.minor)
         self._put(parent, name, child)
+
+    def _record(self, entry: TarEntry) -> FileRecord:
+        """The records of files like this one; made once, as there are mostly many."""
+        key = (entry.mode, entry.uid, entry.gid, entry.mtime, entry.mtime_ns)
+        known = self._records.get(key)
+        if known is None:
+            if len(self._records) >= _MOST_ALIKE:
+                self._records.clear()
+            known = self._records[key] = FileRecord(attributes_of(entry))
+        return known
 
     def _put(self, parent: Directory, name: bytes, child: Child) -> None:
         if not isinstance(parent.children.get(name, b""), bytes):

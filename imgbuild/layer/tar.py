@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from imgbuild.errors import LayerError
 from imgbuild.hints import Literal, Protocol
 from imgbuild.layer import headers, sparse
-from imgbuild.layer.blocks import KnownFields, Source, byte_sum, checksum
+from imgbuild.layer.blocks import KnownFields, KnownHeaders, Source, checksum, header_sum
 from imgbuild.values import dataclass
 
 BLOCK = 512
@@ -146,6 +146,7 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
     source = Source(stream.read)
     extensions = _Extensions()
     known = KnownFields()
+    alike: KnownHeaders[TarEntry] = KnownHeaders()
     while (block := _next_header(source)) is not None:
         flag = block[156:157]
         if flag in b"xXgLK":
@@ -154,7 +155,17 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
         if flag == b"V":
             extensions = _Extensions()
             continue
-        entry, reader, padding = _member(block, flag, extensions, source, known)
+        like = None if extensions.any else alike.get(block)
+        if like is not None:
+            size = headers.size(block[124:136])
+            name = block[:100].partition(b"\0")[0]
+            entry = TarEntry(name, "file", like.mode, like.uid, like.gid, size, like.mtime, like.mtime_ns)
+            reader, padding = Reader(source, size, ((0, size),), size, source.position), -size % BLOCK
+        else:
+            entry, reader, padding = _member(block, flag, extensions, source, known)
+            # Nothing but its own name and size, and no name in several parts.
+            if flag == b"0" and not extensions.any and entry.name == block[:100].partition(b"\0")[0]:
+                alike.remember(block, entry)
         yield entry, reader
         reader.skip()
         if extensions.any:
@@ -177,7 +188,7 @@ def _next_header(source: Source) -> bytes | None:
     if len(block) < BLOCK:
         raise LayerError("the tar ends in the middle of a header")
     wanted = checksum(block)
-    total = byte_sum(block) - sum(block[148:156]) + 8 * 0x20
+    total = header_sum(block)
     if total != wanted and total - 256 * sum(byte >> 7 for byte in block[:148] + block[156:]) != wanted:
         raise LayerError("a header of the tar has a wrong checksum", hint="the archive is damaged, or is no tar at all")
     return block

@@ -29,6 +29,6 @@ class FileTemplate:
         if len(name) > _NAME or size >= _SIZES or not self.usable:
             return None
         digits = b"%011o\0" % size
-        # Adler-32 has the sum of so few bytes in its lower half, see `blocks.byte_sum`.
+        # Adler-32 has the sum of so few bytes in its lower half, see `blocks.header_sum`.
         checksum = self._sum + (adler32(name + digits, 0) & 0xFFFF)
         return name.ljust(_NAME, b"\0") + self._owner + digits + self._time + b"%06o\0 " % checksum + self._rest
