@@ -35,8 +35,10 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.option("--exit-code", is_flag=True, help="End with 1 if anything differs.")
 @click.pass_obj
 def diff(invocation: Invocation, /, exit_code: bool, format_: str, **words: Any) -> int:
-    """Show what changed from A to B: config, files and packages. Each is an image (name, ID, digest) or a container, which may
-    stand alone: it is then compared with its image.
+    """Show what changed from A to B: config, files and packages.
+
+    Each is an image (name, ID, digest), what a build made (build:last, build:last~1, build:ID), the state after a step of it (build:last/3)
+    or in which one failed (failed:last), or a container. A step or a container may stand alone: it is compared with what it was made on.
 
     Layers that both have are not read. Ends with 0, also where something differs, unless --exit-code is given.
     """

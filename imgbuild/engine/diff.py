@@ -148,13 +148,13 @@ def opened_difference(invocation: Invocation, request: DiffRequest) -> Iterator[
         place = stack.enter_context(workplace(invocation))
         stack.enter_context(place.store.lease())
         if request.new is None:
-            new = find_subject(place, request.old, request.platform)
+            new = find_subject(place, stack, request.old, request.platform)
             if new.below is None:
                 hint = "name two; a step or a container alone is compared with what it was made on"
                 raise UsageError(f"{new.name} is to be compared with what?", hint=hint)
             old = replace(new, name=f"what {new.name} was made on", lowers=new.below)
         else:
-            old, new = (find_subject(place, word, request.platform) for word in (request.old, request.new))
+            old, new = (find_subject(place, stack, word, request.platform) for word in (request.old, request.new))
         rootless = place.features.rootless
         views = tuple(stack.enter_context(UnionView(side.lowers, userxattr=rootless)) for side in (old, new))
         yield Difference(old, new, (views[0], views[1]), request)

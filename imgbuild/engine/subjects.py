@@ -1,10 +1,13 @@
 """What a word means that names a root file system: its lowers, and those that it was made on.
 
-``build:BUILD`` is what a build made, ``build:BUILD/N`` what its step N left; ``container:NAME`` a container; other words are images of the
-store by name, ID or digest, or else containers. BUILD is ``last``, ``last~2``, an id, or the beginning of one.
+``build:BUILD`` is what a build made, ``build:BUILD/N`` what its step N left; ``failed:STEP`` what a step that failed left;
+``container:NAME`` is a container; other words are images of the store by name, ID or digest, or else containers. BUILD is ``last``,
+``last~2``, an id, or the beginning of one; STEP is ``last``, an id, or the beginning of one.
 """
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 from imgbuild.engine.lookup import find_image
 from imgbuild.engine.registries import platform_of
@@ -36,8 +39,10 @@ class Subject:
     below: Lowers | None = None
 
 
-def find_subject(place: Workplace, word: str, platform: str | None) -> Subject:
-    """What the word means: the image of that name, ID or digest, else the container. The caller holds the store's lease."""
+def find_subject(place: Workplace, stack: ExitStack, word: str, platform: str | None) -> Subject:
+    """What the word means. The caller holds the store's lease; `stack` ends with what is done with the subject."""
+    if word.startswith("failed:"):
+        return _failed(place, stack, word)
     if word.startswith("build:"):
         return _built(place, word)
     if word.startswith(CONTAINER):
@@ -51,6 +56,16 @@ def find_subject(place: Workplace, word: str, platform: str | None) -> Subject:
             error.hint = f"{error.hint}; there is no such container either"
         raise
     return Subject(word, image_lowers(place, image.layers), image.config)
+
+
+def _failed(place: Workplace, stack: ExitStack, word: str) -> Subject:
+    from imgbuild.rootfs.failed import failed_lowers
+    from imgbuild.store.failed import find_failed, held
+
+    step = find_failed(place.store.root, word.removeprefix("failed:"))
+    stack.enter_context(held(step))
+    lowers = failed_lowers(place.store, step, place.features)
+    return Subject(word, lowers, None, lowers[:-1])
 
 
 def _built(place: Workplace, word: str) -> Subject:

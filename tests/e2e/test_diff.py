@@ -319,6 +319,18 @@ def test_builds_and_steps_that_are_not_there(bench: Bench) -> None:
         assert len(bench.run("diff", word, "busybox", code=13).errors) == 1, word
 
 
+def test_a_failed_step(bench: Bench) -> None:
+    text = "FROM busybox\nRUN echo 1 > /one && echo 1 > /two\nRUN echo 2 > /one && rm /two && rm -r /home && mkdir /home && false\n"
+    bench.build(text, code=1)
+    wrote = {"/home/ann/": "-", "/one": "~content, 2 B", "/two": "-2 B"}
+    assert _files(bench, "failed:last") == wrote
+    assert _files(bench, "build:last/1", "failed:last") == wrote
+    bench.build(text.replace(" && false", ""))
+    assert bench.run("diff", "--exit-code", "failed:last", "build:last/2").out == ""
+    assert len(bench.run("diff", "failed:zzz", code=13).errors) == 1
+    bench.assert_whole()
+
+
 def test_refused(pair: Bench) -> None:
     assert "there is no image nothing" in pair.run("diff", "old", "nothing", code=13).err
     assert "no such container" in pair.run("diff", "nothing", "old", code=13).err
