@@ -38,6 +38,7 @@ _COMMANDS = {
     "history": "imgbuild.cli.images:history",
     "diff": "imgbuild.cli.diff:diff",
     "blame": "imgbuild.cli.blame:blame",
+    "bisect": "imgbuild.cli.bisect:bisect",
     "tag": "imgbuild.cli.images:tag",
     "rmi": "imgbuild.cli.images:rmi",
     "prune": "imgbuild.cli.upkeep:prune",

@@ -46,7 +46,7 @@ def blame(invocation: Invocation, request: BlameRequest) -> Iterator[Blamed]:
         place = stack.enter_context(workplace(invocation))
         stack.enter_context(place.store.lease())
         image = subject_image(place, request.image, request.platform)
-        history = _Layers(place, image.layers, _origins(place, image, request.image))
+        history = _Layers(place, image.layers, origins(place, image, request.image))
         yield from history.blame(request)
 
 
@@ -135,7 +135,7 @@ def _files(view: UnionView, top: str) -> Iterator[tuple[str, Node]]:
     return ((path, node) for path, node in view.walk(top) if not stat.S_ISDIR(node.mode))
 
 
-def _origins(place: Workplace, image: Image, name: str) -> tuple[Origin, ...]:
+def origins(place: Workplace, image: Image, name: str) -> tuple[Origin, ...]:
     """Where an image's layers come from: by its history, and by what was recorded of builds here."""
     rows = [row for row in reversed(history(place.store, image.descriptor, this_platform(), name)) if row.layer is not None]
     made = _performed(place, image.layers, image.descriptor.digest)

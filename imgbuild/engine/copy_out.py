@@ -7,14 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from imgbuild.engine.subjects import find_subject
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Invocation, workplace
 from imgbuild.errors import UsageError
 from imgbuild.rootfs.copy_out import Copied, copy_out, find_source, tar_out
-from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass
-
-FAILED = "failed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ def copy_from(invocation: Invocation, request: CopyOutRequest) -> Copied:
         hint = "write NAME:/PATH, where NAME is an image, a container, build:last, or failed:last"
         raise UsageError(f"{request.source!r} says of nothing what to copy", hint=hint)
     with workplace(invocation) as place, place.store.lease(), ExitStack() as stack:
-        lowers = _lowers(place, stack, word, request.platform)
+        lowers = find_subject(place, stack, word, request.platform).lowers
         view = stack.enter_context(UnionView(lowers, userxattr=place.features.rootless))
         source = find_source(view, f"/{path}", follow=request.follow)
         if request.destination == "-":
@@ -45,14 +42,3 @@ def copy_from(invocation: Invocation, request: CopyOutRequest) -> Copied:
             raise UsageError(f"there is no directory {request.destination}")
         rootless = place.features.rootless
         return copy_out(view, source, Path(request.destination), archive=request.archive, unprivileged=rootless)
-
-
-def _lowers(place: Workplace, stack: ExitStack, word: str, platform: str | None) -> Lowers:
-    if not word.startswith(FAILED):
-        return find_subject(place, word, platform).lowers
-    from imgbuild.rootfs.failed import failed_lowers
-    from imgbuild.store.failed import find_failed, held
-
-    step = find_failed(place.store.root, word.removeprefix(FAILED))
-    stack.enter_context(held(step))
-    return failed_lowers(place.store, step, place.features)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
@@ -49,12 +48,46 @@ def image_of(place: Workplace, digest: Digest, name: str) -> Image:
         raise NotFoundError(f"{name} is not in the store any more", detail=error.message, hint="build it again") from None
 
 
+def build_that_made(place: Workplace, image: Digest) -> BuildRecord | None:
+    """The last build whose result was this image."""
+    return next((build for build in recent_builds(History(place.store), _MOST_BUILDS) if build.digest == image), None)
+
+
+def chain_of(build: BuildRecord, step: StepRecord) -> tuple[StepRecord, ...]:
+    """A step and those that it stands on, the first of its stage first."""
+    chain = [step]
+    while chain[-1].parent is not None and (below := build.step(chain[-1].parent)) is not None:
+        chain.append(below)
+    return tuple(reversed(chain))
+
+
+def last_step(place: Workplace, build: BuildRecord) -> StepRecord:
+    """The last step of what a build made, or, of one that made nothing, the last that ended well."""
+    ended = [step for step in build.steps if step.outcome in ("done", "cached") and not step.test]
+    if build.digest:
+        diff_ids = tuple(layer.diff_id for layer in result_of(place, build).layers)
+        ended.sort(key=lambda step: (_agreement(build, step, diff_ids), step.number))
+    if not ended:
+        raise NotFoundError(f"the build {build.id} has no step that ended well")
+    return ended[-1]
+
+
+def layer_of(place: Workplace, step: StepRecord) -> Layer:
+    """The layer that a step made."""
+    assert step.layer is not None
+    diff_id = DiffID(step.layer.diff_id)
+    for row in place.store.index.layers_of(diff_id):
+        if place.store.blobs.has(row.blob.digest, row.blob.size):
+            return Layer(row.blob, diff_id)
+    raise NotFoundError(f"the layer of {step.name} is not in the store any more", hint="build it again: what is cached is not performed")
+
+
 def layers_after(place: Workplace, build: BuildRecord, step: StepRecord) -> tuple[Layer, ...]:
     """The layers of the root file system that a step left, lowest first."""
     if step.outcome not in ("done", "cached"):
         raise UsageError(f"step {step.number} of the build {build.id} has left nothing: it was {step.outcome}", hint="name one before it")
-    chain = tuple(_chain(build, step))[::-1]
-    own = [_layer(place, each) for each in chain if each.layer is not None and not each.test]
+    chain = chain_of(build, step)
+    own = [layer_of(place, each) for each in chain if each.layer is not None and not each.test]
     return (*base_of(place, build, chain), *own)
 
 
@@ -103,30 +136,13 @@ def performers(place: Workplace, diff_ids: tuple[DiffID, ...], image: Digest) ->
 
 def _agreement(build: BuildRecord, step: StepRecord, diff_ids: tuple[DiffID, ...]) -> int:
     """How many layers from the top are those of a step and of what it stands on."""
-    own = [each.layer.diff_id for each in _chain(build, step) if each.layer is not None and not each.test]
+    own = [each.layer.diff_id for each in chain_of(build, step) if each.layer is not None and not each.test]
     depth = 0
-    for mine, theirs in zip(own, reversed(diff_ids), strict=False):
+    for mine, theirs in zip(reversed(own), reversed(diff_ids), strict=False):
         if mine != theirs:
             break
         depth += 1
     return depth
-
-
-def _chain(build: BuildRecord, step: StepRecord) -> Iterator[StepRecord]:
-    """A step and those that it stands on."""
-    at: StepRecord | None = step
-    while at is not None:
-        yield at
-        at = None if at.parent is None else build.step(at.parent)
-
-
-def _layer(place: Workplace, step: StepRecord) -> Layer:
-    assert step.layer is not None
-    diff_id = DiffID(step.layer.diff_id)
-    for row in place.store.index.layers_of(diff_id):
-        if place.store.blobs.has(row.blob.digest, row.blob.size):
-            return Layer(row.blob, diff_id)
-    raise NotFoundError(f"the layer of {step.name} is not in the store any more", hint="build it again: what is cached is not performed")
 
 
 def _bases(place: Workplace, build: BuildRecord) -> list[tuple[Layer, ...]]:
