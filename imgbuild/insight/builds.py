@@ -21,16 +21,17 @@ from imgbuild.values import dataclass, field, fields
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What the process of a RUN cost; None where this machine can't say. `cpu_seconds` is `cpu_user` and `cpu_system` together, which
-    may be known where they are not. `peak_memory` is of its whole control group, or of its largest process. `bytes_read` and
-    `bytes_written` are what it had of disks. The network's are those of a network namespace of its own (``--network=none``: nothing), and
-    unknown on that of the host. `oom_kills` processes were killed for memory; it was held back by its limit of processors `throttled`
-    times, for `throttled_seconds` in all."""
+    may be known where they are not. `peak_memory` is of its whole control group, or of its largest process; `peak_held` as much of it as
+    was not files in the page cache, which the kernel takes back when it needs the room. `bytes_read` and `bytes_written` are what it had
+    of disks. The network's are those of a network of its own (``--network=none``: nothing), and unknown on that of the host. `oom_kills`
+    processes were killed for memory; it was held back by its limit of processors `throttled` times, for `throttled_seconds` in all."""
 
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     cpu_user: float | None = None
     cpu_system: float | None = None
     peak_memory: int | None = None
+    peak_held: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
     network_received: int | None = None

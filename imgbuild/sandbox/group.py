@@ -12,15 +12,23 @@ from contextlib import suppress
 from imgbuild.values import dataclass, field
 
 ACCOUNTED = ("memory", "cpuacct", "pids")
+_NOWHERE = "/nonexistent"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a group's processes cost; None where its hierarchy can't say."""
+    """What a group's processes cost, as `spec.Usage` has it; None where its hierarchy can't say."""
 
     peak_memory: int | None = None
     cpu_seconds: float | None = None
-    oom: bool = False
+    oom_kills: int | None = None
+    peak_held: int | None = None
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+    throttled: int | None = None
+    throttled_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +87,80 @@ class Group:
 
 
 def _figures_v1(directories: dict[str, str]) -> Figures:
-    peak: int | None = None
-    seconds: float | None = None
-    oom = False
-    if "memory" in directories:
-        with suppress(OSError, ValueError):
-            peak = int(read(f"{directories['memory']}/memory.max_usage_in_bytes"))
-        with suppress(OSError, ValueError):
-            oom = pairs(f"{directories['memory']}/memory.oom_control").get("oom_kill", 0) > 0
-    if "cpuacct" in directories:
-        with suppress(OSError, ValueError):
-            seconds = int(read(f"{directories['cpuacct']}/cpuacct.usage")) / 1e9
-    return Figures(peak, seconds, oom)
+    memory, accounts = directories.get("memory", _NOWHERE), directories.get("cpuacct", _NOWHERE)
+    stat = _pairs(f"{memory}/memory.stat")
+    peak = _number(f"{memory}/memory.max_usage_in_bytes")
+    cache = stat.get("total_cache", 0) - stat.get("total_shmem", 0)
+    throttle = _pairs(f"{directories.get('cpu', accounts)}/cpu.stat")
+    io = _io_v1(f"{directories['blkio']}/blkio.throttle.io_service_bytes") if "blkio" in directories else (None, None)
+    return Figures(
+        peak_memory=peak,
+        peak_held=_held(peak, cache),
+        cpu_seconds=_scaled(_number(f"{accounts}/cpuacct.usage"), 1e9),
+        cpu_user=_scaled(_number(f"{accounts}/cpuacct.usage_user"), 1e9),
+        cpu_system=_scaled(_number(f"{accounts}/cpuacct.usage_sys"), 1e9),
+        oom_kills=_pairs(f"{memory}/memory.oom_control").get("oom_kill"),
+        bytes_read=io[0],
+        bytes_written=io[1],
+        throttled=throttle.get("nr_throttled"),
+        throttled_seconds=_scaled(throttle.get("throttled_time"), 1e9),
+    )
 
 
 def _figures_v2(path: str) -> Figures:
-    peak: int | None = None
-    seconds: float | None = None
-    oom = False
+    cpu, stat = _pairs(f"{path}/cpu.stat"), _pairs(f"{path}/memory.stat")
+    peak = _number(f"{path}/memory.peak")
+    io = _io_v2(f"{path}/io.stat")
+    return Figures(
+        peak_memory=peak,
+        peak_held=_held(peak, stat.get("file", 0) - stat.get("shmem", 0)),
+        cpu_seconds=_scaled(cpu.get("usage_usec"), 1e6),
+        cpu_user=_scaled(cpu.get("user_usec"), 1e6),
+        cpu_system=_scaled(cpu.get("system_usec"), 1e6),
+        oom_kills=_pairs(f"{path}/memory.events").get("oom_kill"),
+        bytes_read=io[0],
+        bytes_written=io[1],
+        throttled=cpu.get("nr_throttled"),
+        throttled_seconds=_scaled(cpu.get("throttled_usec"), 1e6),
+    )
+
+
+def _held(peak: int | None, cache: int) -> int | None:
+    return None if peak is None else max(0, peak - max(0, cache))
+
+
+def _scaled(number: int | None, unit: float) -> float | None:
+    return None if number is None else number / unit
+
+
+def _number(path: str) -> int | None:
     with suppress(OSError, ValueError):
-        seconds = pairs(f"{path}/cpu.stat")["usage_usec"] / 1e6
+        return int(read(path))
+    return None
+
+
+def _pairs(path: str) -> dict[str, int]:
     with suppress(OSError, ValueError):
-        peak = int(read(f"{path}/memory.peak"))
+        return pairs(path)
+    return {}
+
+
+def _io_v1(path: str) -> tuple[int | None, int | None]:
+    """Bytes read and written, of lines that are a device, what was done, and a number."""
     with suppress(OSError, ValueError):
-        oom = pairs(f"{path}/memory.events").get("oom_kill", 0) > 0
-    return Figures(peak, seconds, oom)
+        words = [line.split() for line in read(path).splitlines()]
+        done = {kind: sum(int(each[2]) for each in words if each[1:2] == [kind]) for kind in ("Read", "Write")}
+        return done["Read"], done["Write"]
+    return None, None
+
+
+def _io_v2(path: str) -> tuple[int | None, int | None]:
+    """Bytes read and written, of lines that are a device and what was done, as NAME=NUMBER."""
+    with suppress(OSError, ValueError):
+        words = [word.partition("=") for line in read(path).splitlines() for word in line.split()[1:]]
+        read_, written = (sum(int(value) for name, _, value in words if name == kind) for kind in ("rbytes", "wbytes"))
+        return read_, written
+    return None, None
 
 
 def entry(directory: str, *, second: bool) -> str:

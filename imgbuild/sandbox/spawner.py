@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from imgbuild.errors import SandboxError
-from imgbuild.hints import NoReturn
+from imgbuild.hints import TYPE_CHECKING, NoReturn
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.sockets import Socket
@@ -25,6 +25,9 @@ from imgbuild.sandbox.group import Figures, Group, Place
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spares import Spare, Stock
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
+
+if TYPE_CHECKING:
+    from resource import struct_rusage
 
 _SOCKET = 3
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
@@ -308,13 +311,8 @@ class Spawner:
         figures = Figures() if dead.group is None else dead.group.figures()
         if dead.limited:
             self._remove_groups(dead)
-        cost = Usage(
-            peak_memory=usage.ru_maxrss * 1024 if figures.peak_memory is None else figures.peak_memory,
-            cpu_seconds=usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds,
-            bytes_written=usage.ru_oublock * 512,
-            wall_seconds=wall,
-        )
-        wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, figures.oom, cost, dead.failure)))
+        oom = bool(figures.oom_kills)
+        wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, oom, _usage(figures, usage, wall), dead.failure)))
         dead.status.close()
         if not dead.limited:
             self._remove_groups(dead)
@@ -341,6 +339,30 @@ class Spawner:
 def _kill(child: _Child) -> None:
     with suppress(ProcessLookupError):
         syscalls.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+
+
+def _usage(figures: Figures, usage: struct_rusage, wall: float) -> Usage:
+    """What a group says, and what it does not, of the processes that were waited for."""
+    largest = usage.ru_maxrss * 1024
+    seconds = usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds
+    # Of v1 these are counted in ticks, and the sum is not: they only say how it is divided.
+    user, system = figures.cpu_user or 0.0, figures.cpu_system or 0.0
+    if user + system <= 0:
+        user, system = usage.ru_utime, usage.ru_stime
+    part = user / (user + system) if user + system > 0 else 0.5
+    return Usage(
+        peak_memory=largest if figures.peak_memory is None else figures.peak_memory,
+        cpu_seconds=seconds,
+        bytes_written=usage.ru_oublock * 512 if figures.bytes_written is None else figures.bytes_written,
+        wall_seconds=wall,
+        cpu_user=seconds * part,
+        cpu_system=seconds * (1 - part),
+        peak_held=largest if figures.peak_held is None else max(largest, figures.peak_held),
+        bytes_read=usage.ru_inblock * 512 if figures.bytes_read is None else figures.bytes_read,
+        oom_kills=figures.oom_kills,
+        throttled=figures.throttled,
+        throttled_seconds=figures.throttled_seconds,
+    )
 
 
 def _exit_status(wait_status: int, oom: bool, usage: Usage, failure: wire.Failure | None) -> ExitStatus:

@@ -111,12 +111,23 @@ class SandboxSpec:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a process and its children cost. Bytes and seconds; `peak_memory` of the whole cgroup where there is one, else
-    of its largest process; None where nothing could be read."""
+    of its largest process; None where nothing could be read. `peak_held` is as much of that peak as could not have been given back: without
+    the files that the page cache still held at the end. `bytes_read` and `bytes_written` are what disks did for it, the network's what
+    went through a network of its own; `throttled` says how often its limit of processors held it back, for `throttled_seconds` in all."""
 
     peak_memory: int | None = None
     cpu_seconds: float = 0.0
     bytes_written: int | None = None
     wall_seconds: float = 0.0
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    peak_held: int | None = None
+    bytes_read: int | None = None
+    network_received: int | None = None
+    network_sent: int | None = None
+    oom_kills: int | None = None
+    throttled: int | None = None
+    throttled_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

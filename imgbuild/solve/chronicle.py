@@ -147,6 +147,15 @@ class Chronicle:
         entry["build"] = self.build
         self._noted(entry, usage)
 
+    def spender(self, number: int) -> Callable[[Usage], None]:
+        """What is told how much an attempt at a step cost. The last one counts."""
+
+        def spent(usage: Usage) -> None:
+            self._steps[number].pop("usage", None)
+            self._noted(self._steps[number], usage)
+
+        return spent
+
     def captured(self, number: int, layer: Layer, entries: int, uncompressed: int, seconds: float) -> None:
         """The layer of a step is made."""
         blob = layer.blob

@@ -1,13 +1,16 @@
-"""Turns an active snapshot into a lower that later steps can stand on."""
+"""Turns an active snapshot into a lower that later steps can stand on, and that, later, into a layer."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from imgbuild.rootfs.capture import settle
-from imgbuild.snapshot import DirectoryLower
+from imgbuild.graph.ops import Step
+from imgbuild.rootfs.capture import Captured, capture, settle
+from imgbuild.snapshot import DirectoryLower, Lower
 from imgbuild.snapshot.snapshotter import Active
 from imgbuild.solve.rooms import Rooms
+from imgbuild.solve.state import RootState
 
 
 def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
@@ -15,3 +18,13 @@ def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
     if epoch is not None:
         settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless, seen=rooms.seen)
     return rooms.snapshotter.commit(active, os.urandom(16).hex())
+
+
+def capture_step(rooms: Rooms, step: Step, lower: Lower, parent: RootState, check: Callable[[], None]) -> Captured:
+    """The layer of a step whose lower is committed; `check` ends it by raising."""
+    assert isinstance(lower, DirectoryLower)
+    lowers = () if step.independent else parent.lowers()
+    ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
+    return capture(
+        rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=rooms.seen, begun=rooms.begun(step)
+    )

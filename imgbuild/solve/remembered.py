@@ -1,28 +1,16 @@
-"""Steps that are to be found or performed, and what the index shall remember of those that were."""
+"""What the index shall remember of steps that were performed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from imgbuild.graph.key import StepKey
-from imgbuild.graph.ops import Step
 from imgbuild.hints import Any
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import RootState, ground
+from imgbuild.solve.state import RootState, Wanted, ground
 from imgbuild.store.rows import StepRow
-from imgbuild.values import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A step that is to be found or performed: its record, and its key."""
-
-    step: Step
-    record: bytes
-    key: StepKey
 
 
 def record(

@@ -52,7 +52,8 @@ Silent = tuple[float, Callable[[float], None]]
 @dataclass(frozen=True, slots=True)
 class RunJob:
     """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, where the mount points are
-    that images lack, and the `inputs` of its record. `started` is called when its process is there."""
+    that images lack, and the `inputs` of its record. `started` is called when its process is there, `spent` with what each
+    attempt cost."""
 
     step: Step
     op: RunOp
@@ -64,6 +65,7 @@ class RunJob:
     inputs: Mapping[str, str] = field(default_factory=dict)
     started: Callable[[], None] = lambda: None
     on_event: OnEvent = lambda event: None
+    spent: Callable[[Usage], None] = lambda usage: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,9 @@ def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log:
         expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive, (rooms.silence, partial(_say_waiting, rooms, sandbox, job)))
         status = sandbox.wait()
         assert status is not None, "a wait without a timeout ends with the process"
+        if spec.network == "none":  # a network of its own, that leads nowhere
+            status = replace(status, usage=replace(status.usage, network_received=0, network_sent=0))
+        job.spent(status.usage)
         return Ended(status, expired, tuple((mount.target, mount.read_only) for mount in spec.mounts))
 
 

@@ -22,15 +22,14 @@ from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirO
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
-from imgbuild.snapshot import DirectoryLower, Lower, Lowers
+from imgbuild.snapshot import Lower, Lowers
 from imgbuild.solve.captures import Captures
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, ordinary_runs, tests
-from imgbuild.solve.remembered import Wanted, record
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, identity_after, look_up
+from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, Wanted, identity_after, look_up
 from imgbuild.solve.verdicts import Verdicts
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from imgbuild.sandbox.spec import Usage
 
 _JOIN_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class SolvedStage:
@@ -294,7 +294,7 @@ class Solver:
                 self._tally.performed += 1
             identity = identity_after(parent, step, wanted.key)
             if lower is None:
-                record(self._rooms, self._build, wanted, None, None, parent, self._chronicle.costs(shown))
+                self._record(wanted, None, None, parent, shown)
                 self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=StepLayer(None))
                 return False, usage
             promise = Promise()
@@ -315,6 +315,11 @@ class Solver:
             for _, stream, data in read_log(self._rooms.store.root, name):
                 self._on_event(StepOutput(shown, stream, data))
 
+    def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
+        from imgbuild.solve.remembered import record
+
+        record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown))
+
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
         return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)
 
@@ -327,7 +332,6 @@ class Solver:
         lowers = () if step.independent else parent.lowers()
         match step.op:
             case RunOp() as op:
-
                 keep = self._chronicle.output(shown)
 
                 def output(stream: int, data: bytes) -> None:
@@ -336,8 +340,8 @@ class Solver:
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
                 inputs = json.loads(wanted.record)["inputs"]
-                started = partial(self._captures.command_runs, rooms.compression)
-                job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event)
+                started, spent = partial(self._captures.command_runs, rooms.compression), self._chronicle.spender(shown)
+                job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event, spent)
                 try:
                     return *perform_run(rooms, job), None
                 finally:
@@ -369,26 +373,17 @@ class Solver:
         shown: int,
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
+        from imgbuild.solve.commit import capture_step
+
         with held:
             try:
                 started = time.monotonic()
-                made = captured or self._captured(lower, parent, wanted)
+                made = captured or capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried)
                 self._chronicle.captured(shown, made.layer, made.entries, made.uncompressed_size, time.monotonic() - started)
-                record(self._rooms, self._build, wanted, made.layer, lower, parent, self._chronicle.costs(shown))
+                self._record(wanted, made.layer, lower, parent, shown)
                 promise.keep(StepLayer(made.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
                     error.located(wanted.step.span)
                 promise.break_(error)
                 self._workers.fail(error)
-
-    def _captured(self, lower: Lower, parent: RootState, wanted: Wanted) -> Captured:
-        from imgbuild.rootfs.capture import capture
-
-        rooms, step = self._rooms, wanted.step
-        lowers = () if step.independent else parent.lowers()
-        ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
-        begun, check, seen = rooms.begun(step), self._check_hurried, rooms.seen
-        assert isinstance(lower, DirectoryLower)
-        return capture(rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=seen, begun=begun)
-

@@ -42,6 +42,15 @@ class Absent:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A step that is to be found or performed: its record, and its key."""
+
+    step: Step
+    record: bytes
+    key: StepKey
+
+
 class Promise:
     """A `StepLayer` that a capture will bring, or the error that it ended with."""
 

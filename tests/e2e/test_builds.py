@@ -165,6 +165,25 @@ def test_a_failure_is_recorded(bench: Bench) -> None:
     assert "#2 | says why" in bench.run("builds", "log", "--step", "2").out
 
 
+def test_what_steps_cost(bench: Bench) -> None:
+    write = "head -c 8m /dev/zero > /f; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"
+    bench.build(f"FROM busybox\nRUN --network=none {write}\nRUN --memory=16m head -c 200m /dev/zero | tail\n", code=None)
+    one, two = _show(bench)["steps"]
+    usage, layer = one["usage"], one["layer"]
+    assert usage["cpu_user"] > 0
+    assert usage["wall_seconds"] > 0
+    assert usage["peak_memory"] > 8 << 20
+    assert usage["bytes_written"] >= 0
+    assert (usage["network_received"], usage["network_sent"]) == (0, 0)
+    assert layer["uncompressed"] > 8 << 20 > layer["size"]
+    assert layer["entries"] >= 1
+    assert one["capture"] > 0
+    if "usage" in two and "oom_kills" in two["usage"]:  # where there are control groups
+        assert two["usage"]["oom_kills"] > 0
+        assert "killed for memory" in bench.run("builds", "show").out
+    assert "network_received" not in two.get("usage", {})
+
+
 def test_warnings_are_recorded(bench: Bench) -> None:
     bench.build("FROM busybox as a\nRUN true\n", "--build-arg", "NONE=1")
     shown = _show(bench)

@@ -78,11 +78,27 @@ def test_no_groups_at_all() -> None:
 
 
 def test_v2_figures(tmp_path: Path) -> None:
-    (tmp_path / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\nnr_throttled 2\nthrottled_usec 250000\n")
     (tmp_path / "memory.peak").write_text("4096\n")
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n")
-    assert Group({"": str(tmp_path)}).figures() == Figures(4096, 1.5, True)
+    (tmp_path / "memory.stat").write_text("anon 0\nfile 2000\nshmem 500\n")
+    (tmp_path / "io.stat").write_text("8:0 rbytes=100 wbytes=20 rios=3\n8:16 rbytes=1 wbytes=2 rios=3\n")
+    assert Group({"": str(tmp_path)}).figures() == Figures(4096, 1.5, 1, 2596, 1.0, 0.5, 101, 22, 2, 0.25)
     assert Group({"": str(tmp_path / "missing")}).figures() == Figures()
+
+
+def test_v1_figures(tmp_path: Path) -> None:
+    files = {
+        "memory.max_usage_in_bytes": "4096\n", "memory.stat": "cache 1\ntotal_cache 2000\ntotal_shmem 500\n",
+        "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "cpuacct.usage": "1500000000\n",
+        "cpuacct.usage_user": "1000000000\n", "cpuacct.usage_sys": "500000000\n", "cpu.stat": "nr_throttled 2\nthrottled_time 250000000\n",
+        "blkio.throttle.io_service_bytes": "8:0 Read 100\n8:0 Write 20\n8:0 Total 120\nTotal 120\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    every = dict.fromkeys(("memory", "cpuacct", "cpu", "blkio"), str(tmp_path))
+    assert Group(every).figures() == Figures(4096, 1.5, 3, 2596, 1.0, 0.5, 100, 20, 2, 0.25)
+    assert Group({"pids": str(tmp_path / "missing")}).figures() == Figures()
 
 
 def test_v2_kill(tmp_path: Path) -> None:

@@ -39,7 +39,14 @@ def test_memory(plain: Run) -> None:
     assert result.status.oom
     assert result.status.usage.peak_memory is not None
     assert 16 << 20 < result.status.usage.peak_memory <= 32 << 20
+    assert result.status.usage.oom_kills
     assert ours() == set()
+
+
+def test_throttled(plain: Run) -> None:
+    usage = plain("sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done", limits=Limits(cpus=0.2)).status.usage
+    assert usage.throttled
+    assert usage.throttled_seconds
 
 
 def test_enough_memory(plain: Run) -> None:

@@ -378,6 +378,19 @@ def test_usage(run: Run) -> None:
     assert usage.peak_memory
     assert usage.bytes_written is not None
     assert usage.bytes_written >= 8 << 20
+    assert usage.cpu_user is not None
+    assert usage.cpu_system is not None
+    assert usage.cpu_user + usage.cpu_system == pytest.approx(usage.cpu_seconds)
+    assert usage.bytes_read is not None
+
+
+def test_what_was_held_is_without_the_page_cache(run: Run) -> None:
+    usage = run("dd", "if=/dev/zero", "of=/tmp/f", "bs=1M", "count=64").status.usage
+    assert usage.peak_held is not None
+    assert usage.peak_held < 48 << 20
+    held = run("sh", "-c", "head -c 64m /dev/zero | tail | true").status.usage.peak_held
+    assert held is not None
+    assert held > 48 << 20
 
 
 def test_default_capabilities_are_dockers() -> None:
