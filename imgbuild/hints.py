@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         overload,
     )  # fmt: skip
 else:
-    from collections import namedtuple
 
     class _Word:
         """Stands where a type would, with whatever is said of it."""
@@ -65,6 +64,8 @@ else:
         def __new__(cls, name: str, bases: tuple[type, ...], members: dict[str, object]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, members)
+            from collections import namedtuple
+
             names = tuple(members.get("__annotations__", ()))
             defaults = [members.pop(field) for field in names if field in members]
             made = namedtuple(name, names, defaults=defaults, module=members["__module__"])

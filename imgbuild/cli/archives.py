@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 
 _PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of an index; default: this machine's.")
 

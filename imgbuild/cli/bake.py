@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgbuild.cli.build import PROGRESS
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
 
 if TYPE_CHECKING:

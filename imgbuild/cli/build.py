@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from imgbuild.engine.workplace import Invocation
+    from imgbuild.engine.invocation import Invocation
+    from imgbuild.engine.replay import Question
 
 _PULL_WORDS = {
     "missing": "missing", "always": "always", "newer": "newer", "never": "never",
@@ -89,24 +90,45 @@ def _alone(args: list[str]) -> list[str]:
 def build(invocation: Invocation, /, **options: Any) -> int:
     """Build an image from a Buildfile and the files of CONTEXT."""
     from imgbuild.cli.progress import make_renderer
-    from imgbuild.engine.build import build_image
-    from imgbuild.engine.request import BuildRequest
-    from imgbuild.solve.events import Notice
+    from imgbuild.engine.replay import look_up, question, record
 
     mode = _progress(options.pop("quiet"), options.pop("progress"), invocation.environ)
     notices = check_buildx_options(options)
     call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
-    request = BuildRequest(**_checked(options))
-    if call != "build" or check or format_ is not None:
+    options = _checked(options)
+    asked = None if call != "build" or check or format_ is not None or notices else question(invocation, options)
+    if asked is not None and (known := look_up(asked, invocation.environ)) is not None:
+        with make_renderer(mode, invocation.environ) as renderer:
+            for event in known.events:
+                renderer.on_event(event)
+            renderer.finish(known)
+        record(asked, known)
+        return 0
+    return _build(invocation, options, mode, notices, asked, ("check" if check else call, format_))
+
+
+def _build(
+    invocation: Invocation, options: dict[str, Any], mode: str, notices: list[str], asked: Question | None, call: tuple[str, str | None]
+) -> int:
+    from imgbuild.cli.ending import heed_sigterm
+    from imgbuild.cli.progress import make_renderer
+
+    heed_sigterm()
+    from imgbuild.engine.build import build_image
+    from imgbuild.engine.request import BuildRequest
+    from imgbuild.solve.events import Notice
+
+    request = BuildRequest(**options)
+    if call != ("build", None):
         from imgbuild.cli.call import answer, parse_call
 
-        wanted = parse_call("check" if check else call, format_)
+        wanted = parse_call(*call)
         if wanted.name != "build":
             return answer(invocation, request, wanted)
     with make_renderer(mode, invocation.environ) as renderer:
         for notice in notices:
             renderer.on_event(Notice(notice))
-        result = build_image(invocation, request, renderer.on_event)
+        result = build_image(invocation, request, renderer.on_event, question=asked)
         renderer.finish(result)
     return 0
 

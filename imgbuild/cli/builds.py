@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgbuild.cli.tables import table
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from imgbuild.insight.builds import StepRecord

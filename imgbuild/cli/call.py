@@ -13,8 +13,8 @@ import click
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.cli.failures import excerpt, printable, render
 from imgbuild.cli.progress import make_renderer
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildRequest
-from imgbuild.engine.workplace import Invocation
 from imgbuild.errors import Source, Span, UsageError
 from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass

@@ -10,7 +10,7 @@ import time
 import click
 
 from imgbuild.cli.streams import say
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgbuild.cli.tables import age, table
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from imgbuild.insight.images import ImageRow

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-from contextlib import suppress
 
 from imgbuild.cli import quick, streams
 from imgbuild.cli.declare import Command
+from imgbuild.cli.ending import Terminated, heed_sigterm
 from imgbuild.errors import ImgbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
-    from imgbuild.engine.workplace import Invocation
+    from imgbuild.engine.invocation import Invocation
 
 _COMMANDS = {
     "build": "imgbuild.cli.build:build",
@@ -57,24 +55,17 @@ _COMMANDS = {
 _DECLARED = ("build", "run", "ps", "exec", "logs", "stop", "kill", "rm", "wait")
 """Those that are started often, and so are declared in a form that can be read without click."""
 
+_OVER_AT_ONCE = ("build",)
+"""Those that may be, and heed signals themselves when they are not."""
+
 _COMPLETION = "_IMGBUILD_COMPLETE"
 """What click is asked to complete a line by."""
 
 
 def _invocation(root: str | None, config: str | None, debug: bool) -> Invocation:
-    from imgbuild.engine.workplace import Invocation
+    from imgbuild.engine.invocation import Invocation
 
     return Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
-
-
-class _Terminated(BaseException):
-    """SIGTERM came: everything is let go of, as with Ctrl-C."""
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    # Once: a second one must not interrupt the clean-up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,8 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     streams.guard()
     # Imports make tens of thousands of objects that stay: to look for cycles among them again and again is a tenth of a short command.
     gc.set_threshold(100_000, 50, 50)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
     code = _run(list(sys.argv[1:] if argv is None else argv))
     streams.flush()
     if argv is None:
@@ -104,31 +93,31 @@ def _run(arguments: list[str]) -> int:
         if result is None:
             from imgbuild.cli.commands import perform
 
+            heed_sigterm()
             result = perform(_COMMANDS, _invocation, arguments, container=container_command)
         code = result
         sys.stdout.flush()
         sys.stderr.flush()
     except KeyboardInterrupt:
-        with suppress(streams.OutputError):
-            sys.stderr.write("\n")  # below the terminal's ^C
+        streams.last_words(lambda: sys.stderr.write("\n"))  # below the terminal's ^C
         code = 130
-    except _Terminated:
+    except Terminated:
         code = 143
     except streams.OutputUnread as error:
         code = error.exit_code
     except ImgbuildError as error:
         from imgbuild.cli.failures import render
 
-        with suppress(streams.OutputError):
-            render(error, sys.stderr)
+        failure = error
+        streams.last_words(lambda: render(failure, sys.stderr))
         code = 125 if container_command else error.exit_code
     except Exception as error:  # the last boundary: no traceback for users
         if debug:
             raise
         from imgbuild.cli.failures import render_unexpected
 
-        with suppress(streams.OutputError):
-            render_unexpected(error, sys.stderr)
+        unexpected = error
+        streams.last_words(lambda: render_unexpected(unexpected, sys.stderr))
         code = 125 if container_command else 70
     return code
 
@@ -146,6 +135,8 @@ def _quickly(arguments: list[str]) -> int | None:
     words = quick.read(command, rest)
     if words is None:
         return None
+    if name not in _OVER_AT_ONCE:
+        heed_sigterm()
     result = command.function(_invocation(**given), **words)
     return result if isinstance(result, int) else 0
 

@@ -6,22 +6,40 @@ can be told apart and found again. Nothing of this goes to stdout but JSON lines
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
 import time
-from collections.abc import Mapping
+from _thread import allocate_lock
 
 from imgbuild.cli.streams import say
 from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
-from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
-from imgbuild.values import asdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from imgbuild.engine.build import BuildResult
+
+class Familiar(Protocol):
+    """A name as users write it."""
+
+    def familiar(self) -> str: ...
+
+
+class Result(Protocol):
+    """What was built, as much of it as is shown."""
+
+    @property
+    def image_id(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def names(self) -> Sequence[Familiar]: ...
+    @property
+    def cached(self) -> int: ...
+    @property
+    def performed(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 LONGEST_LINE = 1 << 18
@@ -37,7 +55,7 @@ class Renderer(Protocol):
 
     def on_event(self, event: object) -> None: ...
 
-    def finish(self, result: BuildResult, target: str = "") -> None: ...
+    def finish(self, result: Result, target: str = "") -> None: ...
 
 
 def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
@@ -74,14 +92,14 @@ class Quiet:
     def on_event(self, event: object) -> None:
         pass
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         say(result.image_id)
 
 
 class Silent(Quiet):
     """Says nothing."""
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         pass
 
 
@@ -90,7 +108,7 @@ class Plain(Quiet):
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._partial: dict[int, bytes] = {}
 
     def on_event(self, event: object) -> None:
@@ -99,7 +117,7 @@ class Plain(Quiet):
                 self._out.write("\n".join(lines) + "\n")
             self._out.flush()
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         self._out.write("\n".join(summary(result, target)) + "\n")
 
     def _lines(self, event: object) -> list[str]:
@@ -118,18 +136,12 @@ class Plain(Quiet):
                 rest = self._partial.pop(number, b"")
                 last = [f"#{number} | {readable(rest)}"] if rest else []
                 return [*last, f"#{number} {outcome_text(outcome, seconds)}"]
-            case Notice(text) | TransferNotice(text):
+            case Notice(text):
                 return [f"notice: {text}"]
             case Warned():
                 return [warning_text(event)]
-            case TransferStarted(action, name):
-                return [f"{action} {name}"]
-            case BlobFinished(digest, size, how) if how != "present":
-                return [f"  {how} {digest[:19]} {human_size(size)}"]
-            case TransferFinished(action, name, digest):
-                return [f"{action} {name} done: {digest}"]
             case _:
-                return []
+                return _transfer_lines(event)
 
 
 class JsonLines(Quiet):
@@ -137,13 +149,13 @@ class JsonLines(Quiet):
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def on_event(self, event: object) -> None:
         fields = {key: value for key, value in _fields(event).items() if value is not None}
         self._write({"event": type(event).__name__, "time": time.time(), **fields})
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         self._write({
             "event": "BuildFinished",
             "time": time.time(),
@@ -157,12 +169,33 @@ class JsonLines(Quiet):
         })
 
     def _write(self, fields: dict[str, object]) -> None:
+        import json
+
         with self._lock:
             self._out.write(json.dumps(fields) + "\n")
             self._out.flush()
 
 
+def _transfer_lines(event: object) -> list[str]:
+    from imgbuild.transfer.events import BlobFinished, TransferFinished, TransferNotice, TransferStarted
+
+    match event:
+        case TransferNotice(text):
+            return [f"notice: {text}"]
+        case TransferStarted(action, name):
+            return [f"{action} {name}"]
+        case BlobFinished(digest, size, how) if how != "present":
+            return [f"  {how} {digest[:19]} {human_size(size)}"]
+        case TransferFinished(action, name, digest):
+            return [f"{action} {name} done: {digest}"]
+        case _:
+            return []
+
+
 def _fields(event: object) -> dict[str, object]:
+    from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
+    from imgbuild.values import asdict
+
     match event:
         case StepStarted(number, name, span):
             return {"step": number, "name": name, "file": span.source.name, "line": span.line}
@@ -178,7 +211,7 @@ def _fields(event: object) -> dict[str, object]:
             return {}
 
 
-def summary(result: BuildResult, target: str = "") -> list[str]:
+def summary(result: Result, target: str = "") -> list[str]:
     """What was built, for a person; `target` is its name in a build file."""
     names = ", ".join(name.familiar() for name in result.names) or "no name"
     steps = f"{result.cached} cached, {result.performed} performed"

@@ -13,7 +13,7 @@ from imgbuild.oci.digest import digest_of
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 
 if TYPE_CHECKING:
-    from imgbuild.engine.build import BuildResult
+    from imgbuild.cli.progress import Result
 
 
 class RawJson(Quiet):
@@ -32,7 +32,7 @@ class RawJson(Quiet):
                 self._out.write(json.dumps(status) + "\n")
                 self._out.flush()
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         pass
 
     def _status(self, event: object, now: str) -> dict[str, object]:

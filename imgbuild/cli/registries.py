@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
 
 _PROGRESS = click.option("--progress", type=click.Choice(["auto", "tty", "plain", "json", "quiet"]), default="auto", show_default=True)

@@ -19,7 +19,7 @@ from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted,
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
-    from imgbuild.engine.build import BuildResult
+    from imgbuild.cli.progress import Result
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
 _KEPT_LINES = 12
@@ -49,7 +49,7 @@ class Live(Quiet):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
 
-    def finish(self, result: BuildResult, target: str = "") -> None:
+    def finish(self, result: Result, target: str = "") -> None:
         self._stop()
         for line in summary(result, target):
             self._console.print(Text(line, style="bold"))

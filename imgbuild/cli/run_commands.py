@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from imgbuild.engine.workplace import Invocation
+    from imgbuild.engine.invocation import Invocation
     from imgbuild.runtime.options import ExecOptions, RunOptions
     from imgbuild.runtime.outcome import Outcome
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import sys
-from contextlib import suppress
 
 from imgbuild.errors import ImgbuildError
 from imgbuild.hints import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import ReadableBuffer
 
 _NAMES = ("stdin", "stdout", "stderr")
@@ -55,8 +55,15 @@ def guard() -> None:
 def flush() -> None:
     """Write what is left, where that is possible."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OutputError):
-            stream.flush()
+        last_words(stream.flush)
+
+
+def last_words(say: Callable[[], object]) -> None:
+    """Say it, if it can be said: there is nothing more to be done about it."""
+    try:
+        say()
+    except OutputError:
+        return
 
 
 def say(text: object, *, err: bool = False) -> None:
@@ -84,6 +91,8 @@ class _Output(io.FileIO):
             while rest:
                 written = super().write(rest)
                 if written is None:
+                    import select
+
                     poll = select.poll()
                     poll.register(self.fileno(), select.POLLOUT)
                     poll.poll()

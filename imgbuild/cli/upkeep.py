@@ -6,7 +6,7 @@ import json
 
 import click
 
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 
 
 @click.command()

@@ -17,6 +17,7 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.context.stats import FileDigests, StatCache
 from imgbuild.context.tree import Found, match
 from imgbuild.errors import ContextError
+from imgbuild.hints import NamedTuple
 from imgbuild.linux.node import Node
 from imgbuild.linux.reading import read_at_most
 from imgbuild.linux.symlinks import resolve_inside
@@ -25,6 +26,15 @@ CAPABILITY = "security.capability"
 """The one extended attribute that comes from a context: the others do not survive a checkout."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class SeenDirectory(NamedTuple):
+    """A directory that was listed, by its path in the context: its status before that, and what of its entries was looked into. Which
+    names are in it, its own status tells."""
+
+    path: str
+    status: Node
+    entries: tuple[tuple[str, Node], ...]
 
 
 class LocalContext(Filtered):
@@ -62,6 +72,21 @@ class LocalContext(Filtered):
         self.digests.save()
         self._disk.close()
 
+    def looked_at(self) -> tuple[SeenDirectory, ...]:
+        """All that was seen of the directory, and decided what the digests are: whatever else changes in it, changes none of them."""
+        digested = self.digests.asked()
+        found = []
+        for path, (status, entries) in self._disk.seen().items():
+            visible = {name for name, _ in self.entries(path)}
+            files = digested.get(path, frozenset())
+            counted = tuple([
+                (name, node)
+                for name, node in entries.items()
+                if name in visible and not stat.S_ISDIR(node.mode) and (name in files or not stat.S_ISREG(node.mode))
+            ])
+            found.append(SeenDirectory(path, status, counted))
+        return tuple(found)
+
     def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
         """What was read for a digest is handed out once, as it was then."""
         return self._held.take(path) or self._disk.load(path, node)
@@ -88,12 +113,17 @@ class _Disk:
         except OSError as error:
             raise ContextError(f"can't open the build context {str(root)!r}: {error.strerror}") from None
         self._directories: dict[str, dict[str, Node]] = {}
+        self._statuses: dict[str, Node] = {}
         self._open = True
 
     def close(self) -> None:
         if self._open:
             self._open = False
             os.close(self._root)
+
+    def seen(self) -> dict[str, tuple[Node, dict[str, Node]]]:
+        """Each directory that was listed: its status before that, and its entries."""
+        return {path: (self._statuses[path], entries) for path, entries in self._directories.items()}
 
     def exists(self, path: str) -> bool:
         return self._status(path) is not None
@@ -203,6 +233,7 @@ class _Disk:
             now = Node.of(os.fstat(fd))
             if known is None or (known.dev, known.ino) != (now.dev, now.ino):
                 raise changed(path)
+            self._statuses.setdefault(path, now)
             # A directory of many files is gone through by loops that are not Python's.
             names = os.listdir(fd)
             names.sort(key=None if "".join(names).isascii() else os.fsencode)

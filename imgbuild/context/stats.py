@@ -7,7 +7,7 @@ next build reads it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
@@ -73,9 +73,11 @@ class FileDigests:
         self._dirty: set[str] = set()
         self._held = held
         self._load = load or self._one_by_one
+        self._asked: list[tuple[str, Mapping[str, Node]]] = []
 
     def of(self, directories: Sequence[tuple[str, Mapping[str, Node]]]) -> list[Sequence[str]]:
         """The digests of regular files by the real paths of their directories and their names, in the same order."""
+        self._asked += directories
         rows = self._remembered()
         results: list[Sequence[str]] = []
         missing: list[Files] = []
@@ -97,6 +99,13 @@ class FileDigests:
                     old = iter(results[number])
                     results[number] = [next(old) or _SHA256 + fresh[name].hex() for name in files]
         return results
+
+    def asked(self) -> Mapping[str, Set[str]]:
+        """The names of the files whose digests were wanted, by the real paths of their directories."""
+        names: dict[str, set[str]] = {}
+        for directory, files in self._asked:
+            names.setdefault(directory, set()).update(files)
+        return names
 
     def save(self) -> None:
         """Hand what was learned to the cache, once, when nothing more is asked."""

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.lookup import find_image, find_local
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.image import Descriptor

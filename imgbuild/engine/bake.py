@@ -17,8 +17,9 @@ from imgbuild.engine.bake_files import load_project
 from imgbuild.engine.bake_requests import request_of
 from imgbuild.engine.build import DEFAULT_PARALLEL, BuildResult, OnEvent, build_planned, metadata, write_text
 from imgbuild.engine.elsewhere import brought_in, is_elsewhere
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ContextError, ImgbuildError, UsageError
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.workers import Crew, Workers, beside

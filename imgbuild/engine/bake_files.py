@@ -10,7 +10,7 @@ from imgbuild.bake.dotenv import read_dotenv
 from imgbuild.bake.keys import Base
 from imgbuild.bake.nodes import Node, Table
 from imgbuild.bake.project import BuildFile, Project, read_project
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import BuildfileError, NotFoundError, UnsupportedError, UsageError
 
 NAMES = (

@@ -7,10 +7,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.performed import layers_after, performers
 from imgbuild.engine.subjects import image_lowers, subject_image
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
 from imgbuild.insight.blame import Blamed, Origin, copied_from, decisive
 from imgbuild.insight.builds import BuildRecord, StepRecord

@@ -13,6 +13,7 @@ from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import sent_ahead, write_outputs
@@ -20,7 +21,7 @@ from imgbuild.engine.recorded import note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
-from imgbuild.engine.workplace import Invocation, Workplace, keep_failed, workplace
+from imgbuild.engine.workplace import Workplace, keep_failed, workplace
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
@@ -36,6 +37,8 @@ from imgbuild.store.journal import new_id
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from imgbuild.context.local import SeenDirectory
+    from imgbuild.engine.replay import Question, Watch
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.chronicle import Chronicle
     from imgbuild.solve.solver import Solution
@@ -67,8 +70,15 @@ class BuildResult:
         return self.descriptor.digest
 
 
-def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent) -> BuildResult:
-    """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use."""
+def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent, *, question: Question | None = None) -> BuildResult:
+    """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use. `question`: what was
+    asked of a note that did not answer; one is made, if it can be."""
+    watch = None
+    if question is not None:
+        from imgbuild.engine.replay import Watch
+
+        watch = Watch(question, invocation)
+        invocation, on_event = watch.invocation, _heard(on_event, watch)
     plan = None if _is_elsewhere(request.context) else make_plan(invocation, request)
     with ExitStack() as stack:
         place = stack.enter_context(workplace(invocation, sandboxes=True))
@@ -80,9 +90,17 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
 
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
-        result = build_planned(place, request, plan, on_event, build_id=new_id())
+        result = build_planned(place, request, plan, on_event, build_id=new_id(), watch=watch)
     write_files(request, result)
     return result
+
+
+def _heard(on_event: OnEvent, watch: Watch) -> OnEvent:
+    def heard(event: object) -> None:
+        watch.events.append(event)
+        on_event(event)
+
+    return heard
 
 
 def _is_elsewhere(context: str) -> bool:
@@ -103,22 +121,30 @@ def build_planned(
     crew: Crew | None = None,
     keep: bool = True,
     target: str = "",
+    watch: Watch | None = None,
 ) -> BuildResult:
     """As `build_image`, of a request that was checked, in a workplace whose store is leased, and without the files beside it.
 
     Builds with one `build_id` know each other's fresh steps. `crew`: what builds beside this one share with it, whose zygote has been
     started. Where `keep` is false, the image is only to be read by them: it gets no name and no output. `target` is the name of one that
-    belongs to a bake.
+    belongs to a bake. `watch` has looked on from the start.
     """
     with recorded(place, request, on_event, build="" if target else build_id, bake=build_id if target else "", name=target) as chronicle:
         note_plan(chronicle, request, plan)
-        result = _build(place, request, plan, build_id, crew, keep, chronicle)
+        result = _build(place, request, plan, build_id, crew, keep, chronicle, watch)
         note_result(chronicle, result)
     return result
 
 
 def _build(
-    place: Workplace, request: BuildRequest, plan: BuildPlan, build_id: str, crew: Crew | None, keep: bool, chronicle: Chronicle
+    place: Workplace,
+    request: BuildRequest,
+    plan: BuildPlan,
+    build_id: str,
+    crew: Crew | None,
+    keep: bool,
+    chronicle: Chronicle,
+    watch: Watch | None,
 ) -> BuildResult:
     started, on_event = time.time(), chronicle.on_event
     graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
@@ -126,7 +152,7 @@ def _build(
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
         with reported(outputs, graph) as verdicts:
-            solution = _solve(place, request, plan, graph, build_id, compression, chronicle, crew, verdicts, ahead)
+            solution, seen = _solve(place, request, plan, graph, build_id, compression, chronicle, crew, verdicts, ahead, watch is not None)
         from imgbuild.engine.assemble import assemble
 
         built = assemble(place.store, graph, solution, compression.kind, plan)
@@ -138,7 +164,12 @@ def _build(
             place.store.tags.add_untagged(built.descriptor)
         write_outputs(place, outputs, names, built, solution, on_event, ahead)
     seconds = time.time() - started
-    return BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, seconds, chronicle.build)
+    result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, seconds, chronicle.build)
+    if watch is not None and not result.performed:
+        from imgbuild.engine.replay_making import write_note
+
+        write_note(watch, place.store, plan, graph, seen, built, result)
+    return result
 
 
 def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
@@ -252,7 +283,9 @@ def _solve(
     crew: Crew | None,
     verdicts: Verdicts,
     ahead: Ahead | None,
-) -> Solution:
+    watched: bool,
+) -> tuple[Solution, tuple[SeenDirectory, ...]]:
+    """The solution, and, where everything was found and it is `watched`, what was looked at in the build context."""
     from imgbuild.context.local import LocalContext
     from imgbuild.solve.etc import HostNetwork
     from imgbuild.solve.rooms import Rooms
@@ -285,10 +318,11 @@ def _solve(
         )
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
         seconds = place.settings.build_timeout
-        return Solver(
+        solution = Solver(
             rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
             chronicle=chronicle, replay=request.replay_logs,
         ).solve()  # fmt: skip
+        return solution, context.looked_at() if watched and not solution.performed else ()
 
 
 def _final_steps(graph: BuildGraph) -> frozenset[int]:

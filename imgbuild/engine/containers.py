@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import UsageError
 from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.linux.emulation import runs

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.step_options import opened_agents, read_agents, read_secrets
-from imgbuild.engine.workplace import Invocation, workplace
+from imgbuild.engine.workplace import workplace
 from imgbuild.runtime.outcome import Outcome
 from imgbuild.solve.events import Notice
 from imgbuild.store.failed import FailedStep, failed_steps, find_failed, held

@@ -7,8 +7,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.subjects import Subject, find_subject
-from imgbuild.engine.workplace import Invocation, workplace
+from imgbuild.engine.workplace import workplace
 from imgbuild.errors import NotFoundError, UsageError
 from imgbuild.insight import packages
 from imgbuild.insight.compare import Change, Entry, Kind, Xattrs, compare, order

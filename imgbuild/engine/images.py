@@ -7,10 +7,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.lookup import find_image
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ConflictError, CorruptError, ImageError, UsageError
 from imgbuild.store.closure import manifests
 from imgbuild.values import replace

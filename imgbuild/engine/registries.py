@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImageError, NotFoundError, UsageError
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.oci.platform import Platform, parse_platform

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
 from imgbuild.engine.contexts import NamedContext, parse_contexts
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.output_options import Output, parse_outputs, refuse_single
 from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
-from imgbuild.engine.workplace import Invocation
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions

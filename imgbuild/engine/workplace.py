@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.linux.features import Features, probe
-from imgbuild.values import dataclass, field
+from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from imgbuild.sandbox.zygote import Zygote
@@ -21,48 +21,8 @@ if TYPE_CHECKING:
     from imgbuild.store.failed import Keep
     from imgbuild.store.store import Store
 
-SYSTEM_ROOT = "/var/lib/imgbuild"
-SYSTEM_CONFIG = "/etc/imgbuild/imgbuild.yaml"
-
 _MARK = "sandboxes"
 """A temporary directory of the store that tells, by being left there, that a process died that may have left control groups."""
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """How imgbuild was called: the environment, and the options before the command."""
-
-    environ: Mapping[str, str] = field(repr=False)
-    root: str | None = None
-    config: str | None = None
-    debug: bool = False
-
-    def store_root(self, uid: int) -> Path:
-        """$IMGBUILD_ROOT, else the usual state directory of root, else the XDG data home."""
-        chosen = self.root or self.environ.get("IMGBUILD_ROOT")
-        if chosen:
-            return Path(os.path.abspath(chosen))
-        if uid == 0:
-            return Path(SYSTEM_ROOT)
-        data = self.environ.get("XDG_DATA_HOME") or os.path.join(self.home(), ".local/share")
-        return Path(data) / "imgbuild"
-
-    def home(self) -> str:
-        """The user's home directory."""
-        return self.environ.get("HOME") or os.path.expanduser("~")
-
-    def config_path(self, uid: int) -> Path | None:
-        """The settings file, if one was named or the usual one exists."""
-        chosen = self.config or self.environ.get("IMGBUILD_CONFIG")
-        if chosen:
-            return Path(chosen)
-        config = self.environ.get("XDG_CONFIG_HOME") or os.path.join(self.home(), ".config")
-        usual = [Path(config) / "imgbuild" / "imgbuild.yaml", Path(SYSTEM_CONFIG)]
-        return next((path for path in usual if path.is_file()), None)
-
-    def disabled(self) -> frozenset[str]:
-        """The fast paths that $IMGBUILD_DISABLE switches off."""
-        return frozenset(filter(None, self.environ.get("IMGBUILD_DISABLE", "").split(",")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
 lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``snapshots/<id>/``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
-``sources/<id>/``, ``history/``, ``tmp/``, ``trash/``.
+``sources/<id>/``, ``history/``, ``replays/``, ``tmp/``, ``trash/``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from imgbuild.store.temporary import Scratch, make_reserve, write_durably
 from imgbuild.store.trees import INDEX, TREE
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_DIRECTORIES = ("blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "history", "locks", "tmp", "trash")
+_DIRECTORIES = (
+    "blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "history", "replays", "locks", "tmp", "trash",
+)  # fmt: skip
 _FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "erofs", "lock", "reserve")
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 

@@ -1,0 +1,203 @@
+"""Notes what the answer of a build came from in which everything was found, for `replay`: as much as decides it, and nothing where that
+can't be said for sure.
+
+Whatever was changed so shortly before the build began that another change would leave the same times is not noted: then the next build is
+done again, and notes it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+from imgbuild.engine import replay
+from imgbuild.engine.replay import DIRECTORY, Watch, index_signature, signature
+from imgbuild.engine.request import BuildPlan
+from imgbuild.engine.source import NAMES, BuildSource
+from imgbuild.graph.ops import BuildGraph, CopyOp
+from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.linux.node import Node
+from imgbuild.solve.events import Notice, StepFinished, StepStarted, Warned
+from imgbuild.store.store import Store
+from imgbuild.transfer.events import BlobFinished
+
+if TYPE_CHECKING:
+    from imgbuild.context.local import SeenDirectory
+    from imgbuild.engine.assemble import Built
+    from imgbuild.engine.build import BuildResult
+    from imgbuild.errors import Span
+
+_MOST_ENTRIES = 200_000
+_MOST_NOTES = 100
+
+_COARSE_NS = 2_000_000_000
+_FINE_NS = 50_000_000
+"""How young a time must not be: where file systems count whole seconds, or two of them, and where they count less."""
+
+
+def write_note(
+    watch: Watch, store: Store, plan: BuildPlan, graph: BuildGraph, seen: tuple[SeenDirectory, ...], built: Built, result: BuildResult
+) -> None:
+    """Note a build, if all that it takes is known. `seen` is what was looked at in the build context."""
+    if result.performed or watch.asked is None or not _is_repeatable(plan, graph):
+        return
+    events = _events(watch.events)
+    if watch.index is None or watch.index != index_signature(str(store.root)) or events is None:
+        return
+    with suppress(OSError):
+        note = _note(watch, watch.asked, plan, seen, built, result, events)
+        if note is not None:
+            _write(store, watch.question.path, replay.pack(note))
+
+
+def _note(
+    watch: Watch,
+    asked: dict[str, str | None],
+    plan: BuildPlan,
+    seen: tuple[SeenDirectory, ...],
+    built: Built,
+    result: BuildResult,
+    events: tuple[tuple[Any, ...], ...],
+) -> tuple[Any, ...] | None:
+    source = plan.source
+    places = [*_places(source, watch.question.file), *filter(None, watch.invocation.config_places())]
+    commit = _commit_places(source.context)
+    if commit is None or sum(len(directory.entries) for directory in seen) > _MOST_ENTRIES:
+        return None
+    statuses = {place: _status(place) for place in (*places, *commit)}
+    found = {place: status for place, status in statuses.items() if status is not None}
+    nodes = chain.from_iterable((directory.status, *(node for _, node in directory.entries)) for directory in seen)
+    # Of directories that are not listed, it only counts that they are there.
+    times = [time for status in found.values() if not stat.S_ISDIR(status.st_mode) for time in (status.st_mtime_ns, status.st_ctime_ns)]
+    if _any_young(chain(times, chain.from_iterable((node.mtime_ns, node.ctime_ns) for node in nodes)), watch.started):
+        return None
+    same = {**found, str(source.context): os.stat(source.context)}
+    return (
+        watch.question.words,
+        replay.boot_id(),
+        time.time_ns(),
+        tuple(asked.items()),
+        tuple([place for place, status in statuses.items() if status is None]),
+        (*((place, signature(status)) for place, status in same.items()), (f"{watch.question.root}/index.json", watch.index)),
+        tuple(_blobs(built)),
+        (os.path.realpath(source.context), tuple(map(_noted, seen))),
+        events,
+        (result.image_id, result.digest, tuple(name.familiar() for name in result.names), result.build),
+    )
+
+
+def _any_young(times_ns: Iterable[int], started_ns: int) -> bool:
+    """Whether a time is so near to the start of the build that it would not tell of another change."""
+    coarse, fine = started_ns - _COARSE_NS, started_ns - _FINE_NS
+    return any(time_ns >= coarse and (time_ns >= fine or time_ns % 1_000_000_000 == 0) for time_ns in times_ns)
+
+
+def _is_repeatable(plan: BuildPlan, graph: BuildGraph) -> bool:
+    source = plan.source
+    if source.file is None or source.fetched or plan.contexts or plan.secrets or plan.agents or b"include" in source.text.lower():
+        return False
+    stages = graph.stages.values()
+    if any(stage.tests for stage in stages):
+        return False
+    return not any(step.no_cache or (isinstance(step.op, CopyOp) and step.op.remotes) for stage in stages for step in stage.steps)
+
+
+def _events(said: list[object]) -> tuple[tuple[Any, ...], ...] | None:
+    """What was said, in the form of a note; None where it is more than what is said each time."""
+    found: list[tuple[Any, ...]] = []
+    for event in said:
+        match event:
+            case Notice(text):
+                found.append(("notice", text))
+            case Warned(rule, message, span):
+                found.append(("warned", rule, message, *_place(span)))
+            case StepStarted(_, name, span):
+                found.append(("step", name, *_place(span)))
+            case StepFinished() | BlobFinished(how="present"):  # which is for the note to say, and of no interest
+                pass
+            case _:
+                return None
+    return tuple(found)
+
+
+def _place(span: Span) -> tuple[str, int, int, int, int]:
+    return (span.source.name, span.line, span.end_line, span.column, span.end_column)
+
+
+def _places(source: BuildSource, named: str | None) -> Iterator[str]:
+    """The files that a build is read from, and those that it would be read from instead, if they were there."""
+    file = source.file
+    assert file is not None
+    if named is not None:
+        yield named
+    else:
+        for name in NAMES:
+            if source.context / name == file:
+                break
+            yield str(source.context / name)
+    yield str(file)
+    for ignore in (file.with_name(f"{file.name}.dockerignore"), source.context / ".dockerignore"):
+        yield str(ignore)
+        if ignore.exists():
+            break
+
+
+def _commit_places(context: Path) -> tuple[str, ...] | None:
+    """The files that tell which commit the context is at, or that it is in no work tree; None where they are not as usual."""
+    found = []
+    directory = context.resolve()
+    for parent in (directory, *directory.parents):
+        git = parent / ".git"
+        found.append(str(git))
+        if git.exists():
+            head = git / "HEAD"
+            if not head.is_file():
+                return None
+            name = head.read_text(errors="replace").strip().removeprefix("ref: ")
+            return (*found, *map(str, (head, git / name, git / "packed-refs", git / "reftable" / "tables.list")))
+    return tuple(found)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _blobs(built: Built) -> Iterator[tuple[str, int]]:
+    descriptors = [built.descriptor]
+    for image in built.images:
+        descriptors += [image.descriptor, image.manifest.config, *image.manifest.layers]
+    for digest, size in dict.fromkeys((descriptor.digest, descriptor.size) for descriptor in descriptors):
+        yield digest.removeprefix("sha256:"), size
+
+
+def _noted(directory: SeenDirectory) -> tuple[Any, ...]:
+    return (
+        "" if directory.path == "/" else directory.path,
+        _numbers(directory.status),
+        tuple([name for name, _ in directory.entries]),
+        tuple([_numbers(node) for _, node in directory.entries]),
+    )
+
+
+def _numbers(node: Node) -> tuple[int, int, int, int]:
+    return (node.ino, node.size, node.mtime_ns, node.ctime_ns)
+
+
+def _write(store: Store, path: str, data: bytes) -> None:
+    """Publish a note. It need not survive a crash of the machine: it is of this boot."""
+    with store.temporary("replay") as place:
+        made = place / "note"
+        made.write_bytes(data)
+        made.replace(path)
+    notes = [entry for entry in os.scandir(store.root / DIRECTORY) if entry.is_file(follow_symlinks=False)]
+    if len(notes) > _MOST_NOTES:
+        for entry in sorted(notes, key=lambda entry: entry.stat().st_mtime_ns)[: _MOST_NOTES // 4]:
+            os.unlink(entry.path)

@@ -1,0 +1,230 @@
+"""A build that found everything done is told again without being done, as long as nothing that decided it has changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .harness import Bench, Done
+
+TEXT = """FROM busybox AS a
+ARG NAME=nobody
+RUN echo $NAME > /name
+FROM busybox
+COPY --from=a /name /name
+COPY src /src
+COPY *.txt /texts/
+RUN --mount=source=src,target=/context cat /context/deep/one > /one
+LABEL made=here
+"""
+
+PROGRAM = """
+import sys
+from imgbuild.cli.main import main
+try:
+    main({arguments!r})
+finally:
+    print("DONE" if "imgbuild.engine.build" in sys.modules else "REPLAYED")
+"""
+
+
+@pytest.fixture
+def noted(bench: Bench) -> Bench:
+    """A context with files, built so that the build is noted. What is built takes longer than a file is young."""
+    files = {"src/deep/one": "1", "src/two": "2", "src/link": "-> two", "src/empty/": "", "a.txt": "a", "other": "o"}
+    bench.write({**files, "Buildfile": TEXT})
+    bench.build(None)
+    bench.build(None)
+    assert _how(bench) == "REPLAYED"
+    return bench
+
+
+def _run(bench: Bench, *options: str, environ: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
+    """The build in a process of its own; the last line of its output says whether it was done."""
+    arguments = bench.command("build", "--progress=plain", "-t", "x", *options)[3:]
+    command = [sys.executable, "-c", PROGRAM.format(arguments=[*arguments, str(bench.context)])]
+    environ = {**bench.environ, **(environ or {})}
+    done = subprocess.run(command, cwd=cwd or bench.context, env=environ, capture_output=True, text=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _how(bench: Bench, *options: str, environ: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    done = _run(bench, *options, environ=environ, cwd=cwd)
+    assert done.code == 0, done.err
+    return done.out.splitlines()[-1]
+
+
+def _same(bench: Bench) -> None:
+    """Write a file anew, with the size and the time that it had."""
+    path = bench.context / "src/two"
+    before = path.stat()
+    path.write_text("3")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _swapped(bench: Bench) -> None:
+    (bench.context / "src/link").unlink()
+    (bench.context / "src/link").symlink_to("deep")
+
+
+def _committed(bench: Bench) -> None:
+    for command in (["init", "-q"], ["-c", "user.name=n", "-c", "user.email=n@localhost", "commit", "-q", "--allow-empty", "-m", "m"]):
+        subprocess.run(["git", *command], cwd=bench.context, check=True, capture_output=True, env=bench.environ)
+
+
+CHANGES: dict[str, Callable[[Bench], object]] = {
+    "content": lambda bench: bench.write({"src/deep/one": "11"}),
+    "content of the same size and time": _same,
+    "mode": lambda bench: (bench.context / "src/two").chmod(0o700),
+    "mode of a directory": lambda bench: (bench.context / "src/empty").chmod(0o700),
+    "another file": lambda bench: bench.write({"src/deep/three": ""}),
+    "another match of a pattern": lambda bench: bench.write({"b.txt": ""}),
+    "one file less": lambda bench: (bench.context / "a.txt").unlink(),
+    "one directory less": lambda bench: (bench.context / "src/empty").rmdir(),
+    "link": _swapped,
+    "Buildfile": lambda bench: bench.write({"Buildfile": f"{TEXT}LABEL made=there\n"}),
+    "ignore file": lambda bench: bench.write({".dockerignore": "src/two\n"}),
+    "ignore file of the Buildfile": lambda bench: bench.write({"Buildfile.dockerignore": "src/two\n"}),
+    "base": lambda bench: bench.run("tag", "y", "busybox"),
+    "name": lambda bench: bench.run("tag", "y", "x"),
+    "image": lambda bench: bench.run("rmi", "x"),
+    "cache": lambda bench: bench.run("prune", "--all"),
+    "blob": lambda bench: (bench.root / "blobs" / bench.manifest()["layers"][-1]["digest"].replace(":", "/")).unlink(),
+    "commit": _committed,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_changes_is_seen(noted: Bench, what: str) -> None:
+    noted.run("build", "-q", "-t", "y", "-f", "-", noted.context, stdin=b"FROM scratch\nCOPY other /\n")
+    noted.build(None)
+    assert _how(noted) == "REPLAYED"
+    CHANGES[what](noted)
+    done = _run(noted)
+    assert done.out.splitlines()[-1] == "DONE"
+    fresh = noted.build(None, environ={"IMGBUILD_DISABLE": "replay"}, code=None)
+    assert fresh.code == done.code
+    assert _outcome(fresh) == _outcome(done) or "performed" in done.err
+
+
+def test_what_decides_nothing_changes_nothing(noted: Bench) -> None:
+    noted.write({"other": "another"})
+    assert _how(noted, environ={"EDITOR": "ed", "IRRELEVANT": "1"}) == "REPLAYED"
+
+
+def _outcome(done: Done) -> tuple[list[str], str]:
+    seconds = re.compile(r"\d+\.\d+ ?s")
+    return [seconds.sub("", line) for line in done.err.splitlines()], done.out.replace("REPLAYED\n", "").replace("DONE\n", "")
+
+
+@pytest.mark.parametrize("mode", ["plain", "quiet", "none", "json", "rawjson"])
+def test_it_says_what_the_build_says(noted: Bench, mode: str) -> None:
+    noted.write({"Buildfile": TEXT.replace("AS a", "as a")})  # which lint has a word for
+    for _ in range(3):
+        noted.run("build", f"--progress={mode}", "-t", "x", "--build-arg", "SOMETHING=1", ".")
+    command = ("build", f"--progress={mode}", "-t", "x", "--build-arg", "SOMETHING=1", ".")
+    told = noted.run(*command)
+    done = noted.run(*command, environ={"IMGBUILD_DISABLE": "replay"})
+
+    def plain(text: str) -> str:
+        text = re.sub(r'"(time|seconds|started|completed)": ("[^"]*"|[\d.e-]+)', r'"\1": 0', text)
+        text = re.sub(r"\d+\.\d\d s", "", text)
+        return "".join(line for line in text.splitlines(keepends=True) if "BlobFinished" not in line)
+
+    assert (plain(told.out), plain(told.err)) == (plain(done.out), plain(done.err))
+    assert mode != "plain" or ("FromAsCasing" in told.err and "SOMETHING" in told.err and "CACHED" in told.err)
+
+
+def test_the_environment_counts_where_it_is_asked(noted: Bench) -> None:
+    option = ("--build-arg", "NAME")
+    for name in ("ann", "ann", "ann"):
+        noted.run("build", "-q", "-t", "x", *option, noted.context, environ={"NAME": name})
+    assert _how(noted, *option, environ={"NAME": "ann"}) == "REPLAYED"
+    assert _how(noted, *option, environ={"NAME": "bob"}) == "DONE"
+    assert noted.run("run", "--rm", "x", "cat", "/name").out == "bob\n"
+    assert _how(noted, *option) == "DONE"
+    assert noted.run("run", "--rm", "x", "cat", "/name").out == "nobody\n"
+    assert _how(noted, environ={"SOURCE_DATE_EPOCH": "1700000001"}) == "DONE"
+
+
+def test_settings_count(noted: Bench, tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    for _ in range(2):
+        noted.build(None, environ=home)
+    assert _how(noted, environ=home) == "REPLAYED"
+    file = tmp_path / "config/imgbuild/imgbuild.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("compression: gzip\n")
+    assert _how(noted, environ=home) == "DONE"
+    assert noted.manifest()["layers"][-1]["mediaType"].endswith("gzip")
+
+
+def test_which_buildfile_counts(bench: Bench) -> None:
+    bench.write({"Dockerfile": "FROM busybox\nRUN echo 1 > /n\n"})
+    for _ in range(2):
+        bench.build(None)
+    assert _how(bench) == "REPLAYED"
+    bench.write({"Buildfile": "FROM busybox\nRUN echo 2 > /n\n"})
+    assert _how(bench) == "DONE"
+    assert bench.run("run", "--rm", "x", "cat", "/n").out == "2\n"
+
+
+def test_a_named_buildfile_is_looked_for_here_first(bench: Bench, tmp_path: Path) -> None:
+    bench.write({"other": "FROM busybox\nRUN echo 1 > /n\n"})
+    for _ in range(2):
+        bench.run("build", "-q", "-t", "x", "-f", "other", bench.context, cwd=tmp_path)
+    assert _how(bench, "-f", "other", cwd=tmp_path) == "REPLAYED"
+    (tmp_path / "other").write_text("FROM busybox\nRUN echo 2 > /n\n")
+    assert _how(bench, "-f", "other", cwd=tmp_path) == "DONE"
+    assert bench.run("run", "--rm", "x", "cat", "/n").out == "2\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--no-cache"], ["--pull"], ["--secret", "id=s,src=other"], ["-o", "type=oci,dest=out.tar"], ["--iidfile", "iid"]]
+)
+def test_what_has_to_be_done_in_any_case(noted: Bench, options: list[str]) -> None:
+    for _ in range(3):
+        done = _run(noted, *options)
+        assert done.out.splitlines()[-1] == "DONE"
+
+
+@pytest.mark.parametrize("text", ["FROM busybox\nTEST true\n", "FROM busybox\nINCLUDE part\n"])
+def test_what_is_never_noted(bench: Bench, text: str) -> None:
+    bench.write({"part": "RUN true\n"})
+    for _ in range(3):
+        bench.build(text)
+    assert _how(bench) == "DONE"
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 100])
+def test_a_damaged_note_is_none(noted: Bench, damage: bytes) -> None:
+    for note in (noted.root / "replays").iterdir():
+        data = note.read_bytes()
+        note.write_bytes(data[: len(data) // 2] + damage + data[len(data) // 2 + len(damage) + 1 :])
+    assert _how(noted) == "DONE"
+    assert _how(noted) == "REPLAYED"
+
+
+def test_notes_are_bounded(bench: Bench) -> None:
+    directory = bench.root / "replays"
+    bench.build("FROM busybox\nRUN true\n")
+    for number in range(120):
+        (directory / f"{number:08x}").write_bytes(b"")
+    bench.build(None)
+    assert len(list(directory.iterdir())) <= 100
+    assert _how(bench) == "REPLAYED"
+
+
+def test_the_history_knows_of_it(noted: Bench) -> None:
+    def told() -> int:
+        return sum(line.startswith("=") for line in (noted.root / "history/journal").read_text().splitlines())
+
+    before = told()
+    assert _how(noted) == "REPLAYED"
+    assert told() == before + 1
