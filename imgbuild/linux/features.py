@@ -13,11 +13,7 @@ from imgbuild.values import dataclass
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 
-<<<<<<< HEAD
-SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare"})
-=======
-SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "replay"})
->>>>>>> 99cc622 (engine: a build that found everything done is told again without being done)
+SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare", "replay"})
 """Names that IMGBUILD_DISABLE understands."""
 
 _EROFS_FROM = (6, 15)
