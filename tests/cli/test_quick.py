@@ -116,6 +116,6 @@ def test_an_attribute_that_only_click_would_read_is_refused() -> None:
 
 def test_an_unfinished_line_is_completed_by_click() -> None:
     program = "from imgbuild.cli.main import main; main(['build', '.'])"
-    environ = {"_IMGBUILD_COMPLETE": "bash_complete", "COMP_WORDS": "imgbuild bu", "COMP_CWORD": "1"}
+    environ = {"_IMGBUILD_COMPLETE": "bash_complete", "COMP_WORDS": "imgbuild ba", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
-    assert done.stdout == "plain,build\n"
+    assert done.stdout == "plain,bake\n"
