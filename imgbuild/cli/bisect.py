@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgbuild.cli.failures import printable
-from imgbuild.engine.workplace import Invocation
+from imgbuild.engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from imgbuild.engine.bisect import Found, State, Tested

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from imgbuild.engine.blame import origins
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.performed import BUILD, base_of, build_of, build_that_made, chain_of, image_of, last_step, layer_of, step_of
 from imgbuild.engine.subjects import image_lowers, subject_image
-from imgbuild.engine.workplace import Invocation, Workplace, workplace
+from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import BuildfileError, ConflictError, NotFoundError, UsageError
 from imgbuild.hints import TYPE_CHECKING
 from imgbuild.insight import bisect as searching

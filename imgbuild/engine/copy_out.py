@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.subjects import find_subject
-from imgbuild.engine.workplace import Invocation, workplace
+from imgbuild.engine.workplace import workplace
 from imgbuild.errors import UsageError
 from imgbuild.rootfs.copy_out import Copied, copy_out, find_source, tar_out
 from imgbuild.snapshot.union import UnionView
