@@ -75,10 +75,11 @@ class ImgbuildError(Exception):
 
 
 class StepFailed(ImgbuildError):
-    """A step's command ended with an error, a signal, or beyond a limit."""
+    """A step's command ended with an error, a signal, or beyond a limit. `kept` is the id that its state is kept by, if it is."""
 
     reference = "step-failed"
     exit_code = 1
+    kept = ""
 
 
 class UsageError(ImgbuildError):

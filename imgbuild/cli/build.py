@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imgbuild.cli.buildx import buildx_options, check_buildx_options
 from imgbuild.cli.declare import AtLeast, Choice, argument, command, option
-from imgbuild.errors import UsageError
+from imgbuild.errors import StepFailed, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _alone(args: list[str]) -> list[str]:
 @option("--cpu-period", metavar="MICROSECONDS", hidden=True, help="What --cpu-quota is a part of; default: 100000.")
 @option("--cpu-quota", metavar="MICROSECONDS", hidden=True, help="How long in each period a RUN may use processors.")
 @option("--failure-dir", metavar="DIRECTORY", help="Where RUN --on-failure=save=PATH saves to; default: in the store.")
+@option("--debug-on-failure", is_flag=True, help="Enter a step that fails, as `imgbuild debug` does; needs a terminal.")
 @option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the image.")
 @option(
     "--annotation", "annotations", multiple=True, metavar="[LEVEL[PLATFORM]:]NAME=VALUE",
@@ -95,6 +96,11 @@ def build(invocation: Invocation, /, **options: Any) -> int:
     mode = _progress(options.pop("quiet"), options.pop("progress"), invocation.environ)
     notices = check_buildx_options(options)
     call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
+    entered = options.pop("debug_on_failure")
+    if entered:
+        from imgbuild.cli.debug import check_terminal
+
+        check_terminal()
     options = _checked(options)
     asked = None if call != "build" or check or format_ is not None or notices else question(invocation, options)
     if asked is not None and (known := look_up(asked, invocation.environ)) is not None:
@@ -104,7 +110,14 @@ def build(invocation: Invocation, /, **options: Any) -> int:
             renderer.finish(known)
         record(asked, known)
         return 0
-    return _build(invocation, options, mode, notices, asked, ("check" if check else call, format_))
+    try:
+        return _build(invocation, options, mode, notices, asked, ("check" if check else call, format_))
+    except StepFailed as error:
+        if not (entered and error.kept):
+            raise
+        from imgbuild.cli.debug import enter_failed
+
+        return enter_failed(invocation, error)
 
 
 def _build(

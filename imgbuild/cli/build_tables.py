@@ -164,6 +164,7 @@ def _peaks(*steps: StepRecord | None) -> list[str]:
 def _problem(problem: Problem) -> list[str]:
     place = f"{problem.file}:{problem.line}: " if problem.file else ""
     lines = [f"error: {place}{problem.message}", *(f"  | {line}" for line in problem.detail.splitlines())]
+    lines += [f"  note: {line}" for line in problem.notes.splitlines()]
     lines += [f"  hint: {problem.hint}"] if problem.hint else []
     return [_printable(line) for line in lines]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import click
 
 from imgbuild.cli.streams import say
 from imgbuild.engine.invocation import Invocation
-from imgbuild.errors import UsageError
+from imgbuild.errors import StepFailed, UsageError
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -55,6 +57,25 @@ def debug(
     if outcome.message:
         say(f"imgbuild: {outcome.message}", err=True)
     return outcome.exit_code
+
+
+def check_terminal() -> None:
+    """UsageError where nobody could look into a step that fails."""
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("--debug-on-failure needs a terminal", hint="`imgbuild debug` enters the step afterwards")
+
+
+def enter_failed(invocation: Invocation, error: StepFailed) -> int:
+    """Say the error of a step that is kept, and enter it: the error's exit code."""
+    from imgbuild.cli.failures import render
+
+    render(error, sys.stderr)
+    chosen = [("--root", invocation.root), ("--config", invocation.config)]
+    options = [word for name, value in chosen if value for word in (name, value)]
+    # A process of its own: this one has had threads, from which no sandbox may be forked. Without the directory that it is in (-P).
+    with suppress(KeyboardInterrupt):
+        subprocess.run([sys.executable, "-P", "-m", "imgbuild", *options, "debug", error.kept], check=False)
+    return error.exit_code
 
 
 def _list(steps: tuple[object, ...], form: str) -> None:

@@ -59,6 +59,7 @@ class Problem:
 
     message: str = ""
     detail: str = ""
+    notes: str = ""
     hint: str = ""
     kind: str = ""
     exit_code: int = 1

@@ -228,6 +228,7 @@ class Chronicle:
         """An error as a record has it; a step's last lines may have a secret in them."""
         place = {"file": error.at.source.name, "line": error.at.line, "end_line": error.at.end_line} if error.at is not None else {}
         facts = {"message": error.message, "hint": error.hint, "detail": error.detail, "kind": error.reference, **place}
+        facts["notes"] = "\n".join(error.notes)
         if self._secrets:
             from imgbuild.solve.redaction import redacted_text
 

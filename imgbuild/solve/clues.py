@@ -11,6 +11,7 @@ from imgbuild.values import dataclass
 
 _NEAR_THE_END = 5
 _LONGEST_QUOTE = 200
+_LONGEST_LINE = 400
 _QUOTES = "'\"`‘’“”"
 
 
@@ -84,7 +85,8 @@ _RULES = tuple(
 
 def find_clue(output: str, *kinds: str) -> Clue | None:
     """The clue that the output holds; one of `kinds` only, if any are given."""
-    lines = [line.strip() for line in output.split("\n") if line.strip()][::-1]
+    # Of a long line the end: an error's sentence stands there, and a hostile one must not take long.
+    lines = [line.strip()[-_LONGEST_LINE:] for line in output.split("\n") if line.strip()][::-1]
     for kind, near, rule in _RULES:
         if kinds and kind not in kinds:
             continue

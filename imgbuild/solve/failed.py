@@ -22,6 +22,7 @@ from imgbuild.solve.causes import Cause
 from imgbuild.solve.log import StepLog
 from imgbuild.solve.rooms import Rooms
 from imgbuild.store.failed import LOG, MOUNTS, RECORD, TREE, VERSION, failed_steps, new_id, overdue, take_away
+from imgbuild.store.temporary import write_durably
 from imgbuild.store.trees import physical
 from imgbuild.values import asdict, dataclass, fields, replace
 
@@ -46,21 +47,21 @@ class Ruin:
     log: StepLog
 
 
-def keep_failed(rooms: Rooms, ruin: Ruin) -> tuple[str, ...]:
-    """Keep it, and let go of what is beyond the limits: what the user should know of it, in lines. Whatever can't be done is only said:
-    the step's own failure is what counts."""
+def keep_failed(rooms: Rooms, ruin: Ruin) -> tuple[str, tuple[str, ...]]:
+    """Keep it, and let go of what is beyond the limits: its id, "" where it is not kept, and what the user should know of it, in lines.
+    Whatever can't be done is only said: the step's own failure is what counts."""
     keep = rooms.keep() if rooms.keep is not None else None
     if keep is None or not keep.number:
-        return ()
+        return "", ()
     try:
         place = _keep(rooms, ruin, keep.bytes)
         take_away(rooms.store, overdue(failed_steps(rooms.store.root), keep, rooms.store.clock()))
     except (ImgbuildError, OSError) as error:
-        return (f"its state could not be kept: {error.message if isinstance(error, ImgbuildError) else error.strerror}",)
+        return "", (f"its state could not be kept: {error.message if isinstance(error, ImgbuildError) else error.strerror}",)
     if isinstance(place, str):
-        return (place,)
+        return "", (place,)
     all_of_it = () if ruin.log.whole else (f"all {ruin.log.lines} lines of its output are in {place / LOG}",)
-    return (*all_of_it, f"its state is kept: `imgbuild debug {place.name}` enters it")
+    return place.name, (*all_of_it, f"its state is kept: `imgbuild debug {place.name}` enters it")
 
 
 def _keep(rooms: Rooms, ruin: Ruin, most: int) -> Path | str:
@@ -79,7 +80,7 @@ def _keep(rooms: Rooms, ruin: Ruin, most: int) -> Path | str:
             return f"its state is not kept: it takes {size >> 20} MiB, and the settings allow {most >> 20}"
         (new / LOG).write_bytes(ruin.log.all())
         facts = {**_facts(ruin), "created": store.clock(), "size": size, "lowers": lowers, "stages": names}
-        (new / RECORD).write_text(json.dumps(facts, indent=1), encoding="ascii")
+        write_durably(new / RECORD, json.dumps(facts, indent=1).encode(), new)
         place = store.root / "failed" / new_id()
         new.rename(place)
     return place

@@ -14,10 +14,13 @@ from imgbuild.solve.run import Ended, RunJob
 from imgbuild.values import replace
 
 _SHORTEST_WORD = 2
+_NO_ROOM: tuple[str, ...] = ("its state is not kept, as there is no room",)
 
 
 def failure(rooms: Rooms, job: RunJob, active: Active, ended: Ended, log: StepLog, *, foreign: bool) -> StepFailed:
-    """The error of a RUN that did not end with 0, and was not stopped. Its snapshot is taken over, if it is kept."""
+    """The error of a RUN that did not end with 0. Its snapshot is taken over, if it is kept; nothing is asked of one that we stopped."""
+    if job.stopped():
+        return StepFailed("the step was stopped", at=job.step.span)
     tail, full = log.tail(), full_disk(active.upper)
     with rooms.view((*job.lowers, DirectoryLower(active.upper))) as view:
         seen = gather(
@@ -26,14 +29,12 @@ def failure(rooms: Rooms, job: RunJob, active: Active, ended: Ended, log: StepLo
             machine="" if foreign else rooms.features.machine,
         )  # fmt: skip
     cause = find_cause(seen)
-    notes: tuple[str, ...] = ()
-    if full:
-        notes = ("its state is not kept, as there is no room",)
-    elif not job.stopped():
+    kept, notes = "", _NO_ROOM
+    if not full:
         ruin = Ruin(job.step, job.op, job.lowers, job.stage_lowers, job.inputs, active, ended.status, cause, log)
-        notes = keep_failed(rooms, ruin)
+        kept, notes = keep_failed(rooms, ruin)
     error = StepFailed(cause.message, hint=cause.hint, detail=tail or None, notes=(*cause.notes, *notes))
-    error.at = place_of(job.step.span, cause)
+    error.at, error.kept = place_of(job.step.span, cause), kept
     return error
 
 

@@ -58,7 +58,9 @@ class Verdicts:
             return
         first = failures[0]
         if len(failures) == 1:
-            raise StepFailed(f"the test failed: {first.message}", at=first.at, hint=first.hint, detail=first.detail, notes=first.notes)
+            error = StepFailed(f"the test failed: {first.message}", at=first.at, hint=first.hint, detail=first.detail, notes=first.notes)
+            error.kept = first.kept
+            raise error
         lines = [f"{error.at}: {error.message}" for error in failures]
         raise StepFailed(f"{len(failures)} tests failed, the first one here", at=first.at, detail="\n".join(lines))
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,27 +115,38 @@ def test_what_could_not_be_started_can_be_looked_at(bench: Bench) -> None:
     assert "imgbuild cp failed:" in done.err
 
 
-def test_on_a_terminal(bench: Bench) -> None:
-    bench.build("FROM busybox\nRUN echo left > /left; false\n", code=1)
+def on_terminal(bench: Bench, typed: bytes, *words: str) -> tuple[int, str]:
+    """Run imgbuild on a terminal of its own, with what somebody types there: its exit code, and what the terminal showed."""
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(bench.context)
-        os.execve(sys.executable, bench.command("debug"), {**bench.environ, "TERM": "linux"})
-    os.write(master, b"tty; cat /left; echo $TERM-$((40 + 2)); exit 6\n")
+        os.execve(sys.executable, bench.command(*words), {**bench.environ, "TERM": "linux"})
+    os.write(master, typed)
     seen = b""
-    while True:
-        try:
-            data = os.read(master, 4096)
-        except OSError:
-            break
-        if not data:
-            break
-        seen += data
+    with suppress(OSError):  # EIO is how a terminal ends
+        while data := os.read(master, 4096):
+            seen += data
     os.close(master)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
-    assert b"/dev/console" in seen or b"/dev/pts/" in seen
-    assert b"left" in seen
-    assert b"linux-42" in seen
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
+
+
+def test_on_a_terminal(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN echo left > /left; false\n", code=1)
+    code, seen = on_terminal(bench, b"tty; cat /left; echo $TERM-$((40 + 2)); exit 6\n", "debug")
+    assert code == 6
+    assert "/dev/console" in seen or "/dev/pts/" in seen
+    assert "left" in seen
+    assert "linux-42" in seen
+
+
+def test_entered_by_the_build_itself(bench: Bench) -> None:
+    text = "FROM busybox\nRUN echo left > /left; false\n"
+    bench.write({"Buildfile": text})
+    code, seen = on_terminal(bench, b"cat /left; echo $((40 + 2)); exit 6\n", "build", "--progress=plain", "--debug-on-failure", ".")
+    assert code == 1
+    assert "the command ended with exit code 1" in seen.partition("\n42")[0]
+    assert "\n42" in seen
+    assert "needs a terminal" in bench.refused(text, "--debug-on-failure", code=2)
 
 
 def test_secrets_are_not_kept(bench: Bench) -> None:

@@ -77,3 +77,21 @@ def test_limits_that_can_not_be_held_are_said(guest: VisitorBench, flag: str) ->
         assert done.code == 20
         assert "can't be" in done.err
         assert "Buildfile:2" in done.err
+
+
+def test_failed_steps_are_kept_and_entered(guest: VisitorBench) -> None:
+    guest.write({"file": "in the context\n"})
+    mounts = "--mount=type=cache,target=/c --mount=target=/src,rw"
+    text = f"FROM busybox\nRUN rm /etc/group; echo below > /below\nRUN {mounts} rm /etc/passwd; echo x > /c/x; echo y > /src/y; gti\n"
+    done = guest.build(text, code=1)
+    assert "'gti' was not found in PATH" in done.err
+    script = "cat /below /c/x /src/y /src/file; ls /etc; rm -r /below /c/x /src/y; touch /etc/passwd"
+    for _ in range(2):
+        done = guest.run("debug", "last", "sh", "-c", script)
+        shown = done.out.split()
+        assert shown[:6] == ["below", "x", "y", "in", "the", "context"]
+        assert "passwd" not in shown
+        assert "group" not in shown
+    guest.run("cp", "failed:last:/below", guest.place / "context" / "out")
+    assert (guest.context / "out").read_text() == "below\n"
+    guest.assert_whole()

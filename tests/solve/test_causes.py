@@ -246,3 +246,8 @@ def test_the_caret_is_under_the_word_where_it_stands_once() -> None:
     assert place_of(Span(source, 4, 4), Cause("not-found", "", word="gti")).column == 0
     assert place_of(Span(source, 5, 5), Cause("not-found", "", word="gti")).column == 0
     assert place_of(Span(source, 2, 3), Cause("exit", "")) == Span(source, 2, 3)
+
+
+@pytest.mark.parametrize("line", ["cannot " + "a " * 100_000, "x" * 200_000, "'" * 100_000, "/bin/sh: " * 20_000, "cannot " * 30_000])
+def test_hostile_output_is_looked_at_and_left(line: str) -> None:
+    assert find_clue("\n".join([line] * 20)) is None
