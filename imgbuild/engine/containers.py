@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.workplace import Workplace, workplace
@@ -54,11 +55,11 @@ def run(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda 
     from imgbuild.runtime.signals import SignalPipe
     from imgbuild.runtime.supervise import Streams
 
-    with workplace(invocation, sandboxes=True) as place:
-        zygote, runtime = _zygote(place, request.options), _runtime(place)
+    with workplace(invocation, sandboxes=True, begin=partial(_expect, request.options)) as place:
+        runtime = _runtime(place)
         container = _create(place, runtime, request, on_event)
         with SignalPipe() as signals:
-            return runtime.start(zygote, container, Streams(), signals=signals)
+            return runtime.start(place.zygote, container, Streams(), signals=signals)
 
 
 def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda _: None) -> tuple[str, Outcome]:
@@ -71,12 +72,12 @@ def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent 
         from imgbuild.runtime.signals import SignalPipe
         from imgbuild.runtime.supervise import Streams
 
-        with workplace(invocation, sandboxes=True) as place:
-            zygote, runtime = _zygote(place, request.options), _runtime(place)
+        with workplace(invocation, sandboxes=True, begin=partial(_expect, request.options)) as place:
+            runtime = _runtime(place)
             container = _create(place, runtime, request, on_event)
             with SignalPipe() as signals:
                 streams = Streams(None, None, None)
-                outcome = runtime.start(zygote, container, streams, signals=signals, started=lambda: report(container.id))
+                outcome = runtime.start(place.zygote, container, streams, signals=signals, started=lambda: report(container.id))
             if outcome.setup_failed:
                 raise _CannotStart(outcome)
 
@@ -230,12 +231,11 @@ def _platform(request: RunRequest) -> Platform:
     return wanted
 
 
-def _zygote(place: Workplace, options: RunOptions) -> Zygote:
-    """The zygote, which makes the container's sandbox while we look for the image, where it is as most are."""
+def _expect(options: RunOptions, zygote: Zygote) -> None:
+    """Let the container's sandbox be made while we look for the image, where it is as most are."""
     rights = options.cap_add or options.cap_drop or options.rlimits
     if options.network == "host" and not (rights or options.sysctl):
-        place.zygote.expect(1)
-    return place.zygote
+        zygote.expect(1)
 
 
 def _runtime(place: Workplace) -> ContainerRuntime:

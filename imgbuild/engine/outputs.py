@@ -70,6 +70,8 @@ def sent_ahead(
     if not destinations:
         yield None
         return
+    import typing  # noqa: F401  # a thread imports what speaks to registries, and with it typing, of which others must not see a half
+
     from imgbuild.transfer.ahead import Ahead
 
     with ExitStack() as stack:

@@ -49,9 +49,12 @@ class Workplace:
 
 
 @contextmanager
-def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: bool = True) -> Iterator[Workplace]:
+def workplace(
+    invocation: Invocation, *, sandboxes: bool = False, snapshots: bool = True, begin: Callable[[Zygote], object] | None = None
+) -> Iterator[Workplace]:
     """Open the store and what goes with it. `sandboxes`: processes will be run; `snapshots`: files of other owners than the
-    user's will be read, written or removed (without either, a user namespace is not needed)."""
+    user's will be read, written or removed (without either, a user namespace is not needed). With `begin`, which is told of it,
+    the zygote is started before all else, to do its part beside that."""
     from imgbuild.settings import Settings
 
     uid, notice = os.geteuid(), ""
@@ -64,16 +67,27 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
 
             notice = userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin")).notice
             features = probe(invocation.disabled())
+        zygotes = stack.enter_context(ExitStack())
         started: list[Zygote] = []
+
+        def start() -> Zygote:
+            from imgbuild.sandbox.zygote import Zygote
+
+            started.append(zygotes.enter_context(Zygote.start(features)))
+            return started[0]
+
+        def mark() -> None:
+            stack.enter_context(store.temporary(_MARK))
+            stack.push(lambda kind, *_: started[0].close() if kind is not None else started[0].retire())
 
         def start_zygote() -> Zygote:
             if not started:
-                from imgbuild.sandbox.zygote import Zygote
-
-                stack.enter_context(store.temporary(_MARK))
-                started.append(stack.enter_context(Zygote.start(features)))
+                start()
+                mark()
             return started[0]
 
+        if begin is not None:
+            begin(start())
         from imgbuild.store.store import Store
 
         if config is not None:
@@ -87,6 +101,8 @@ def workplace(invocation: Invocation, *, sandboxes: bool = False, snapshots: boo
             from imgbuild.sandbox import cgroup
 
             cgroup.sweep(cgroup.here())
+        if started:
+            mark()
         yield Workplace(invocation, uid, features, store, settings, start_zygote, notice)
 
 

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import threading
 import zlib
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import PathFinder
 from collections.abc import Callable
 
 from imgbuild.errors import LayerError
@@ -41,9 +45,7 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 def parameters(compression: Compression) -> str:
     """All that the compressed bytes depend on, to be recorded with the blob. Loads the library."""
     if compression.kind == "zstd":
-        import zstandard
-
-        return f"{compression} libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+        return f"{compression} libzstd {'.'.join(map(str, _zstandard().ZSTD_VERSION))}"
     if compression.kind == "gzip":
         import isal
 
@@ -158,18 +160,40 @@ def _compressor(compression: Compression) -> tuple[_Compressor, int]:
     return (_Gzip(compression.effective_level) if compression.kind == "gzip" else _Plain()), 1
 
 
+_EXTENSION = "zstandard.backend_c"
+_LOADING = threading.Lock()
+
+
+def _zstandard() -> Any:
+    """The library, without the package around its extension where that can be: it looks at the platform and brings in typing, which takes
+    ten times as long as to load the extension, and longer than a small layer."""
+    with _LOADING:
+        if _EXTENSION not in sys.modules and "zstandard" not in sys.modules:
+            package = PathFinder.find_spec("zstandard")
+            places = package.submodule_search_locations if package is not None else None
+            spec = PathFinder.find_spec(_EXTENSION, places) if places else None
+            if spec is not None and spec.loader is not None:
+                module = module_from_spec(spec)
+                spec.loader.exec_module(module)
+                sys.modules[_EXTENSION] = module
+    if _EXTENSION in sys.modules:
+        return sys.modules[_EXTENSION]
+    import zstandard
+
+    return zstandard
+
+
 class _Zstd:
     """Each piece of content is a frame of its own, with its size and a checksum."""
 
     def __init__(self, level: int) -> None:
-        import zstandard
-
-        self._library = zstandard
+        self._library = _zstandard()
         self._level = level
 
     def compress(self, data: bytes) -> bytes:
         # One of its own for each frame: a compressor is not for several threads.
-        return self._library.ZstdCompressor(level=self._level, write_checksum=True).compress(data)
+        compressed: bytes = self._library.ZstdCompressor(level=self._level, write_checksum=True).compress(data)
+        return compressed
 
     def flush(self) -> bytes:
         return b""
@@ -241,16 +265,15 @@ class _ZstdReader:
     """Frames one after another. The library stops without a word where the input does, so the frames' ends are followed beside it."""
 
     def __init__(self, source: Stream) -> None:
-        import zstandard
-
+        zstandard = _zstandard()
         self._frames = Frames(source)
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        self._reader = decompressor.stream_reader(self._frames, read_size=INPUT, read_across_frames=True)  # type: ignore[arg-type]
+        self._reader = decompressor.stream_reader(self._frames, read_size=INPUT, read_across_frames=True)
         self._error = zstandard.ZstdError
 
     def read(self, size: int, /) -> bytes:
         try:
-            data = self._reader.read(min(size, CHUNK))
+            data: bytes = self._reader.read(min(size, CHUNK))
         except self._error as error:
             raise LayerError("damaged zstd data", detail=str(error)) from error
         if not data and not self._frames.complete:

@@ -17,7 +17,7 @@ from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import ExitStatus, Identity, Limits, Process, Usage
-from imgbuild.values import dataclass, fields, is_dataclass
+from imgbuild.values import dataclass, fields
 
 NOT_FOUND, NOT_EXECUTABLE, SETUP_FAILED = 127, 126, 125
 """Exit codes of a command that never ran, as shells and container engines have them."""
@@ -93,6 +93,10 @@ _TYPES: tuple[type, ...] = (
     Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited,
     Refused, Expected, Orders,
 )  # fmt: skip
+_NUMBERS = {kind: number for number, kind in enumerate(_TYPES)}
+_NAMES = tuple(tuple(field.name for field in fields(kind)) for kind in _TYPES)
+_PLAIN = frozenset((str, bytes, int, bool, float, type(None)))
+"""What is sent as it is. A step's plan is hundreds of these, and goes twice through here."""
 
 
 def pack(value: object) -> bytes:
@@ -161,16 +165,27 @@ def receive_packet(sock: Socket) -> tuple[Any, list[int]] | None:
 
 def _flat(value: Any) -> Any:
     """Values become lists that start with their type's place in `_TYPES`; nothing else is a list."""
-    if isinstance(value, tuple):
-        return tuple(map(_flat, value))
-    if is_dataclass(value):
-        return [_TYPES.index(type(value)), *(_flat(getattr(value, field.name)) for field in fields(value))]
-    return value
+    kind = type(value)
+    if kind is tuple:
+        for item in value:
+            if type(item) not in _PLAIN:
+                return tuple([_flat(each) for each in value])
+        return value
+    if kind in _PLAIN:
+        return value
+    number = _NUMBERS.get(kind)
+    if number is None:
+        return value
+    return [number, *[_flat(getattr(value, name)) for name in _NAMES[number]]]
 
 
 def _raised(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_raised, value))
-    if isinstance(value, list):
-        return _TYPES[value[0]](*map(_raised, value[1:]))
+    kind = type(value)
+    if kind is tuple:
+        for item in value:
+            if type(item) not in _PLAIN:
+                return tuple([_raised(each) for each in value])
+        return value
+    if kind is list:
+        return _TYPES[value[0]](*[_raised(each) for each in value[1:]])
     return value

@@ -11,13 +11,13 @@ from contextlib import suppress
 from types import TracebackType
 
 from imgbuild.errors import SandboxError
-from imgbuild.hints import overload
+from imgbuild.hints import NoReturn, overload
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind
 from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import capabilities as caps
-from imgbuild.sandbox import cgroup, seccomp, spawner, wire
+from imgbuild.sandbox import cgroup, seccomp, wire
 from imgbuild.sandbox.group import Place
 from imgbuild.sandbox.plan import Entry, Plan, complete, granted, make_plan
 from imgbuild.sandbox.spec import ExitStatus, Process, SandboxSpec
@@ -136,6 +136,7 @@ class Zygote:
         self._tty_group = tty_group
         self._lock = threading.Lock()
         self._programs: dict[frozenset[str], bytes] = {}
+        self._ended = False
 
     @classmethod
     def start(cls, features: Features, *, enters_others: bool = False) -> Zygote:
@@ -155,7 +156,7 @@ class Zygote:
                 ours.close()
                 raise SandboxError(f"namespaces can't be made: {error.strerror}", hint=_NO_RIGHTS) from None
             if pid == 0:
-                spawner.serve(theirs, features, place, owner)
+                _serve(theirs, features, place, owner)
         return cls(pid, ours, features, _has_tty_group())
 
     def __enter__(self) -> Zygote:
@@ -164,14 +165,20 @@ class Zygote:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def retire(self) -> None:
+        """Nothing more is asked of it: it ends, as after `close`, which only waits for that then."""
+        with self._lock:
+            self._control.close()
+
     def close(self) -> None:
         """Kill what still runs, and wait until it and its groups are gone. May be called again."""
         with self._lock:
-            if self._control.fileno() < 0:
-                return
             self._control.close()
+            if self._ended:
+                return
             with suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
+            self._ended = True
 
     def plan(self, spec: SandboxSpec) -> Plan:
         """What `spawn` will do."""
@@ -227,6 +234,16 @@ class Zygote:
         if program is None:
             program = self._programs[capabilities] = seccomp.compile_profile(self._features.machine, capabilities)
         return program
+
+
+def _serve(sock: Socket, features: Features, place: Place, owner: str) -> NoReturn:
+    """Be the zygote. What only it needs it imports itself, while the build goes on."""
+    try:
+        from imgbuild.sandbox.spawner import serve
+
+        serve(sock, features, place, owner)
+    finally:
+        os._exit(1)
 
 
 def _fork(features: Features, nested: bool) -> int:

@@ -157,7 +157,8 @@ class Solver:
         return True
 
     def _perform_all(self, missing: list[Node]) -> None:
-        import typing  # noqa: F401  # dataclasses look into it, even where another thread has loaded only half of it
+        if self._rooms.compression.kind != "zstd":
+            import typing  # noqa: F401  # dataclasses look into it, even where another thread has loaded only half of it
 
         if any(number and isinstance(self._graph.stages[index].step_at(number)[0].op, RunOp) for index, number in missing):
             # The last moment with one thread: from here on, only the zygote makes processes.
@@ -325,13 +326,12 @@ class Solver:
 
     def _perform(self, wanted: Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
         """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it."""
-        from imgbuild.solve.files import perform_copy, perform_workdir
-        from imgbuild.solve.run import RunJob, perform_run
-
         rooms, step = self._rooms, wanted.step
         lowers = () if step.independent else parent.lowers()
         match step.op:
             case RunOp() as op:
+                from imgbuild.solve.run import RunJob, perform_run
+
                 keep = self._chronicle.output(shown)
 
                 def output(stream: int, data: bytes) -> None:
@@ -348,9 +348,13 @@ class Solver:
                     if (work := self._chronicle.ended(shown)) is not None:
                         self._captures.add(work)
             case CopyOp() as op:
+                from imgbuild.solve.files import perform_copy
+
                 made, captured = perform_copy(rooms, step, op, lowers, self._stage_state, self._check_stopped)
                 return made, None, captured
             case WorkdirOp() as op:
+                from imgbuild.solve.files import perform_workdir
+
                 return perform_workdir(rooms, op, lowers), None, None
 
     def _shelf(self) -> StubShelf:

@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -251,3 +252,18 @@ def test_a_bomb_is_a_stream(squash: object) -> None:
         assert _peak() - before < 64 << 20
 
     in_child(work)
+
+
+def test_the_library_comes_without_what_its_package_brings_in() -> None:
+    program = """
+import sys
+from imgbuild.layer.compress import compress, parameters
+from imgbuild.layer.compression import Compression
+made = []
+compress(lambda write: write(b"abc"), made.append, Compression("zstd"))
+assert not {"platform", "typing", "zstandard"} & set(sys.modules), sorted(sys.modules)
+import zstandard
+assert zstandard.ZstdDecompressor().decompress(b"".join(made)) == b"abc"
+assert parameters(Compression("zstd")).endswith(".".join(map(str, zstandard.ZSTD_VERSION)))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
