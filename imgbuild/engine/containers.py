@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from imgbuild.engine.invocation import Invocation
@@ -13,6 +13,7 @@ from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import UsageError
 from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.linux.emulation import runs
+from imgbuild.linux.features import Features, probe
 from imgbuild.oci.platform import Platform, normalize, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.runtime.options import ExecOptions, RunOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from imgbuild.runtime.records import ContainerRecord
     from imgbuild.runtime.supervise import Streams
     from imgbuild.sandbox.zygote import Zygote
+    from imgbuild.store.store import Store
     from imgbuild.transfer.images import Image
 
 OnEvent = Callable[[object], None]
@@ -158,9 +160,13 @@ def _execute(
     from imgbuild.runtime.signals import SignalPipe
     from imgbuild.sandbox.zygote import Zygote
 
-    with workplace(_beside(invocation, name), snapshots=False) as place:
-        with Zygote.start(place.features, enters_others=True) as zygote, SignalPipe() as signals:
-            return _runtime(place).execute(zygote, name, options, streams, signals=signals, started=started)
+    invocation = _beside(invocation, name)
+    with ExitStack() as stack:
+        features = probe(invocation.disabled())
+        zygote = stack.enter_context(Zygote.start(features, enters_others=True))
+        runtime = _known(stack, invocation, features)
+        signals = stack.enter_context(SignalPipe())
+        return runtime.execute(zygote, name, options, streams, signals=signals, started=started)
 
 
 def _create(place: Workplace, runtime: ContainerRuntime, request: RunRequest, on_event: OnEvent) -> Container:
@@ -240,8 +246,29 @@ def _expect(options: RunOptions, zygote: Zygote) -> None:
 
 def _runtime(place: Workplace) -> ContainerRuntime:
     from imgbuild.runtime.containers import ContainerRuntime
+    from imgbuild.runtime.records import Records
 
-    return ContainerRuntime(place.store, place.features)
+    store = place.store
+    records = Records(store.root / "containers", store.discard, store.clock)
+    return ContainerRuntime(records, place.features, store.clock, lambda: store)
+
+
+def _known(stack: ExitStack, invocation: Invocation, features: Features) -> ContainerRuntime:
+    """The containers, of a store that is not opened for that, where there surely is one."""
+    uid = os.geteuid()
+    root = invocation.store_root(uid)
+    if invocation.config_path(uid) is not None or not (root / "oci-layout").is_file():
+        return _runtime(stack.enter_context(workplace(invocation, snapshots=False)))
+    from imgbuild.runtime.containers import ContainerRuntime
+    from imgbuild.runtime.records import Records
+    from imgbuild.store.temporary import Scratch
+
+    def opened() -> Store:
+        from imgbuild.store.store import Store
+
+        return stack.enter_context(Store.open(root))
+
+    return ContainerRuntime(Records(root / "containers", Scratch(root).discard, time.time), features, time.time, opened)
 
 
 @contextmanager

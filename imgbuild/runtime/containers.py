@@ -15,18 +15,13 @@ from pathlib import Path
 
 from imgbuild.errors import ConflictError, StoreError
 from imgbuild.hints import TYPE_CHECKING, Any
-from imgbuild.rootfs.lowers import lower_of
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal
 from imgbuild.runtime.outcome import Outcome, outcome_of
-from imgbuild.runtime.prepare import Ground, RunImage, prepare
 from imgbuild.runtime.processes import identify, open_process, send, wait_ended
 from imgbuild.runtime.records import ContainerRecord, Held, Records, record_json
 from imgbuild.runtime.supervise import Streams, Wiring, screen_size, supervise
-from imgbuild.snapshot import DirectoryLower
-from imgbuild.snapshot.overlay import clear_work
-from imgbuild.snapshot.union import UnionView
 from imgbuild.values import replace
 
 if TYPE_CHECKING:
@@ -34,6 +29,7 @@ if TYPE_CHECKING:
 
     from imgbuild.linux.features import Features
     from imgbuild.runtime.logs import LogEntry, LogWriter
+    from imgbuild.runtime.prepare import RunImage
     from imgbuild.runtime.signals import SignalPipe
     from imgbuild.sandbox.spec import Identity
     from imgbuild.sandbox.zygote import Sandbox, Zygote
@@ -64,12 +60,13 @@ class Container:
 
 
 class ContainerRuntime:
-    """The containers of one store."""
+    """The containers of one store, by their `records`; `store` opens it, where more than these is needed."""
 
-    def __init__(self, store: Store, features: Features) -> None:
-        self._store = store
+    def __init__(self, records: Records, features: Features, clock: Callable[[], float], store: Callable[[], Store]) -> None:
+        self.records = records
         self._features = features
-        self.records = Records(store.root / "containers", store.discard, store.clock)
+        self._clock = clock
+        self._store = store
 
     def create(self, image: RunImage, options: RunOptions) -> Container:
         """A new container, of which nothing runs yet. The caller holds a lease on the store; from now on the record keeps the
@@ -87,7 +84,7 @@ class ContainerRuntime:
                 name=name,
                 image=image.reference,
                 image_digest=image.digest,
-                created=self._store.clock(),
+                created=self._clock(),
                 supervisor=os.getpid(),
                 snapshots=image.snapshots,
                 labels=tuple(sorted((dict(config.labels) | dict(options.labels)).items())),
@@ -128,14 +125,16 @@ class ContainerRuntime:
     def _run(
         self, zygote: Zygote, container: Container, streams: Streams, signals: SignalPipe | None, started: Callable[[], None]
     ) -> Outcome:
+        from imgbuild.runtime.prepare import Ground, prepare
+
         held, options = container.held, container.options
-        ground = Ground(self._store, self._features, held.record.id, held.directory, _host_files())
+        ground = Ground(self._store(), self._features, held.record.id, held.directory, _host_files())
         prepared = prepare(ground, container.image, options)
         spec = prepared.spec
         held.update(process=spec.process, mounts=prepared.mounts, cgroup=spec.cgroup_name)
 
         def running(sandbox: Sandbox) -> None:
-            held.update(state="running", started=self._store.clock(), init=identify(sandbox.pid))
+            held.update(state="running", started=self._clock(), init=identify(sandbox.pid))
             started()
 
         wiring = Wiring(options.terminal, options.interactive)
@@ -155,7 +154,7 @@ class ContainerRuntime:
 
     def _record_end(self, container: Container, **how: Any) -> None:
         if not container.options.auto_remove:
-            _note(container.held, state="exited", finished=self._store.clock(), init=None, supervisor=0, **how)
+            _note(container.held, state="exited", finished=self._clock(), init=None, supervisor=0, **how)
 
     def abandon(self, container: Container) -> None:
         """Remove a container that was made and will not be started."""
@@ -269,10 +268,14 @@ class ContainerRuntime:
         return record
 
     def _identity(self, record: ContainerRecord, user: str) -> Identity:
+        from imgbuild.rootfs.lowers import lower_of
         from imgbuild.rootfs.users import lookup_user
+        from imgbuild.snapshot import DirectoryLower
+        from imgbuild.snapshot.union import UnionView
 
         assert record.init is not None
-        lowers = [lower_of(self._store, snapshot, self._features) for snapshot in record.snapshots]
+        store = self._store()
+        lowers = [lower_of(store, snapshot, self._features) for snapshot in record.snapshots]
         below = tuple(lower for lower in lowers if lower is not None)
         stack = (*below, DirectoryLower(self.records.directory(record.id) / "fs"))
         if len(below) < len(lowers):
@@ -290,6 +293,8 @@ def _note(held: Held, **changes: Any) -> None:
 
 def _clear(directory: Path) -> None:
     """Remove from a container what most leave behind, which is quicker than to leave it for the trash."""
+    from imgbuild.snapshot.overlay import clear_work
+
     clear_work(directory / "work")
     with suppress(OSError):
         (directory / "fs").rmdir()
