@@ -95,14 +95,14 @@ class _Bisection:
     def __init__(
         self, place: Workplace, zygote: Zygote, request: BisectRequest, states: list[State], on_tested: Callable[[Tested], None]
     ) -> None:
-        from imgbuild.runtime.containers import ContainerRuntime
+        from imgbuild.engine.containers import container_runtime
 
         self._place = place
         self._zygote = zygote
         self._request = request
         self._states = states
         self._on_tested = on_tested
-        self._runtime: ContainerRuntime = ContainerRuntime(place.store, place.features)
+        self._runtime: ContainerRuntime = container_runtime(place)
 
     def run(self, what: str, *, back: bool) -> Found:
         """`back`: where the first state is not good, the last good one is looked for."""

@@ -58,7 +58,7 @@ def run(invocation: Invocation, request: RunRequest, on_event: OnEvent = lambda 
     from imgbuild.runtime.supervise import Streams
 
     with workplace(invocation, sandboxes=True, begin=partial(_expect, request.options)) as place:
-        runtime = _runtime(place)
+        runtime = container_runtime(place)
         container = _create(place, runtime, request, on_event)
         with SignalPipe() as signals:
             return runtime.start(place.zygote, container, Streams(), signals=signals)
@@ -75,7 +75,7 @@ def run_detached(invocation: Invocation, request: RunRequest, on_event: OnEvent 
         from imgbuild.runtime.supervise import Streams
 
         with workplace(invocation, sandboxes=True, begin=partial(_expect, request.options)) as place:
-            runtime = _runtime(place)
+            runtime = container_runtime(place)
             container = _create(place, runtime, request, on_event)
             with SignalPipe() as signals:
                 streams = Streams(None, None, None)
@@ -244,7 +244,8 @@ def _expect(options: RunOptions, zygote: Zygote) -> None:
         zygote.expect(1)
 
 
-def _runtime(place: Workplace) -> ContainerRuntime:
+def container_runtime(place: Workplace) -> ContainerRuntime:
+    """The containers of a workplace's store."""
     from imgbuild.runtime.containers import ContainerRuntime
     from imgbuild.runtime.records import Records
 
@@ -258,7 +259,7 @@ def _known(stack: ExitStack, invocation: Invocation, features: Features) -> Cont
     uid = os.geteuid()
     root = invocation.store_root(uid)
     if invocation.config_path(uid) is not None or not (root / "oci-layout").is_file():
-        return _runtime(stack.enter_context(workplace(invocation, snapshots=False)))
+        return container_runtime(stack.enter_context(workplace(invocation, snapshots=False)))
     from imgbuild.runtime.containers import ContainerRuntime
     from imgbuild.runtime.records import Records
     from imgbuild.store.temporary import Scratch
@@ -274,7 +275,7 @@ def _known(stack: ExitStack, invocation: Invocation, features: Features) -> Cont
 @contextmanager
 def _opened(invocation: Invocation, beside: str = "") -> Iterator[ContainerRuntime]:
     with workplace(_beside(invocation, beside) if beside else invocation, snapshots=False) as place:
-        yield _runtime(place)
+        yield container_runtime(place)
 
 
 def _anchored(invocation: Invocation) -> Invocation:

@@ -6,22 +6,29 @@ import os
 from collections.abc import Callable
 
 from imgbuild.graph.ops import Step
-from imgbuild.rootfs.capture import Captured, capture, settle
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.snapshot import DirectoryLower, Lower
 from imgbuild.snapshot.snapshotter import Active
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 
+if TYPE_CHECKING:
+    from imgbuild.rootfs.capture import Captured
+
 
 def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
     """Commit `active`. With `epoch` what a process wrote gets the times that its layer will have; None: they are final."""
     if epoch is not None:
+        from imgbuild.rootfs.capture import settle  # imported while the command ran
+
         settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless, seen=rooms.seen)
     return rooms.snapshotter.commit(active, os.urandom(16).hex())
 
 
 def capture_step(rooms: Rooms, step: Step, lower: Lower, parent: RootState, check: Callable[[], None]) -> Captured:
     """The layer of a step whose lower is committed; `check` ends it by raising."""
+    from imgbuild.rootfs.capture import capture
+
     assert isinstance(lower, DirectoryLower)
     lowers = () if step.independent else parent.lowers()
     ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}

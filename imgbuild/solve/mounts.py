@@ -7,7 +7,6 @@ thrown away. cache: a directory of the store by id and what it began with. tmpfs
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import stat
@@ -26,7 +25,6 @@ from imgbuild.oci.image import canonical_json
 from imgbuild.rootfs.stubs import StubTarget
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import overlay_filesystem
-from imgbuild.solve.files import copy_subtree
 from imgbuild.solve.inputs import mount_digests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.store.locks import Interrupted
@@ -137,6 +135,8 @@ class StepMounts:
         """A copy of what the context has at the mount's source, and the path that it has in there."""
         try:
             context = self._rooms.files(mount.context)
+            from imgbuild.solve.files import copy_subtree
+
             return (copy_subtree(self._rooms, context, mount.source, directory / "context", self._op.epoch),), "/source"
         except ContextError as error:
             raise error.located(mount.span) from None
@@ -182,6 +182,8 @@ class StepMounts:
                 tree: Tree = self._rooms.files(mount.context)
                 if mount.stage is not None:
                     tree = stack.enter_context(self._rooms.view(self._stage_lowers(mount.stage)))
+                from imgbuild.solve.files import copy_subtree
+
                 filled = copy_subtree(self._rooms, tree, mount.source, path.with_name("filled"), self._op.epoch)
             begin = filled.path / "source"
             if not stat.S_ISDIR(begin.lstat().st_mode):
@@ -228,6 +230,8 @@ class StepMounts:
 
 def _cache_name(mount: MountOp) -> str:
     """The directory that a cache's id stands for."""
+    import hashlib  # which loads OpenSSL: few steps need it here
+
     return hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
