@@ -131,10 +131,10 @@ class ContainerRuntime:
         ground = Ground(self._store(), self._features, held.record.id, held.directory, _host_files())
         prepared = prepare(ground, container.image, options)
         spec = prepared.spec
-        held.update(process=spec.process, mounts=prepared.mounts, cgroup=spec.cgroup_name)
 
         def running(sandbox: Sandbox) -> None:
-            held.update(state="running", started=self._clock(), init=identify(sandbox.pid))
+            known = {"process": spec.process, "mounts": prepared.mounts, "cgroup": spec.cgroup_name}
+            held.update(state="running", started=self._clock(), init=identify(sandbox.pid), **known)
             started()
 
         wiring = Wiring(options.terminal, options.interactive)
@@ -298,6 +298,10 @@ def _clear(directory: Path) -> None:
     clear_work(directory / "work")
     with suppress(OSError):
         (directory / "fs").rmdir()
+        for place, _, files in os.walk(directory / "stubs", topdown=False):
+            for name in files:
+                os.unlink(f"{place}/{name}")
+            os.rmdir(place)
 
 
 def _log(held: Held) -> LogWriter:

@@ -101,7 +101,7 @@ def rows(place: Place) -> list[Row]:
             of(cold, "one"),
             0.45,
             tag="bench-one",
-            why="Python's start is 40 of its 50 ms; next: a spare sandbox, mounted before it is wanted",
+            why="most of it is Python's start, and the imports of what performs a step; next: those imports from one file",
         ),
         Row(
             "one RUN: cached",
@@ -114,7 +114,7 @@ def rows(place: Place) -> list[Row]:
             of(cold, "many"),
             0.2,
             tag="bench-many",
-            why="a step is 15 to 20 ms: mounts, control groups of v1, and its capture on the other core; next: the spare sandbox",
+            why="a step is two forks of Python with their pages, the end of its namespaces, and its capture; next: a smaller zygote",
         ),
         Row("20 RUN: cached", of(again, "many"), 0.7, why="Python's start is 40 of its 50 ms; next: the remembered graph"),
         Row(
@@ -128,7 +128,7 @@ def rows(place: Place) -> list[Row]:
             of(cold, "stages"),
             0.75,
             tag="bench-stages",
-            why="one second of it is sleep; next: the spare sandbox",
+            why="one second of it is sleep, and four commands begin on two cores at once",
         ),
         Row("four parallel stages: cached", of(again, "stages")),
         Row(
@@ -159,6 +159,6 @@ def rows(place: Place) -> list[Row]:
             rounds=3,
             why="gunzip and two hashes are 1 s of processor time; next: hashes beside gunzip on a third core",
         ),
-        Row("run --rm true", run, 0.3, beyond=0.04, why="Python's start is 40 ms of it; next: the spare sandbox"),
+        Row("run --rm true", run, 0.3, beyond=0.04, why="Python's start and imports are most of it"),
         Row("exec true", execute, seconds=0.06, why="Python's start is 40 ms of it"),
     ]
