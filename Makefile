@@ -6,7 +6,7 @@
 #
 # They set up what they need and say so. Nothing outside this directory is written to, but for packages that are missing.
 
-FASTPATHS = erofs newmount lowerdirplus mountsetattr clone3 openat2 cgroup
+FASTPATHS = erofs newmount lowerdirplus mountsetattr clone3 openat2 cgroup spare
 FASTPATH_TESTS = tests/linux tests/snapshot tests/sandbox tests/rootfs tests/runtime tests/solve tests/conformance tests/e2e
 
 .PHONY: demo test fallbacks bench clean help

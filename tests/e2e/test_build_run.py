@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from .harness import EPOCH, Bench
+
+NEEDS_GROUPS = pytest.mark.skipif("cgroup" in os.environ.get("IMGBUILD_DISABLE", ""), reason="needs control groups")
 
 
 def test_forms(bench: Bench) -> None:
@@ -172,6 +176,7 @@ def test_no_shell_is_said(shared: Bench) -> None:
     assert "no shell" in said
 
 
+@NEEDS_GROUPS
 def test_limits_are_held_and_said(bench: Bench) -> None:
     hog = "tail /dev/zero"
     said = bench.refused(f"FROM busybox\nRUN --memory=20m --memory-swap=20m {hog}\n", code=1)
@@ -202,6 +207,7 @@ def test_retry_starts_from_a_clean_root(bench: Bench) -> None:
     assert said.count("imgbuild: error") == 1
 
 
+@NEEDS_GROUPS
 def test_limits_are_not_in_the_key(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN --memory=64m echo > /f\n")
     done = bench.build("FROM busybox\nRUN --memory=65m --timeout=1m echo > /f\n")
