@@ -24,7 +24,7 @@ _PULL_WORDS = {
 PROGRESS = ("auto", "tty", "plain", "json", "rawjson", "quiet", "none")
 
 
-def _alone(args: list[str]) -> list[str]:
+def pull_alone(args: list[str]) -> list[str]:
     """``--pull`` stands alone, as docker has it, or is followed by a policy."""
     for index, word in enumerate(args):
         if word == "--":
@@ -34,7 +34,7 @@ def _alone(args: list[str]) -> list[str]:
     return args
 
 
-@command(rewrite=_alone)
+@command(rewrite=pull_alone)
 @option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image; several are possible.")
 @option("-f", "--file", metavar="FILE", help="The Buildfile; '-' is stdin. Default: Buildfile, Dockerfile or Containerfile.")
 @option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="An ARG; without a value, from the environment.")
@@ -93,7 +93,7 @@ def build(invocation: Invocation, /, **options: Any) -> int:
     from imgbuild.cli.progress import make_renderer
     from imgbuild.engine.replay import look_up, question, record
 
-    mode = _progress(options.pop("quiet"), options.pop("progress"), invocation.environ)
+    mode = progress_mode(options.pop("quiet"), options.pop("progress"), invocation.environ)
     notices = check_buildx_options(options)
     call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
     entered = options.pop("debug_on_failure")
@@ -101,7 +101,7 @@ def build(invocation: Invocation, /, **options: Any) -> int:
         from imgbuild.cli.debug import check_terminal
 
         check_terminal()
-    options = _checked(options)
+    options = checked(options)
     asked = None if call != "build" or check or format_ is not None or notices else question(invocation, options)
     if asked is not None and (known := look_up(asked, invocation.environ)) is not None:
         with make_renderer(mode, invocation.environ) as renderer:
@@ -146,7 +146,7 @@ def _build(
     return 0
 
 
-def _progress(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
+def progress_mode(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
     """How progress is shown: as the options say, else the environment."""
     if quiet:
         return "quiet"
@@ -157,7 +157,8 @@ def _progress(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
     return mode
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
+def checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as a request has them."""
     policy = _PULL_WORDS.get(options["pull"].lower(), options["pull"])
     if options.pop("offline"):
         if policy not in ("missing", "never"):

@@ -21,6 +21,8 @@ _COMMANDS = {
     "build": "imgbuild.cli.build:build",
     "bake": "imgbuild.cli.bake:bake",
     "builds": "imgbuild.cli.builds:builds",
+    "explain": "imgbuild.cli.explain:explain",
+    "plan": "imgbuild.cli.plan:plan",
     "run": "imgbuild.cli.run_commands:run",
     "ps": "imgbuild.cli.run_commands:ps",
     "exec": "imgbuild.cli.run_commands:exec_",

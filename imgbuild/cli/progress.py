@@ -12,7 +12,7 @@ from _thread import allocate_lock
 
 from imgbuild.cli.streams import say
 from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
+from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,6 +124,10 @@ class Plain(Quiet):
         match event:
             case StepStarted(number, name):
                 return [f"#{number} {name}"]
+            case StepMissed(number, causes, more):
+                from imgbuild.cli.causes import causes_text
+
+                return [f"#{number} MISS: {causes_text(causes, more)}"]
             case StepOutput(number, _, data):
                 *lines, rest = (self._partial.pop(number, b"") + data).split(b"\n")
                 if len(rest) > LONGEST_LINE:
@@ -199,6 +203,10 @@ def _fields(event: object) -> dict[str, object]:
     match event:
         case StepStarted(number, name, span):
             return {"step": number, "name": name, "file": span.source.name, "line": span.line}
+        case StepMissed(number, causes, more):
+            from imgbuild.insight.causes import cause_fields
+
+            return {"step": number, "causes": [cause_fields(cause) for cause in causes], "more": more or None}
         case StepOutput(number, stream, data):
             return {"step": number, "stream": stream, "data": data.decode("utf-8", "replace")}
         case StepFinished(number, outcome, seconds, usage):

@@ -15,13 +15,15 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary, warning_text
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
+from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
     from imgbuild.cli.progress import Result
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
+_USUAL = ("first", "parent", "no-cache")
+"""Causes that nobody asks for while looking on."""
 _KEPT_LINES = 12
 _WIDEST = 1 << 12
 _TICK = 0.125
@@ -82,6 +84,11 @@ class Live(Quiet):
         match event:
             case StepStarted(number, name):
                 self._running[number] = (name, time.monotonic())
+            case StepMissed(number, causes, more):
+                from imgbuild.cli.causes import causes_text
+
+                if any(cause.kind not in _USUAL for cause in causes):
+                    return Text(f"{'MISS':>12} {self._running[number][0]}: {causes_text(causes, more)}", style="dim")
             case StepOutput(number, _, data):
                 kept = self._output.setdefault(number, [])
                 last = [part for part in data.split(b"\n") if part.strip()][-_KEPT_LINES:]

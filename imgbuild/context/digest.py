@@ -2,7 +2,7 @@
 
 An entry's record is its kind, mode, time, owner, extended attributes, and its body: the digest of a file's bytes, a symlink's target,
 a device's number, and for a directory the digest of the names and records of what is in it. Owners, times, and links between files
-do not count in a local tree.
+do not count in a local tree. What digests were made of can be kept, to say later in what two trees differ.
 """
 
 from __future__ import annotations
@@ -53,23 +53,57 @@ class _Found(NamedTuple):
     directories: list[tuple[str, dict[str, Node]]]
 
 
-class TreeDigests:
-    """Digests of a tree's entries by their real paths."""
+class Kept:
+    """What digests were made of: texts by their digests (hex). A text is five words for each entry of a directory, each ended by NUL:
+    name, kind and mode, owner, extended attributes, body. `roots` are the digests that were asked for; their texts have one entry
+    without a name, and perhaps one, "/", that says which files are one."""
 
-    def __init__(self, tree: Tree, files: FileDigests | None = None) -> None:
+    def __init__(self) -> None:
+        self.roots: list[str] = []
+        self.texts: dict[str, str] = {}
+        self._entries: dict[str, Mapping[str, Node]] = {}
+        self._sizes: dict[str, list[int]] = {}
+
+    def sizes(self, digest: str) -> Sequence[int]:
+        """The sizes of the entries that a text speaks of."""
+        return self._sizes.get(digest) or [node.size for node in self._entries[digest].values()]
+
+    def add_directory(self, digest: str, text: str, entries: Mapping[str, Node]) -> None:
+        self.texts[digest] = text
+        self._entries[digest] = entries
+
+    def add_root(self, digest: str, size: int, record: str, links: str) -> None:
+        shared = "/\0links\0\0\0" + links.replace("\0", " ") + "\0" if links else ""
+        self.roots.append(digest)
+        self.texts[digest] = f"\0{record}\0{shared}"
+        self._sizes[digest] = [size, 0] if links else [size]
+
+
+class TreeDigests:
+    """Digests of a tree's entries by their real paths; `kept` is told what they were made of."""
+
+    def __init__(self, tree: Tree, files: FileDigests | None = None, kept: Kept | None = None) -> None:
         self._tree = tree
         self._files = files or FileDigests(tree)
+        self._kept = kept
         self._metadata_by_mode: dict[int, str] = {}
 
     def entry(self, path: str) -> str:
         """The digest of an entry, its own metadata included."""
         found = self._found(path)
-        return _named(f"{self._records(found)[path]}\0{self._links(found)}")
+        return self._root(found, self._records(found)[path])
 
     def contents(self, path: str) -> str:
         """The digest of what is in a directory, the directory's own metadata left out."""
         found = self._found(path)
-        return _named(f"{self._records(found)[path].rpartition(chr(0))[2]}\0{self._links(found)}")
+        return self._root(found, self._records(found)[path].rpartition("\0")[2], "directory\0\0\0")
+
+    def _root(self, found: _Found, record: str, metadata: str = "") -> str:
+        links = self._links(found)
+        digest = _hash(f"{record}\0{links}")
+        if self._kept is not None:
+            self._kept.add_root(digest, found.node.size, metadata + record, links)
+        return f"sha256:{digest}"
 
     def listing(self, path: str) -> tuple[tuple[str, str], ...]:
         """Each path from a real path down, relative to it, with the digest of its record: to say in what two trees differ."""
@@ -106,8 +140,12 @@ class TreeDigests:
                 inside = self._plain(here, entries, texts)
             else:
                 inside = self._mixed(here, entries, texts, bodies, records if every else None)
-            bodies[here] = _hash("".join(inside))
-        body = bodies[path] if directories else self._body(path, node)
+            text = "".join(inside)
+            body = bodies[here] = _hash(text)
+            if self._kept is not None:
+                self._kept.add_directory(body, text, entries)
+        if not directories:
+            body = self._body(path, node)
         records[path] = f"{self._metadata(path, node)}\0{body}"
         return records
 

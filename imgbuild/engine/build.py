@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from imgbuild.buildfile.instructions import Arg, Buildfile
@@ -17,7 +17,7 @@ from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import sent_ahead, write_outputs
-from imgbuild.engine.recorded import note_plan, note_result, recorded
+from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents, run_limits
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from imgbuild.engine.replay import Question, Watch
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.chronicle import Chronicle
+    from imgbuild.solve.rooms import Rooms
     from imgbuild.solve.solver import Solution
     from imgbuild.solve.verdicts import Verdicts
     from imgbuild.solve.workers import Crew
@@ -147,12 +148,12 @@ def _build(
     watch: Watch | None,
 ) -> BuildResult:
     started, on_event = time.time(), chronicle.on_event
-    graph = _graph(place, request, plan, read_buildfile(plan.source, plan.options.build_args), on_event)
+    graph = lowered_graph(place, request, plan, on_event)
     compression = _compression(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
         with reported(outputs, graph) as verdicts:
-            solution, seen = _solve(place, request, plan, graph, build_id, compression, chronicle, crew, verdicts, ahead, watch is not None)
+            solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
         from imgbuild.engine.assemble import assemble
 
         built = assemble(place.store, graph, solution, compression.kind, plan)
@@ -172,8 +173,10 @@ def _build(
     return result
 
 
-def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: Buildfile, on_event: OnEvent) -> BuildGraph:
-    """Bring the bases into the store, as far as the Buildfile needs them, and lower."""
+def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True) -> BuildGraph:
+    """Bring the bases into the store, as far as the Buildfile needs them, and lower. Without `layers`, of bases that are not here only
+    the configs are asked for."""
+    buildfile = read_buildfile(plan.source, plan.options.build_args)
     limits = run_limits(request, place.settings.limits or Limits())
     targets = tuple(replace(options, limits=limits) for options in plan.targets)
     bases: dict[BaseKey, Base] = {}
@@ -186,13 +189,13 @@ def _graph(place: Workplace, request: BuildRequest, plan: BuildPlan, buildfile: 
             if puller is None:
                 from imgbuild.engine.registries import make_puller
 
-                puller = make_puller(place, on_event, offline=request.pull == "never", lowers=True)
+                puller = make_puller(place, on_event, offline=request.pull == "never", lowers=layers)
             for need in needs:
                 try:
                     if isinstance(need.reference, ContextImage):
                         image = context_image(place, plan.contexts[need.reference.name], need.platform)
                     else:
-                        image = _pull_base(place, puller, need.reference, need.platform, request.pull)
+                        image = _pull_base(place, puller, need.reference, need.platform, request.pull, layers)
                 except ImgbuildError as error:
                     raise _near_stage(error, need, buildfile).located(need.span) from None
                 bases[need.key] = base_of(need, image)
@@ -252,10 +255,12 @@ def _with_near(names: Iterable[str], buildfile: Buildfile) -> list[str]:
     return [f"{name} (did you mean {near}?)" if (near := nearest(name, declared)) else name for name in names]
 
 
-def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str) -> Image:
+def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str, layers: bool) -> Image:
     from imgbuild.transfer.pull import PullPolicy
 
     image = puller.resolve(reference, platform, PullPolicy(policy), strict=False)
+    if not layers:
+        return image
     if not image.complete(place.store):
         # Layers are fetched by threads, and steps will surely be performed.
         place.start_zygote()
@@ -278,7 +283,6 @@ def _solve(
     plan: BuildPlan,
     graph: BuildGraph,
     build_id: str,
-    compression: Compression,
     chronicle: Chronicle,
     crew: Crew | None,
     verdicts: Verdicts,
@@ -286,26 +290,40 @@ def _solve(
     watched: bool,
 ) -> tuple[Solution, tuple[SeenDirectory, ...]]:
     """The solution, and, where everything was found and it is `watched`, what was looked at in the build context."""
+    from imgbuild.solve.solver import Solver
+
+    final = _final_steps(graph) if ahead is not None else frozenset()
+    with opened_rooms(place, request, plan, graph, chronicle.on_event) as opened:
+        rooms = replace(opened, begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None)
+        width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
+        seconds = place.settings.build_timeout
+        solution = Solver(
+            rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
+            chronicle=chronicle, replay=request.replay_logs, missed=explainer(place, graph, chronicle),
+        ).solve()  # fmt: skip
+        return solution, rooms.context.looked_at() if watched and not solution.performed else ()
+
+
+@contextmanager
+def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph: BuildGraph, on_event: OnEvent) -> Iterator[Rooms]:
+    """What a solve of the graph works with."""
     from imgbuild.context.local import LocalContext
     from imgbuild.solve.etc import HostNetwork
     from imgbuild.solve.rooms import Rooms
-    from imgbuild.solve.solver import Solver
 
-    store = place.store
-    stats = None if plan.source.fetched and not plan.source.kept else store.index
+    stats = None if plan.source.fetched and not plan.source.kept else place.store.index
     with (
         LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
         opened_agents(plan.agents, place.environ) as agents,
-        Fetchers(place, plan.secrets, chronicle.on_event, offline=request.pull == "never", agents=agents) as fetchers,
+        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
         opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
     ):
-        final = _final_steps(graph) if ahead is not None else frozenset()
-        rooms = Rooms(
-            store=store,
+        yield Rooms(
+            store=place.store,
             zygote=place.start_zygote,
             features=place.features,
             context=context,
-            compression=compression,
+            compression=_compression(place, request),
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
             contexts=contexts,
@@ -314,15 +332,7 @@ def _solve(
             keep=lambda: keep_failed(place.settings),
             silence=place.settings.silence,
             remotes=fetch_sources(fetchers, graph),
-            begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None,
         )
-        width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
-        seconds = place.settings.build_timeout
-        solution = Solver(
-            rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
-            chronicle=chronicle, replay=request.replay_logs,
-        ).solve()  # fmt: skip
-        return solution, context.looked_at() if watched and not solution.performed else ()
 
 
 def _final_steps(graph: BuildGraph) -> frozenset[int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from imgbuild import __version__
@@ -19,6 +20,10 @@ from imgbuild.store.locks import Interrupted
 
 if TYPE_CHECKING:
     from imgbuild.engine.build import BuildResult, OnEvent
+    from imgbuild.engine.explained import Explaining
+    from imgbuild.graph.ops import BuildGraph
+    from imgbuild.solve.nodes import Node
+    from imgbuild.solve.state import Wanted
 
 _OPTIONS = (
     "no_cache", "no_cache_filter", "pull", "outputs", "allow", "hosts", "network", "shm_size", "ulimits", "cgroup_parent", "memory",
@@ -70,8 +75,6 @@ def trim_history(place: Workplace) -> int:
 
 def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> None:
     """What is known of the build when its request has been checked. Of secrets and agents, only the ids; no values of proxies."""
-    source = plan.source
-    file = os.path.realpath(source.file) if source.file is not None and not source.fetched else source.name
     given = {word.partition("=")[0] for word in request.build_args}
     shown = {name: value for name, value in plan.options.build_args.items() if name in given and name not in PROXY_ARGUMENTS}
     facts = {
@@ -79,13 +82,35 @@ def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> N
         "names": [name.familiar() for name in plan.names],
     }  # fmt: skip
     platforms = [str(target.platform) for target in plan.targets]
-    chronicle.note(buildfile=file, platforms=platforms, **{name: value for name, value in facts.items() if value})
+    chronicle.note(buildfile=_buildfile(plan), platforms=platforms, **{name: value for name, value in facts.items() if value})
     chronicle.hide(plan.secrets.values())
+
+
+def subject_of(request: BuildRequest, plan: BuildPlan) -> dict[str, str]:
+    """What a record says of a build that tells builds of the same thing."""
+    return {"buildfile": _buildfile(plan), "context": _context(request.context), "target": request.target}
 
 
 def note_result(chronicle: Chronicle, result: BuildResult) -> None:
     """How the build ended, if it ended well."""
     chronicle.end("done", {"image": result.image_id, "digest": result.digest, "size": result.descriptor.size})
+
+
+def explainer(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Callable[[int, Node, Wanted, str], None]:
+    """What says why a step is performed; made when the first one is."""
+    made: list[Explaining] = []
+    lock = threading.Lock()
+
+    def missed(number: int, node: Node, wanted: Wanted, why: str) -> None:
+        from imgbuild.engine.explained import Explaining
+        from imgbuild.solve.remembered import Miss
+
+        with lock:
+            if not made:
+                made.append(Explaining(place.store, graph, chronicle))
+        made[0].missed(Miss(number, node, wanted, why))
+
+    return missed
 
 
 def _is_due(place: Workplace) -> bool:
@@ -94,6 +119,11 @@ def _is_due(place: Workplace) -> bool:
         return time.time() - os.stat(place.store.root / _TRIMMED).st_mtime > _TRIM_SECONDS
     except OSError:
         return True
+
+
+def _buildfile(plan: BuildPlan) -> str:
+    source = plan.source
+    return os.path.realpath(source.file) if source.file is not None and not source.fetched else source.name
 
 
 def _context(context: str) -> str:

@@ -192,12 +192,14 @@ class _StageLowering:
     def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
         self.lines.append(HistoryLine(created_by, len(self.steps)))
-        self.steps.append(Step(op, f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}", span, self._stale))
+        name = f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}"
+        self.steps.append(Step(op, name, span, self._stale, tuple(self.arguments) if isinstance(op, RunOp) else ()))
 
     def add_test(self, op: TestOp, instruction: ast.Instruction) -> None:
         """Append a test of what the stage is so far."""
         text = " ".join(instruction.text.split())
-        step = Step(op, f"[{self._prefix}test {len(self.tests) + 1}/{self._tests}] {text}", instruction.span, self._stale)
+        name = f"[{self._prefix}test {len(self.tests) + 1}/{self._tests}] {text}"
+        step = Step(op, name, instruction.span, self._stale, tuple(self.arguments))
         self.tests.append(StageTest(step, len(self.steps)))
 
     @property

@@ -230,12 +230,14 @@ Op = RunOp | CopyOp | WorkdirOp
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An op in its place. `name` is what a user sees: ``[build 2/5] RUN make``."""
+    """An op in its place. `name` is what a user sees: ``[build 2/5] RUN make``; `arguments` are those of the variables of a RUN that are
+    ARGs."""
 
     op: Op
     name: str
     span: Span
     no_cache: bool = False
+    arguments: tuple[str, ...] = ()
 
     @property
     def independent(self) -> bool:

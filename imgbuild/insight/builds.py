@@ -109,6 +109,14 @@ class StepRecord:
     error: Problem | None = None
     waited: float = 0.0
     """Of `seconds`, for memory that others used."""
+    base: str = ""
+    """The digest of the image that it stands on, where no step is between."""
+    causes: tuple[Mapping[str, Any], ...] = ()
+    """Why it was performed, as was said (`insight.causes.Cause`). `differs`, where that is more: all fields that were others in the step
+    "number" of the build "build" that it was compared with, `against`; `more` of them are not recorded."""
+    differs: tuple[Mapping[str, Any], ...] = ()
+    more: int = 0
+    against: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

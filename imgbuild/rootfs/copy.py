@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from imgbuild.context.digest import TreeDigests
+from imgbuild.context.digest import Kept, TreeDigests
 from imgbuild.context.filtered import Filtered
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.included import Included
@@ -74,6 +74,8 @@ class InputDigest:
     source: str
     name: str
     digest: str
+    kept: Kept | None = None
+    """What the digest was made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,11 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
         for found in source.found:
             if is_directory(source.tree, found):
                 tree = seen_below(source, found, request.exclude)
-                digests.append(InputDigest(found.name, "", TreeDigests(tree, files).contents(found.path)))
+                kept = Kept()
+                digests.append(InputDigest(found.name, "", TreeDigests(tree, files, kept).contents(found.path), kept))
             elif not source.pattern and not Ignore.of(request.exclude).ignores(found.base):
-                digests.append(InputDigest(found.name, found.base, TreeDigests(source.tree, files).entry(found.path)))
+                kept = Kept()
+                digests.append(InputDigest(found.name, found.base, TreeDigests(source.tree, files, kept).entry(found.path), kept))
     return tuple(digests)
 
 

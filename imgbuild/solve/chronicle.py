@@ -17,7 +17,7 @@ from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import BuildGraph, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.solve.events import Notice, Warned
-from imgbuild.solve.nodes import Node, stands_on
+from imgbuild.solve.nodes import Node, base_of, stands_on
 from imgbuild.store import journal
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class Chronicle:
             self.begin()
         self._pass_on(event)
 
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """What is known of the build as a whole."""
+        return self._header
+
     def note(self, **facts: object) -> None:
         """More of what the header says."""
         self._header.update(facts)
@@ -122,6 +127,8 @@ class Chronicle:
         }  # fmt: skip
         if below in self._numbers:
             entry["parent"] = self._numbers[below]
+        elif below is None and (base := base_of(self._graph, stage)) is not None:
+            entry["base"] = base.digest
         if read:
             entry["reads"] = [self._numbers[other] for other in read if other in self._numbers]
         if isinstance(step.op, TestOp):
@@ -135,6 +142,14 @@ class Chronicle:
     def keyed(self, number: int, key: str) -> None:
         """The key of a step is known."""
         self._steps[number]["key"] = key
+
+    def key(self, node: Node) -> str:
+        """The key of a step, "" where it is not known."""
+        return str(self._steps[self._numbers[node]].get("key", "")) if node in self._numbers else ""
+
+    def missed(self, number: int, **facts: object) -> None:
+        """Why a step was not found, under the names that `insight.builds` describes."""
+        self._steps[number].update({name: value for name, value in facts.items() if value})
 
     def cached(self, number: int, ledger: Mapping[str, Any]) -> None:
         """A step was found, as another build performed it."""

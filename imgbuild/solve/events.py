@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imgbuild.errors import Span
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ class StepStarted:
     number: int
     name: str
     span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StepMissed:
+    """A step that has started was not found, and will be performed: the reasons (`insight.causes.Cause`), and how many more there are."""
+
+    number: int
+    causes: tuple[Any, ...]
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +65,5 @@ class Warned:
     span: Span
 
 
-Event = StepStarted | StepOutput | StepFinished | Notice | Warned
+Event = StepStarted | StepMissed | StepOutput | StepFinished | Notice | Warned
 OnEvent = Callable[[Event], None]

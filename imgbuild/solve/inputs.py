@@ -18,6 +18,7 @@ from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:  # a build without COPY reads no files
+    from imgbuild.context.digest import Kept
     from imgbuild.context.tree import Found, Tree
     from imgbuild.rootfs.copy import CopyRequest, TreeSource
 
@@ -36,10 +37,11 @@ class Memo:
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:
-    """Digests by the name of the input, and what is yet to be remembered of them."""
+    """Digests by the name of the input, what is yet to be remembered of them, and what they were made of, as far as they were made."""
 
     digests: dict[str, str] = field(default_factory=dict)
     memos: tuple[Memo, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 def step_inputs(rooms: Rooms, step: Step, states: States) -> StepInputs:
@@ -156,11 +158,11 @@ def source_tree(rooms: Rooms, op: CopyOp | MountOp, states: States) -> Iterator[
 
 
 def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
-    def digests(tree: Tree) -> dict[str, str]:
+    def digests(tree: Tree) -> StepInputs:
         return _named(copy_request(rooms, op, tree))
 
     if op.stage is None:
-        return StepInputs(digests(rooms.files(op.context)))
+        return digests(rooms.files(op.context))
     ways = [op.destination.endswith("/"), op.parents, op.exclude, op.optional]
     words = json.dumps(["copy", op.sources, [file.name for file in op.documents], *ways])
     return _of_stage(rooms, op, states, words, digests)
@@ -169,6 +171,7 @@ def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
 def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
     found: dict[str, str] = {}
     memos: tuple[Memo, ...] = ()
+    kept: tuple[Kept, ...] = ()
     for number, mount in enumerate(op.mounts):
         if not (mount.kind == "bind" or mount.stage is not None or mount.context):
             continue
@@ -178,7 +181,8 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
             raise error.located(mount.span) from None
         found |= {f"{_of_mount(number)}{name}": digest for name, digest in inputs.digests.items()}
         memos += inputs.memos
-    return StepInputs(found, memos)
+        kept += inputs.kept
+    return StepInputs(found, memos, kept)
 
 
 def mount_digests(inputs: Mapping[str, str], number: int) -> dict[str, str]:
@@ -193,19 +197,21 @@ def _of_mount(number: int) -> str:
 
 def _one_mount(rooms: Rooms, mount: MountOp, epoch: int, states: States) -> StepInputs:
     if mount.stage is None:
-        return StepInputs(_named(mount_request(rooms.files(mount.context), mount.source, epoch)))
+        return _named(mount_request(rooms.files(mount.context), mount.source, epoch))
 
-    def digests(tree: Tree) -> dict[str, str]:
-        from imgbuild.context.digest import TreeDigests
+    def digests(tree: Tree) -> StepInputs:
+        from imgbuild.context.digest import Kept, TreeDigests
 
         # The mount shows the directory itself, its mode and its owner.
-        return {found.name: TreeDigests(tree).entry(found.path) for found in _found(tree, mount.source)}
+        kept = Kept()
+        made = {found.name: TreeDigests(tree, kept=kept).entry(found.path) for found in _found(tree, mount.source)}
+        return StepInputs(made, kept=(kept,))
 
     return _of_stage(rooms, mount, states, json.dumps(["mount", mount.source]), digests)
 
 
 def _of_stage(
-    rooms: Rooms, op: CopyOp | MountOp, states: States, words: str, digests: Callable[[Tree], dict[str, str]]
+    rooms: Rooms, op: CopyOp | MountOp, states: States, words: str, digests: Callable[[Tree], StepInputs]
 ) -> StepInputs:
     """The digests of files in a stage: remembered ones if the stage is known by its layers, else made from the files."""
     assert op.stage is not None
@@ -218,11 +224,11 @@ def _of_stage(
             return StepInputs(json.loads(known))
     with source_tree(rooms, op, states) as tree:
         found = digests(tree)
-    memo = Memo(state, words, json.dumps(found))
+    memo = Memo(state, words, json.dumps(found.digests))
     if state.performed:
-        return StepInputs(found, (memo,))
+        return StepInputs(found.digests, (memo,), found.kept)
     remember(rooms, memo)
-    return StepInputs(found)
+    return found
 
 
 def remember(rooms: Rooms, memo: Memo) -> None:
@@ -230,11 +236,10 @@ def remember(rooms: Rooms, memo: Memo) -> None:
     rooms.store.index.record_content_digest(memo.state.chain(), memo.path, memo.text)
 
 
-def _named(request: CopyRequest) -> dict[str, str]:
+def _named(request: CopyRequest) -> StepInputs:
     """Digests by source and the name that it gives to the result; equal names of several sources are told apart by order."""
     from imgbuild.rootfs.copy import input_digests
 
-    found: dict[str, str] = {}
-    for number, item in enumerate(input_digests(request)):
-        found[f"{number} {item.source} {item.name}".rstrip()] = item.digest
-    return found
+    made = input_digests(request)
+    found = {f"{number} {item.source} {item.name}".rstrip(): item.digest for number, item in enumerate(made)}
+    return StepInputs(found, kept=tuple(item.kept for item in made if item.kept is not None))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from imgbuild.graph.ops import BuildGraph, RunOp
+from imgbuild.graph.ops import Base, BuildGraph, RunOp, Stage
 
 Node = tuple[int, int]
 
@@ -53,6 +53,13 @@ def stands_on(graph: BuildGraph, node: Node) -> tuple[Node | None, list[Node]]:
     step, before = graph.stages[node[0]].step_at(node[1])
     read = [last for other in dict.fromkeys(step.stages) if (last := _last(graph, end(graph, other))) is not None]
     return _last(graph, (node[0], before)), read
+
+
+def base_of(graph: BuildGraph, stage: Stage) -> Base | None:
+    """The image that a stage starts from, perhaps by way of other stages; None where that is nothing."""
+    while stage.parent is not None:
+        stage = graph.stages[stage.parent]
+    return stage.base
 
 
 def _last(graph: BuildGraph, node: Node) -> Node | None:

@@ -74,7 +74,7 @@ class _Tally:
 class Solver:
     """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit. `build` is
     what the index calls this build and those beside it; `chronicle` notes what it does. `replay`: what a cached step once wrote is said
-    again."""
+    again. `missed` is told of each step that was not found."""
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class Solver:
         verdicts: Verdicts | None = None,
         chronicle: Chronicle | None = None,
         replay: bool = False,
+        missed: Callable[[int, Node, Wanted, str], None] = lambda number, node, wanted, why: None,
     ) -> None:
         self._rooms = rooms
         self._graph = graph
@@ -96,6 +97,7 @@ class Solver:
         self._chronicle = chronicle or Chronicle(str(rooms.store.root), {"id": build})
         self._chronicle.lowered(graph)
         self._replay = replay
+        self._missed = missed
         self._build = build
         self._width = width
         self._workers = Workers(width, seconds, crew)
@@ -266,13 +268,14 @@ class Solver:
             self._memos += inputs.memos
             parent = "" if step.independent else self._parent(index, number).identity
             made = key_record(step.op, parent, inputs.digests)
-            wanted = self._wanted[(index, number)] = Wanted(step, made, step_key(made))
+            wanted = self._wanted[(index, number)] = Wanted(step, made, step_key(made), inputs.kept)
         return wanted
 
     def _found(self, index: int, number: int, wanted: Wanted, result: StepLayer) -> None:
         parent = self._parent(index, number)
         identity = identity_after(parent, wanted.step, wanted.key)
         self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result)
+        self._wanted.pop((index, number), None)  # what it read is not of interest any more
         with self._tally.lock:
             self._tally.cached += 1
 
@@ -289,6 +292,7 @@ class Solver:
                 self._chronicle.cached(shown, found.ledger)
                 self._say_again(shown, found)
                 return True, None
+            self._missed(shown, (index, number), wanted, found.why)
             lower, usage, captured = self._perform(wanted, parent, shown)
             self._chronicle.performed(shown, usage)
             with self._tally.lock:

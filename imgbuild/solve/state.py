@@ -19,6 +19,7 @@ from imgbuild.snapshot import Lower, Lowers
 from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:
+    from imgbuild.context.digest import Kept
     from imgbuild.layer.compression import Compression
     from imgbuild.store.store import Store
 
@@ -44,11 +45,13 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A step that is to be found or performed: its record, and its key."""
+    """A step that is to be found or performed: its record, its key, and what the digests of its inputs were made of, where they were
+    made."""
 
     step: Step
     record: bytes
     key: StepKey
+    kept: tuple[Kept, ...] = ()
 
 
 class Promise:

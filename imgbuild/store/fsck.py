@@ -30,9 +30,9 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), layer, snapshot, step, failed, or
-    container, which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune removes, or an
-    entry that another program wrote."""
+    """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), evidence (evidence.db), layer, snapshot,
+    step, failed, or container, which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune
+    removes, or an entry that another program wrote."""
 
     kind: str
     what: str
@@ -54,6 +54,7 @@ class _Report:
     failed: set[str] = field(default_factory=set)
     names: bool = False
     index: bool = False
+    evidence: bool = False
 
     def add(self, kind: str, what: str, message: str, *, repairable: bool = True, note: bool = False) -> None:
         self.findings.append(Finding(kind, what, message, repairable, note))
@@ -78,6 +79,11 @@ def check(
         except IndexDamagedError as error:
             report.index = True
             report.add("index", str(store.index.connections.path), error.message)
+        try:
+            store.evidence.check()
+        except IndexDamagedError as error:
+            report.evidence = True
+            report.add("evidence", str(store.evidence.path), error.message)
         _check_failed(store, report)
         if repair:
             _repair(store, report, in_use)
@@ -265,6 +271,8 @@ def _repair(store: Store, report: _Report, containers: frozenset[str]) -> None:
         for entry in store.tags.entries():
             _record_layers(store, entry.descriptor)
         report.orphans.update(set(os.listdir(store.root / "snapshots")) - containers)
+    if report.evidence:
+        store.evidence.start_anew(store.discard)
     gone = report.blobs - report.unreadable
     store.index.forget(steps=report.steps, layers=report.layers | gone, snapshots=report.snapshots)
     for digest in gone:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from imgbuild.errors import CorruptError, ImageError
+from imgbuild.errors import CorruptError, ImageError, StoreError
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests
@@ -115,12 +115,14 @@ def collect(
         size = sum(_allocated(store.blobs.path(digest)) for digest in going.blobs)
         try:
             _forget(store, going)
+            _bury(store, going, policy)
             _remove(store, going)
         except NoSpaceError:
             # The other way round: a crash now leaves rows that speak of nothing, which the next collection drops.
             _remove(store, going)
             size += store.scratch.empty()
             _forget(store, going)
+            _bury(store, going, policy)
         store.scratch.sweep()
         store.locks.sweep()
     return Freed(
@@ -158,6 +160,24 @@ def _forget(store: Store, going: Plan) -> None:
         snapshots=lost_snapshots | set(going.snapshots),
         memos_before=going.memos_before,
     )
+
+
+def _bury(store: Store, going: Plan, policy: Policy) -> None:
+    """Leave word of the steps that went, so that who misses one can be told, and let go of what was kept to explain them."""
+    if not policy.keep_cache:
+        reason = "prune --all"
+    elif policy.unused_since is None:
+        reason = "prune: its layer was gone"
+    else:
+        reason = f"prune: not used for {_duration(store.clock() - policy.unused_since)}, or its layer was gone"
+    with suppress(StoreError, CorruptError):  # less can be said then, and nothing else happens
+        store.evidence.bury(going.steps, reason)
+        store.evidence.sweep(digest for row in store.index.steps() for digest in row.inputs())
+
+
+def _duration(seconds: float) -> str:
+    hours = round(seconds / 3600)
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
 
 
 def _remove(store: Store, going: Plan) -> None:

@@ -71,6 +71,11 @@ class Index:
         finally:
             self.connections.close()
 
+    def disregard_hits(self) -> None:
+        """What was looked up was only to be told of: it has not been used."""
+        with self._mutex:
+            self._hits.clear()
+
     def start_anew(self, discard: Callable[[Path], None]) -> None:
         """Give the file up for a new one. For who holds the store alone."""
         self.connections.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
+from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.values import dataclass
@@ -20,6 +24,23 @@ class StepRow:
     usage: str
     build: str
     created: float
+
+    def fields(self) -> Mapping[str, Any]:
+        """The record as it is compared with another one; empty where it is damaged."""
+        return parse_record(self.record)
+
+    def inputs(self) -> tuple[str, ...]:
+        """The digests of what the step read."""
+        return tuple(self.fields().get("inputs", {}).values())
+
+
+def parse_record(record: bytes) -> Mapping[str, Any]:
+    """A step's record as it is compared with another one; empty where it is damaged."""
+    try:
+        found = json.loads(record.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

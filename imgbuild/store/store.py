@@ -1,14 +1,15 @@
 """The store as a whole: where its parts are, how it comes into being, who may use it, and how it is left.
 
-On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``lock`` (the
-lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``snapshots/<id>/``, ``containers/<id>/``, ``cache/<id>/``, ``failed/<id>/``,
-``sources/<id>/``, ``history/``, ``replays/``, ``tmp/``, ``trash/``.
+On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``evidence.db``,
+``lock`` (the lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``snapshots/<id>/``, ``containers/<id>/``, ``cache/<id>/``,
+``failed/<id>/``, ``sources/<id>/``, ``history/``, ``replays/``, ``tmp/``, ``trash/``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.failures import explained
 from imgbuild.store.index import Index
@@ -25,11 +27,17 @@ from imgbuild.store.tags import Tags
 from imgbuild.store.temporary import Scratch, make_reserve, write_durably
 from imgbuild.store.trees import INDEX, TREE
 
+if TYPE_CHECKING:
+    from imgbuild.store.evidence import Evidence
+
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = (
     "blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "history", "replays", "locks", "tmp", "trash",
 )  # fmt: skip
-_FILES = ("oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "boot", "erofs", "lock", "reserve")
+_FILES = (
+    "oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "evidence.db", "evidence.db-wal", "evidence.db-shm", "boot",
+    "erofs", "lock", "reserve",
+)  # fmt: skip
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 
 
@@ -46,6 +54,8 @@ class Store:
         self.index = Index(root / "index.db", clock=clock)
         self.tags = Tags(root / "index.json", self.blobs, self.locks, self.scratch.temporary)
         self.left_by_the_dead: tuple[str, ...] = ()
+        self._evidence: Evidence | None = None
+        self._mutex = threading.Lock()
         self._lease = Lease(root / "lock")
         self._opened = time.monotonic()
 
@@ -73,10 +83,22 @@ class Store:
         """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open, a second
         at most); the rest of it stays for the next time or for a prune. Idempotent."""
         self.index.close()
+        if self._evidence is not None:
+            self._evidence.close()
         now = time.monotonic()
         moment = min(_TRASH_SECONDS + _TRASH_SHARE * (now - self._opened), _TRASH_MOST)
         with suppress(StoreError):
             self.scratch.empty(deadline=now + moment)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What misses are explained by; opened when it is asked for."""
+        with self._mutex:
+            if self._evidence is None:
+                from imgbuild.store.evidence import Evidence
+
+                self._evidence = Evidence(self.root, clock=self.clock)
+            return self._evidence
 
     def lease(
         self, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None

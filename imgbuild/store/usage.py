@@ -73,5 +73,5 @@ def usage(store: Store, containers: frozenset[str] = frozenset()) -> Usage:
             failed=share(children("failed"), directories),
             history=share(children("history"), frozenset()),
             leftovers=share(leftovers, frozenset(children("trash"))),
-            index=sum(physical(path, seen) for path in store.root.glob("index.*")),
+            index=sum(physical(path, seen) for name in ("index.*", "evidence.*") for path in store.root.glob(name)),
         )

@@ -62,14 +62,23 @@ class Done:
                 continue
             if rest.startswith("["):
                 names[number] = rest.partition("] ")[2]
-            elif number in names:
+            elif number in names and not rest.startswith("MISS: "):
                 outcomes[names[number]] = rest.split()[0]
         return outcomes
 
     @property
     def output(self) -> list[str]:
         """The lines that steps wrote, as a whole."""
-        return [line.partition(" | ")[2] for line in self.err.splitlines() if line.startswith("#") and " | " in line]
+        lines = [line.partition(" ")[2] for line in self.err.splitlines() if line.startswith("#")]
+        return [line.removeprefix("| ") for line in lines if line.startswith("| ")]
+
+    @property
+    def misses(self) -> dict[str, str]:
+        """Why each step that was performed was, by its name."""
+        lines = [line for line in self.err.splitlines() if line.startswith("#")]
+        names = {number: rest.partition("] ")[2] for number, _, rest in (line.partition(" ") for line in lines) if rest.startswith("[")}
+        marked = [(number, rest) for number, _, rest in (line.partition(" ") for line in lines) if rest.startswith("MISS: ")]
+        return {names[number]: rest.removeprefix("MISS: ") for number, rest in marked}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""``imgbuild explain``: why the steps of a build were performed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgbuild.cli.causes import cause_text, causes_text
+from imgbuild.engine.invocation import Invocation
+from imgbuild.errors import UsageError
+from imgbuild.insight.causes import Cause
+
+if TYPE_CHECKING:
+    from imgbuild.insight.builds import BuildRecord, StepRecord
+
+_WIDE = 100
+_SHOWN = (
+    "number", "name", "stage", "position", "file", "line", "key", "outcome", "seconds", "build", "causes", "differs", "more", "against",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("build", default="last")
+@click.argument("step", required=False, metavar="[#STEP]")
+@click.pass_obj
+def explain(invocation: Invocation, format_: str, build: str, step: str | None) -> None:
+    """Say why steps of BUILD (last, last~1, or an id) were performed: the fields in which they differ from the time before."""
+    from imgbuild.engine.explain import explained_build
+
+    if step is None and build.startswith("#"):
+        build, step = "last", build
+    record, steps = explained_build(invocation, build, _number(step) if step is not None else None)
+    if format_ == "json":
+        click.echo(json.dumps(_fields(record, steps), indent=2))
+        return
+    began = datetime.fromtimestamp(record.started).strftime("%Y-%m-%d %H:%M:%S")
+    click.echo(f"build {record.id} of {record.buildfile}, {began}: {record.cached} cached, {record.performed} performed")
+    for each in steps:
+        click.echo("\n".join(_lines(each)))
+
+
+def _number(word: str) -> int:
+    digits = word.removeprefix("#")
+    if not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f"{word!r} is not the number of a step", hint="they are numbered as a build shows them: #3")
+    return int(digits)
+
+
+def _lines(step: StepRecord) -> Iterator[str]:
+    yield f"#{step.number} {step.name}"
+    if step.outcome == "cached":
+        yield f"   CACHED from build {step.build}" if step.build else "   CACHED"
+        return
+    causes = [Cause(**cause) for cause in step.causes]
+    if not causes:
+        yield f"   {step.outcome.upper()}"
+        return
+    yield f"   MISS: {causes_text(causes, step.more if not step.differs else 0)}"
+    every = [Cause(**cause) for cause in step.differs] or (causes if len(causes) > 1 or _is_cut(causes[0]) else [])
+    if every == [Cause("parent")]:
+        return
+    if step.against and every:
+        yield f"   compared with #{step.against['number']} of build {step.against['build']}:"
+    for cause in every:
+        yield f"     {_whole(cause)}"
+    if step.more and every:
+        yield f"     and {step.more} more"
+
+
+def _is_cut(cause: Cause) -> bool:
+    return cause_text(cause) != cause_text(cause, _WIDE)
+
+
+def _whole(cause: Cause) -> str:
+    text = "the step before it" if cause.kind == "parent" and not cause.subject else cause_text(cause, _WIDE)
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _fields(record: BuildRecord, steps: tuple[StepRecord, ...]) -> Mapping[str, Any]:
+    chosen = {step.number for step in steps}
+    raw = [step for step in record.raw.get("steps", ()) if step.get("number") in chosen]
+    shown = [{name: step[name] for name in _SHOWN if name in step} for step in raw]
+    return {"build": record.id, "buildfile": record.buildfile, "started": record.started, "status": record.status, "steps": shown}

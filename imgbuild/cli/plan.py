@@ -1,0 +1,128 @@
+"""``imgbuild plan``: what a build would do, with the options of ``imgbuild build``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from imgbuild.cli.build import build, checked, pull_alone
+from imgbuild.cli.buildx import check_buildx_options
+from imgbuild.cli.causes import causes_text
+from imgbuild.cli.declare import Command, Parameter
+from imgbuild.engine.invocation import Invocation
+from imgbuild.errors import UsageError
+from imgbuild.insight.causes import cause_fields
+
+if TYPE_CHECKING:
+    from imgbuild.engine.plan import PlannedBuild, PlannedStep
+
+CHANGES = 3
+"""The exit code of ``--exit-code`` where something would be performed."""
+
+_OTHERS = ("--call", "--check", "--format", "--debug-on-failure")
+"""Options of a build that ask for something else in its place."""
+_NAMES = 48
+
+
+def _plan(invocation: Invocation, /, **options: Any) -> int:
+    """Say what a build of CONTEXT would find in the cache and what it would perform, and why; nothing is run."""
+    from imgbuild.cli.progress import make_renderer
+    from imgbuild.engine.plan import plan_build
+    from imgbuild.engine.request import BuildRequest
+    from imgbuild.solve.events import Notice
+
+    gate, format_ = options.pop("exit_code"), options.pop("format") or "text"
+    if format_ not in ("text", "json"):
+        raise UsageError(f"--format {format_}: it is text or json")
+    quiet = options.pop("quiet")
+    options.pop("progress")
+    notices = check_buildx_options(options)
+    request = BuildRequest(**checked(options))
+    with make_renderer("none" if quiet else "plain", invocation.environ) as renderer:
+        for notice in notices:
+            renderer.on_event(Notice(notice))
+        planned = plan_build(invocation, request, renderer.on_event)
+    if format_ == "json":
+        print(json.dumps(_fields(planned), indent=2))
+    elif not quiet:
+        print("\n".join(_lines(planned)))
+    return CHANGES if gate and planned.count("hit") < len(planned.steps) else 0
+
+
+def _parameters() -> tuple[Parameter, ...]:
+    own = (
+        Parameter(("--exit-code",), {"is_flag": True, "help": "Exit with 3 if anything would be performed."}, positional=False),
+        Parameter(("--format",), {"metavar": "FORMAT", "help": "text (default) or json."}, positional=False),
+    )
+    shared = tuple(item for item in build.parameters if not set(item.declarations) & set(_OTHERS))
+    return (*own, *shared)
+
+
+def _lines(planned: PlannedBuild) -> Iterator[str]:
+    numbers = [f"#{step.number} {step.step.name}" for step in planned.steps]
+    width = min(max(map(len, numbers), default=0), _NAMES)
+    for step, name in zip(planned.steps, numbers, strict=True):
+        shown = name if len(name) <= width else name[: width - 3] + "..."
+        yield f"{shown:<{width}}  {_outcome(step)}"
+    if planned.sources:
+        yield ""
+        yield "A change to"
+        sources = [f"  {source.name}  (#{source.number})" for source in planned.sources]
+        for source, name in zip(planned.sources, sources, strict=True):
+            yield f"{name:<{max(map(len, sources))}}  performs {_numbers(source.steps)}{_about(source.seconds)}"
+        yield ""
+    hits, misses, unknown = (planned.count(outcome) for outcome in ("hit", "miss", "unknown"))
+    yield f"{hits} cached, {misses} to perform, {unknown} not known yet{_about(planned.seconds)}"
+
+
+def _outcome(step: PlannedStep) -> str:
+    if step.outcome == "hit":
+        return "CACHED" if step.same is None else f"CACHED once #{step.same} ran"
+    if step.outcome == "unknown":
+        return f"UNKNOWN until {_numbers(step.until)} ran{_about(step.seconds)}"
+    return f"MISS: {causes_text(step.causes, step.more)}{_about(step.seconds)}"
+
+
+def _about(seconds: float | None) -> str:
+    return f" (about {seconds:.1f} s)" if seconds else ""
+
+
+def _numbers(numbers: tuple[int, ...]) -> str:
+    """Numbers with ranges for those that follow each other."""
+    parts: list[str] = []
+    start = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
+            first, last = numbers[start], numbers[at - 1]
+            parts.append(f"#{first}" if first == last else f"#{first}{', ' if last == first + 1 else '-'}#{last}")
+            start = at
+    return ", ".join(parts)
+
+
+def _fields(planned: PlannedBuild) -> dict[str, object]:
+    steps = [
+        {
+            "step": step.number,
+            "name": step.step.name,
+            "file": step.step.span.source.name,
+            "line": step.step.span.line,
+            "outcome": step.outcome,
+            "key": step.key or None,
+            "causes": [cause_fields(cause) for cause in step.causes],
+            "more": step.more or None,
+            "same": step.same,
+            "until": list(step.until),
+            "seconds": step.seconds,
+        }
+        for step in planned.steps
+    ]
+    sources = [
+        {"step": item.number, "source": item.name, "performs": list(item.steps), "seconds": item.seconds} for item in planned.sources
+    ]  # fmt: skip
+    given = [{key: value for key, value in step.items() if value not in (None, [])} for step in steps]
+    counts = {outcome: planned.count(outcome) for outcome in ("hit", "miss", "unknown")}
+    return {"steps": given, "sources": sources, **counts, "seconds": planned.seconds}
+
+
+plan = Command(_plan, "plan", _parameters(), interspersed=True, rewrite=pull_alone)

@@ -1,0 +1,145 @@
+"""What is kept so that a miss can be explained: the trees of what steps read, and which steps were taken out of the cache, and when.
+
+A file of its own beside the index: nothing but explanations reads it, so a build in which everything is cached does not open it, and
+where it is lost or damaged, less can be said and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from imgbuild.errors import StoreError
+from imgbuild.hints import Protocol
+from imgbuild.store.connections import Connections
+from imgbuild.store.nodes import Node, node_of, pack, short, unpack
+from imgbuild.values import dataclass
+
+FILE = "evidence.db"
+
+SCHEMA = """
+CREATE TABLE nodes(digest BLOB PRIMARY KEY, entries BLOB NOT NULL);
+CREATE TABLE evicted(key TEXT PRIMARY KEY, evicted REAL NOT NULL, policy TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX evicted_by_time ON evicted(evicted)
+"""
+VERSION = 1
+
+MOST_EVICTED = 10_000
+"""How many steps that were taken out are remembered; then the oldest are forgotten."""
+
+
+class Texts(Protocol):
+    """What digests were made of, as the one who took them has it: texts by digests, the digests that were asked for among them, and the
+    sizes of a text's entries."""
+
+    roots: list[str]
+    texts: dict[str, str]
+
+    def sizes(self, digest: str) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a step was taken out of the cache: when (seconds since 1970), and by what."""
+
+    key: str
+    evicted: float
+    policy: str
+
+
+class Evidence:
+    """The file. Safe to use from many threads and processes; made when there is something to keep."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = root / FILE
+        self.connections = Connections(self.path, SCHEMA, VERSION)
+        self._clock = clock
+
+    def close(self) -> None:
+        self.connections.close()
+
+    def check(self) -> None:
+        """Read the whole file, if there is one; StoreError where it is damaged."""
+        if self.path.exists():
+            self.connections.check()
+
+    def keep(self, kept: Iterable[Texts]) -> None:
+        """Keep trees: of what is known already, nothing is written again. A node is only there with all that is below it."""
+        with self.connections.writing() as connection:
+            for tree in kept:
+                known = {short(digest): digest for digest in tree.texts}
+                pending = [short(digest) for digest in tree.roots]
+                while pending:
+                    digest = pending.pop()
+                    own = known.pop(digest, None)
+                    if own is None or connection.execute("SELECT 1 FROM nodes WHERE digest=?", (bytes.fromhex(digest),)).fetchone():
+                        continue
+                    node = node_of(tree.texts[own], tree.sizes(own))
+                    connection.execute("INSERT OR IGNORE INTO nodes VALUES(?,?)", (bytes.fromhex(digest), pack(node)))
+                    pending.extend(node.below())
+
+    def node(self, digest: str) -> Node | None:
+        """The node with that (short) digest."""
+        if not self.path.exists():
+            return None
+        with self.connections.reading() as connection:
+            row = connection.execute("SELECT entries FROM nodes WHERE digest=?", (bytes.fromhex(digest),)).fetchone()
+        return None if row is None else unpack(row[0])
+
+    def bury(self, keys: Iterable[str], policy: str) -> None:
+        """Remember that these steps were taken out."""
+        rows = [(key, self._clock(), policy) for key in keys]
+        if not rows:
+            return
+        with self.connections.writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO evicted VALUES(?,?,?)", rows[-MOST_EVICTED:])
+            connection.execute(
+                "DELETE FROM evicted WHERE key IN (SELECT key FROM evicted ORDER BY evicted DESC, key LIMIT -1 OFFSET ?)", (MOST_EVICTED,)
+            )
+
+    def tombstone(self, key: str) -> Tombstone | None:
+        """What is known of a step that was taken out."""
+        if not self.path.exists():
+            return None
+        with self.connections.reading() as connection:
+            row = connection.execute("SELECT key, evicted, policy FROM evicted WHERE key=?", (key,)).fetchone()
+        return None if row is None else Tombstone(*row)
+
+    def sweep(self, roots: Iterable[str]) -> None:
+        """Forget the trees that no input of these digests begins with. For who holds the store alone."""
+        if not self.path.exists():
+            return
+        with self.connections.writing() as connection:
+            rows = connection.execute("SELECT digest FROM nodes").fetchall()
+            unseen = {row[0].hex() for row in rows}
+            pending = [short(digest) for digest in roots]
+            while pending:
+                digest = pending.pop()
+                if digest not in unseen:
+                    continue
+                unseen.discard(digest)
+                row = connection.execute("SELECT entries FROM nodes WHERE digest=?", (bytes.fromhex(digest),)).fetchone()
+                pending.extend(unpack(row[0]).below())
+            connection.executemany("DELETE FROM nodes WHERE digest=?", [(bytes.fromhex(digest),) for digest in unseen])
+
+    def start_anew(self, discard: Callable[[Path], None]) -> None:
+        """Give the file up. For who holds the store alone."""
+        self.connections.close()
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(StoreError):
+                discard(Path(f"{self.path}{suffix}"))
+
+
+def fetch_from(trees: Iterable[Texts], else_from: Callable[[str], Node | None] = lambda digest: None) -> Callable[[str], Node | None]:
+    """Where the nodes of trees that are at hand come from, by short digests."""
+    known: Mapping[str, tuple[Texts, str]] = {short(digest): (tree, digest) for tree in trees for digest in tree.texts}
+
+    def fetch(digest: str) -> Node | None:
+        if digest not in known:
+            return else_from(digest)
+        tree, own = known[digest]
+        return node_of(tree.texts[own], tree.sizes(own))
+
+    return fetch
