@@ -5,9 +5,17 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from re import ASCII, DOTALL, IGNORECASE, MULTILINE, VERBOSE
+    from re import compile as compiled
     from re import compile as pattern
+    from typing import Any
 else:
     ASCII, DOTALL, IGNORECASE, MULTILINE, VERBOSE = 256, 16, 2, 8, 64
+
+    def compiled(text: str | bytes, flags: int) -> Any:
+        """As re.compile, now."""
+        import re
+
+        return re.compile(text, flags)
 
     class _Pattern:
         """As re.compile() makes it, once somebody asks for any of it."""
@@ -18,16 +26,14 @@ else:
         def __getattr__(self, name: str) -> object:
             if name.startswith("__"):
                 raise AttributeError(name)
-            import re
-
-            compiled = re.compile(*self._given)
+            made = compiled(*self._given)
             for known in ("fullmatch", "match", "search", "sub", "finditer", "findall", "split", "pattern", "flags"):
-                setattr(self, known, getattr(compiled, known))
-            return getattr(compiled, name)
+                setattr(self, known, getattr(made, known))
+            return getattr(made, name)
 
     def pattern(text: str | bytes, flags: int = 0) -> _Pattern:
         """As re.compile, later."""
         return _Pattern(text, int(flags))
 
 
-__all__ = ["ASCII", "DOTALL", "IGNORECASE", "MULTILINE", "VERBOSE", "pattern"]
+__all__ = ["ASCII", "DOTALL", "IGNORECASE", "MULTILINE", "VERBOSE", "compiled", "pattern"]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
     from typing import Any
 else:
-    from operator import attrgetter
-    from types import FunctionType, MappingProxyType
+    from _operator import attrgetter
+
+    FunctionType, MappingProxyType = type(lambda: None), type(type.__dict__)  # as types has them
 
     _MISSING = object()
     _NOTHING = MappingProxyType({})

@@ -13,6 +13,7 @@ PACKAGE = "imgbuild"
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"values", "hints", "patterns"}),
+    frozenset({"light"}),
     frozenset({"errors"}),
     frozenset({"buildfile", "oci", "linux"}),
     frozenset({"graph", "context", "store", "layer", "snapshot", "sandbox", "registry", "bake"}),
@@ -26,6 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 PURE = frozenset({"values", "hints", "patterns", "errors", "oci", "buildfile", "graph", "bake"})
 PURE_IMPORTS = frozenset(
     {"__future__", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "datetime", "enum", "fnmatch", "functools"}
+    | {"_collections", "_collections_abc", "_operator"}
     | {"_sha2", "_sha256", "hashlib", "inspect", "itertools", "json", "operator", "posixpath", "re", "string", "types", "typing"}
 )
 """What a pure room may import of the standard library: nothing that reaches a file, a clock, a process or the environment."""
@@ -168,6 +170,7 @@ def purity(modules: Modules) -> list[str]:
         if module.room not in PURE or module.is_root:
             continue
         for line, name in module.imports():
+            name = name.removeprefix(f"{PACKAGE}.light.")  # the module that it stands for
             if name.split(".")[0] != PACKAGE and not {name, name.rpartition(".")[0]} & PURE_IMPORTS:
                 found.append(f"{module.path}:{line}: {module.room} is pure, and imports {name}")
         effects = [(line, name) for line, name in module.uses() if name in ("open", "input")]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-
 from imgbuild.bake.keys import KEYS, Base, Value, canonical, merged, read
 from imgbuild.bake.nodes import Entry, Node, Reader, Scalar, Table, entries, fail, is_null, unknown
 from imgbuild.bake.target import Group, Target, Word, check_name
 from imgbuild.bake.variables import Scope
 from imgbuild.errors import Span, UnsupportedError
+from imgbuild.hints import Callable, Mapping, Sequence
+from imgbuild.light import re
 
 _KEYS = {
     "context": "context", "dockerfile": "dockerfile", "dockerfile_inline": "dockerfile-inline", "args": "args", "target": "target",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 from imgbuild.bake.nodes import fail
 from imgbuild.bake.variables import Scope
 from imgbuild.errors import Source, Span
+from imgbuild.hints import Mapping
+from imgbuild.light import re
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:](.*)", re.ASCII)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$$"}

@@ -6,11 +6,11 @@ The names are docker buildx's, as its JSON has them; those of our own are other 
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Mapping
-from enum import Enum
 
 from imgbuild.bake.nodes import Node, Reader, Table, fail
+from imgbuild.hints import Mapping
+from imgbuild.light import re
+from imgbuild.light.enum import Enum
 from imgbuild.values import dataclass
 
 Value = str | bool | tuple[str, ...] | Mapping[str, str | None]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 from imgbuild.bake.nodes import Items, Node, Reader, Table, entries, fail
+from imgbuild.hints import Mapping
+from imgbuild.light import re
 from imgbuild.values import dataclass
 
 _MOST = 1000

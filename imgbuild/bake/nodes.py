@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Callable, Iterable
 from imgbuild.values import dataclass
 
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from imgbuild.bake.keys import KEYS, Kind, Value, canonical
 from imgbuild.bake.target import Target
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import UsageError
+from imgbuild.hints import Iterable, Mapping
 from imgbuild.values import dataclass
 
 _FLAGS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from imgbuild.bake import compose
 from imgbuild.bake.keys import KEYS, OTHER_NAMES, Base, Value, canonical, read
 from imgbuild.bake.matrix import combinations
@@ -11,6 +9,7 @@ from imgbuild.bake.nodes import Entry, Node, Reader, Scalar, Table, entries, fai
 from imgbuild.bake.target import Group, Target, Word, check_name
 from imgbuild.bake.variables import Scope
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Callable, Mapping, Sequence
 from imgbuild.values import dataclass, replace
 
 _OWN = ("variables", "groups", "targets")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from imgbuild.bake.nodes import fail
@@ -11,6 +10,7 @@ from imgbuild.bake.project import Project
 from imgbuild.bake.target import Group, Target, Word
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import UsageError
+from imgbuild.hints import Iterable, Mapping, Sequence
 from imgbuild.values import dataclass
 
 DEFAULT = "default"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from imgbuild.bake.keys import KEYS, Kind, Value
 from imgbuild.bake.select import Selection
 from imgbuild.bake.target import Target
+from imgbuild.hints import Mapping
 
 _ESCAPED = ("args", "labels", "annotations", "extra-hosts", "dockerfile-inline")
 _SHORT = {"secret": "id", "output": "dest"}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 from imgbuild.bake.keys import Value, merged
 from imgbuild.bake.nodes import fail
 from imgbuild.errors import Span
+from imgbuild.hints import Mapping
+from imgbuild.light import re
 from imgbuild.values import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)

@@ -9,12 +9,12 @@ $$                              a dollar sign
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from imgbuild.bake.nodes import Expand, Scalar, fail
 from imgbuild.errors import Span
+from imgbuild.hints import Callable, Mapping
+from imgbuild.light import re
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)

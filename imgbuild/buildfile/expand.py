@@ -5,14 +5,13 @@ The rules are those of moby/buildkit frontend/dockerfile/shell (ProcessWord, Pro
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import cache
-
 from imgbuild.buildfile.globs import Glob
 from imgbuild.buildfile.words import SPACE_CLASS
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Mapping
+from imgbuild.light import re
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.functools import cache
 from imgbuild.patterns import pattern
 from imgbuild.values import replace
 
@@ -87,7 +86,7 @@ def delimiter_words(text: str, keep_quotes: bool) -> tuple[str, ...]:
 def _patterns(escape: str, quotes: str) -> tuple[dict[str, re.Pattern[str]], re.Pattern[str]]:
     """Runs of text without meaning: by the character that ends them, and within double quotes."""
     special = re.escape("$<" + quotes + escape)
-    return {stop: re.compile(f"[^{special}{stop}]+") for stop in ("", "/", "}")}, re.compile(f'[^"${re.escape(escape)}]+')
+    return {stop: pattern(f"[^{special}{stop}]+") for stop in ("", "/", "}")}, pattern(f'[^"${re.escape(escape)}]+')
 
 
 class _Words:

@@ -5,14 +5,13 @@ Values with a variable in them are checked by whoever expands them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Enum
-
 from imgbuild.buildfile.instructions import Flag
 from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_io_weight, parse_size
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import Slice
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Callable
+from imgbuild.light.enum import Enum
 
 
 class Kind(Enum):

@@ -7,7 +7,6 @@ paths without ``..``. Every file has directives, and so an escape character, of 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
 
 from imgbuild.buildfile.expand import expand_words, variables
 from imgbuild.buildfile.frontend import check_directives
@@ -15,6 +14,7 @@ from imgbuild.buildfile.instructions import Include, Instruction
 from imgbuild.buildfile.lexer import Lexed, lex
 from imgbuild.buildfile.statements import read_instruction
 from imgbuild.errors import BuildfileError
+from imgbuild.hints import Callable, Iterator
 from imgbuild.values import dataclass
 
 DEEPEST = 16

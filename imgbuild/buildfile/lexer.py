@@ -7,12 +7,12 @@ a heredoc's text begins on the line after its instruction's last.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile.instructions import Directive, Heredoc
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, replace_surrogates
 from imgbuild.errors import BuildfileError, Source, Span
+from imgbuild.hints import Iterator
 from imgbuild.patterns import pattern
 from imgbuild.values import dataclass, replace
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from imgbuild.buildfile import rules
 from imgbuild.buildfile.instructions import Arg, Buildfile, Copy, From, Heredoc, Instruction, Maintainer, Onbuild, Run
 from imgbuild.buildfile.lexer import DIRECTIVES, directive_in
@@ -11,6 +9,7 @@ from imgbuild.buildfile.rules import Linter
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import blank_words, split_command
 from imgbuild.errors import Span
+from imgbuild.hints import Iterator
 
 _RESERVED = ("context", "scratch")
 

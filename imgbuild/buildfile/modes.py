@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from imgbuild.errors import BuildfileError
+from imgbuild.hints import Callable
 from imgbuild.patterns import pattern
 
 ModeChange = Callable[[int, bool], int]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterator
-from enum import StrEnum
 
 from imgbuild.buildfile.instructions import Flag
 from imgbuild.buildfile.quantities import parse_size
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import split_csv
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Iterator
+from imgbuild.light import re
+from imgbuild.light.enum import StrEnum
 from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 

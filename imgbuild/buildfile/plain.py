@@ -5,14 +5,13 @@ What is plain is listed here, so that whatever is not is found by itself. Lines 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-
 from imgbuild.buildfile.instructions import Buildfile, Copy, Flag, Instruction, Onbuild, Word
 from imgbuild.buildfile.lexer import lex
 from imgbuild.buildfile.lint import keyword, written
 from imgbuild.buildfile.print import print_commented
 from imgbuild.errors import Span
+from imgbuild.hints import Iterable, Iterator
+from imgbuild.light import re
 from imgbuild.values import dataclass, replace
 
 _FLAGS: dict[str, frozenset[str]] = {

@@ -5,14 +5,13 @@ Text that was not UTF-8 is printed as surrogates: encode it with ``surrogateesca
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.words import SPACE, SPACE_CLASS, json_words
 from imgbuild.errors import BuildfileError, UnsupportedError
+from imgbuild.hints import Callable, Sequence
+from imgbuild.light import json, re
 from imgbuild.values import fields
 
 _QUOTED_IN_FLAGS = re.compile(rf"[{SPACE_CLASS}'\"\\]")

@@ -5,12 +5,11 @@ The names are those of ``docker build --check``, so that directives and pipeline
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.lexer import directive_in
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.hints import Iterable
 from imgbuild.values import dataclass
 
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")

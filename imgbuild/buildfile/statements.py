@@ -5,8 +5,6 @@ What BuildKit's parser and instructions packages accept is accepted; their refus
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from imgbuild.buildfile import heredocs
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.flags import read_flags
@@ -26,7 +24,7 @@ from imgbuild.buildfile.words import (
     words_with_heredocs,
 )
 from imgbuild.errors import BuildfileError, Span
-from imgbuild.hints import TypedDict
+from imgbuild.hints import Callable, TypedDict
 from imgbuild.patterns import pattern
 from imgbuild.values import dataclass, replace
 

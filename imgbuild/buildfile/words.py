@@ -5,11 +5,9 @@ Whitespace is Go's: `SPACE` where BuildKit trims with unicode.IsSpace, `BLANKS` 
 
 from __future__ import annotations
 
-import json
-import re
-
 from imgbuild.errors import BuildfileError
-from imgbuild.patterns import pattern
+from imgbuild.light import json, re
+from imgbuild.patterns import DOTALL, pattern
 from imgbuild.values import dataclass
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -65,9 +63,9 @@ def words_with_heredocs(part: Slice) -> list[Slice]:
 def quoted_words(part: Slice, escape: str) -> list[Slice]:
     """The words of `part`, quotes respected and kept; an escape at the very end is dropped (as BuildKit's parseWords)."""
     e = re.escape(escape)
-    pattern = re.compile(rf"(?:{e}.|'[^']*(?:'|$)|\"(?:{e}.|[^\"{e}])*(?:\"|{e}?$)|[^{SPACE_CLASS}'\"{e}])+|{e}$", re.DOTALL)
+    words = pattern(rf"(?:{e}.|'[^']*(?:'|$)|\"(?:{e}.|[^\"{e}])*(?:\"|{e}?$)|[^{SPACE_CLASS}'\"{e}])+|{e}$", DOTALL)
     found = []
-    for match in pattern.finditer(part.text):
+    for match in words.finditer(part.text):
         word = match.group()
         end = match.end()
         if end == len(part.text) and _ends_with_lone_escape(word, escape):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from imgbuild.cli.build import PROGRESS
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.bake.project import Project

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.cli.failures import printable
 from imgbuild.engine.invocation import Invocation
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.engine.bisect import Found, State, Tested

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.engine.invocation import Invocation
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.blame import Blamed

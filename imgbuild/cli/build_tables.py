@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from imgbuild.cli.progress import human_size
 from imgbuild.cli.tables import duration, table
+from imgbuild.hints import Iterator
 from imgbuild.insight.beside import Comparison
 from imgbuild.insight.builds import BuildRecord, Problem, StepRecord, Usage
 from imgbuild.insight.timing import Timing, timing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from imgbuild.cli.tables import table
 from imgbuild.engine.invocation import Invocation
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.builds import StepRecord

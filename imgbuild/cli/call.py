@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +14,8 @@ from imgbuild.cli.progress import make_renderer
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildRequest
 from imgbuild.errors import Source, Span, UsageError
+from imgbuild.hints import Mapping, Sequence
+from imgbuild.light import json
 from imgbuild.solve.events import Notice
 from imgbuild.values import dataclass
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
+from imgbuild.hints import Iterable, Sequence
 from imgbuild.insight.causes import Cause
 
 _MOST = 3

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +10,8 @@ import click
 from imgbuild import __version__
 from imgbuild.cli import streams
 from imgbuild.cli.declare import AtLeast, Choice, Command, Parameter, Unprocessed
+from imgbuild.hints import Callable, Mapping, Sequence
+from imgbuild.light.contextlib import suppress
 
 CONTAINER_ERROR = 125
 """The exit code of `run`, `exec` and `debug` for errors of our own."""

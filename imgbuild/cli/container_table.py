@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from imgbuild.errors import UsageError
+from imgbuild.hints import Callable, Iterable, Iterator, Sequence
+from imgbuild.light import json, re
 from imgbuild.runtime.records import ContainerRecord
 
 _COLUMNS = (

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import click
 
 from imgbuild.cli.streams import say
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import StepFailed, UsageError
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.cli.failures import printable
 from imgbuild.engine.invocation import Invocation
+from imgbuild.hints import Callable, Iterator
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.engine.diff import Difference

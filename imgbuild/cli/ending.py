@@ -16,14 +16,14 @@ class Terminated(BaseException):
 
 def heed_sigterm() -> None:
     """From now on, SIGTERM raises `Terminated`, once, unless the caller had it ignored."""
-    import signal
+    from imgbuild.light import signal
 
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    import signal
+    from imgbuild.light import signal
 
     # Once: a second one must not interrupt the clean-up.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

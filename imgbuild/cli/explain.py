@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,9 @@ import click
 from imgbuild.cli.causes import cause_text, causes_text
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
+from imgbuild.hints import Iterator, Mapping
 from imgbuild.insight.causes import Cause
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.builds import BuildRecord, StepRecord

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from imgbuild.cli.tables import age, table
 from imgbuild.engine.invocation import Invocation
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.images import ImageRow

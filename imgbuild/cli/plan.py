@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.cli.build import build, checked, pull_alone
@@ -12,7 +10,9 @@ from imgbuild.cli.causes import causes_text
 from imgbuild.cli.declare import Command, Parameter
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
+from imgbuild.hints import Iterator
 from imgbuild.insight.causes import cause_fields
+from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.engine.plan import PlannedBuild, PlannedStep

@@ -173,7 +173,7 @@ class JsonLines(Quiet):
         })
 
     def _write(self, fields: dict[str, object]) -> None:
-        import json
+        from imgbuild.light import json
 
         with self._lock:
             self._out.write(json.dumps(fields) + "\n")

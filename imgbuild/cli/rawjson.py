@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from imgbuild.cli.progress import Quiet
+from imgbuild.light import json, threading
 from imgbuild.oci.digest import digest_of
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, Warned
 

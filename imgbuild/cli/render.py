@@ -5,9 +5,7 @@ Finished steps scroll by as lines and stay; below them, what runs now: its time 
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -15,6 +13,8 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary, warning_text
+from imgbuild.hints import TracebackType
+from imgbuild.light import threading
 from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 from imgbuild.cli.declare import AtLeast, Choice, Unprocessed, argument, command, option
 from imgbuild.cli.streams import OutputError, say
 from imgbuild.errors import ImgbuildError, NotFoundError, UnsupportedError, UsageError
+from imgbuild.light.contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

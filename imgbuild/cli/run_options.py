@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
 
 from imgbuild.errors import BuildfileError, UsageError
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Iterable, Mapping
 from imgbuild.runtime import options as words_of
 from imgbuild.runtime.options import ExecOptions, MountRequest, RunOptions
 from imgbuild.sandbox.spec import Limits

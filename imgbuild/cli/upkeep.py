@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from imgbuild.engine.invocation import Invocation
+from imgbuild.light import json
 
 
 @click.command()

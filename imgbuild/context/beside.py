@@ -8,14 +8,13 @@ for whatever reason, is done here, where what is wrong with a file is said.
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from mmap import mmap
 
 from imgbuild.context.held import Held
 from imgbuild.context.stats import Files, Load, digests_of, keeping
+from imgbuild.hints import Iterator, Sequence
+from imgbuild.light import signal, threading
+from imgbuild.light.contextlib import suppress
 
 _PROCESSES = 4
 _DIGEST = 32

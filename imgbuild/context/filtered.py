@@ -6,10 +6,10 @@ An ignored directory is read only where an exception may bring back something be
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 
 from imgbuild.context.ignore import Ignore, State
 from imgbuild.context.tree import Tree
+from imgbuild.hints import Iterator
 from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.values import dataclass

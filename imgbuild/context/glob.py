@@ -6,10 +6,10 @@ ignore files.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from itertools import pairwise
 
+from imgbuild.hints import Iterator
+from imgbuild.light import re
 from imgbuild.patterns import DOTALL, pattern
 
 _MAGIC = pattern(r"(?:[^\\*?\[]|\\.)*[*?\[]", DOTALL)

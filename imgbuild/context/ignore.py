@@ -7,13 +7,13 @@ Not here: what one pattern matches (patterns), walking (filtered).
 
 from __future__ import annotations
 
-import re
 import stat
-from pathlib import Path
 
 from imgbuild.context.glob import BadPattern
 from imgbuild.context.patterns import Pattern, clean, read_pattern, trimmed
 from imgbuild.errors import ContextError, Source, Span
+from imgbuild.light import re
+from imgbuild.light.pathlib import Path
 
 State = int
 """Which patterns have matched a directory or one above it, as a bit mask. 0 for the root."""

@@ -6,10 +6,10 @@ A directory that the pattern matches is seen with all that is below it. One that
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 
 from imgbuild.context.ignore import Ignore, State
 from imgbuild.context.tree import Tree
+from imgbuild.hints import Iterator
 from imgbuild.linux.node import Node
 
 

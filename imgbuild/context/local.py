@@ -6,10 +6,6 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.context.filtered import Filtered
 from imgbuild.context.held import Held
@@ -17,7 +13,9 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.context.stats import FileDigests, StatCache
 from imgbuild.context.tree import Found, match
 from imgbuild.errors import ContextError
-from imgbuild.hints import NamedTuple
+from imgbuild.hints import Callable, Iterator, NamedTuple, Sequence, TracebackType
+from imgbuild.light.functools import partial
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.linux.reading import read_at_most
 from imgbuild.linux.symlinks import resolve_inside

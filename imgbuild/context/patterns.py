@@ -7,9 +7,8 @@ behind a backslash, and what stands in a class. Those are read as Go reads them.
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.context.glob import BadPattern, check
+from imgbuild.light import re
 from imgbuild.patterns import pattern
 from imgbuild.values import dataclass
 

@@ -7,10 +7,10 @@ strings; those in a form that is not this one are as good as none.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
 
+from imgbuild.hints import Iterable, Sequence
 from imgbuild.linux.node import Node
 
 _STATUS = struct.Struct("<QQQqq")

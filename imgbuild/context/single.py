@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 from imgbuild.context.stats import FileDigests
+from imgbuild.hints import Iterator
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.linux.reading import read_at_most
 

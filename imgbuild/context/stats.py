@@ -7,13 +7,12 @@ next build reads it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
-from imgbuild.hints import NamedTuple, Protocol
+from imgbuild.hints import Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence, Set
 from imgbuild.linux.node import Node
 
 _RACY_NS = 2_000_000_000

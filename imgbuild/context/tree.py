@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
 
 from imgbuild.context.glob import BadPattern, compile_component, is_pattern
 from imgbuild.errors import ContextError
-from imgbuild.hints import Protocol
+from imgbuild.hints import Callable, Iterator, Protocol
 from imgbuild.linux.node import Node
 from imgbuild.values import dataclass
 

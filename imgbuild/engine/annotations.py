@@ -3,11 +3,9 @@ listed. docker buildx's words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.engine.machine import this_platform
 from imgbuild.errors import ImageError, UsageError
-from imgbuild.hints import Literal
+from imgbuild.hints import Iterable, Literal
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.patterns import ASCII, pattern
 from imgbuild.values import dataclass

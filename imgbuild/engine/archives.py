@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from imgbuild.engine.invocation import Invocation
@@ -13,6 +11,8 @@ from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
+from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform

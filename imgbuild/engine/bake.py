@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import threading
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from imgbuild.bake.overrides import parse_override
 from imgbuild.bake.project import Project
@@ -21,6 +16,10 @@ from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ContextError, ImgbuildError, UsageError
+from imgbuild.hints import Hashable, Iterator, Mapping
+from imgbuild.light import json, threading
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.functools import partial
 from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from imgbuild.bake.dotenv import read_dotenv
 from imgbuild.bake.keys import Base
@@ -12,6 +10,8 @@ from imgbuild.bake.nodes import Node, Table
 from imgbuild.bake.project import BuildFile, Project, read_project
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import BuildfileError, NotFoundError, UnsupportedError, UsageError
+from imgbuild.hints import Callable, Sequence
+from imgbuild.light.pathlib import Path
 
 NAMES = (
     ("imgbuild.yaml", "imgbuild.yml"),

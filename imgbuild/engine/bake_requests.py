@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
 
 from imgbuild.bake.target import Target
 from imgbuild.engine.elsewhere import is_elsewhere
 from imgbuild.engine.request import BuildRequest
 from imgbuild.errors import BuildfileError, UnsupportedError, UsageError
+from imgbuild.hints import Callable
 
 _PULLS = {"true": "always", "1": "always", "false": "missing", "0": "missing"}
 _PULLS |= {policy: policy for policy in ("missing", "always", "newer", "never")}

@@ -3,20 +3,18 @@ container of each state that is looked at, as `run` does it; nothing of that sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-
 from imgbuild.engine.blame import origins
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.performed import BUILD, base_of, build_of, build_that_made, chain_of, image_of, last_step, layer_of, step_of
 from imgbuild.engine.subjects import image_lowers, subject_image
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import BuildfileError, ConflictError, NotFoundError, UsageError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.insight import bisect as searching
 from imgbuild.insight.bisect import Verdict
 from imgbuild.insight.builds import BuildRecord
 from imgbuild.insight.config_changes import config_changes
+from imgbuild.light.contextlib import ExitStack
 from imgbuild.oci.config import ImageConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.machine import this_platform
@@ -13,10 +10,13 @@ from imgbuild.engine.performed import layers_after, performers
 from imgbuild.engine.subjects import image_lowers, subject_image
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
+from imgbuild.hints import Iterator
 from imgbuild.insight.blame import Blamed, Origin, copied_from, decisive
 from imgbuild.insight.builds import BuildRecord, StepRecord
 from imgbuild.insight.history import history
 from imgbuild.layer.failures import explained
+from imgbuild.light import json
+from imgbuild.light.contextlib import ExitStack
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Layer

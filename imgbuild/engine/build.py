@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from imgbuild.buildfile.instructions import Arg, Buildfile
 from imgbuild.buildfile.parser import parse_trigger
@@ -27,7 +23,10 @@ from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
 from imgbuild.graph.outline import BaseNeed, base_references
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping
+from imgbuild.light import json
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform

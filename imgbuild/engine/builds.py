@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.workplace import workplace
 from imgbuild.errors import ConflictError, UsageError
+from imgbuild.hints import Callable
 from imgbuild.insight.beside import Comparison
 from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, find_id, recent_builds
 from imgbuild.store.history import History

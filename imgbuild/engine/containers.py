@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import UsageError
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.functools import partial
 from imgbuild.linux.emulation import runs
 from imgbuild.linux.features import Features, probe
 from imgbuild.oci.platform import Platform, normalize, parse_platform

@@ -6,17 +6,15 @@ a file behind a URL is called "context".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import BuildfileError, ContextError, ImageError, ImgbuildError, NotFoundError, UsageError
 from imgbuild.graph.contexts import ContextKind, context_key
 from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
 from imgbuild.graph.remote import parse_context
-from imgbuild.hints import TYPE_CHECKING, Literal
+from imgbuild.hints import TYPE_CHECKING, Iterator, Literal, Mapping
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass, replace

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.subjects import find_subject
 from imgbuild.engine.workplace import workplace
 from imgbuild.errors import UsageError
+from imgbuild.hints import Callable
+from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.pathlib import Path
 from imgbuild.rootfs.copy_out import Copied, copy_out, find_source, tar_out
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass

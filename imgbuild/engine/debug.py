@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.step_options import opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import workplace
+from imgbuild.hints import Callable
+from imgbuild.light.pathlib import Path
 from imgbuild.runtime.outcome import Outcome
 from imgbuild.solve.events import Notice
 from imgbuild.store.failed import FailedStep, failed_steps, find_failed, held

@@ -5,9 +5,6 @@ Of bases, only the configs are looked at. Where one can't be had, that is a noti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.plain import Plain, plain_dockerfile
 from imgbuild.buildfile.rules import LintWarning
@@ -24,6 +21,8 @@ from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.describe import Description, Target, describe, list_targets
 from imgbuild.graph.ops import Base, BaseKey, ContextImage
 from imgbuild.graph.outline import BaseNeed, make_outline
+from imgbuild.hints import Callable, Iterator
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest
 from imgbuild.solve.events import Notice

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.subjects import Subject, find_subject
 from imgbuild.engine.workplace import workplace
 from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.hints import Iterator
 from imgbuild.insight import packages
 from imgbuild.insight.compare import Change, Entry, Kind, Xattrs, compare, order
 from imgbuild.insight.config_changes import ConfigChange, config_changes
@@ -18,6 +17,7 @@ from imgbuild.insight.packages import PackageChange
 from imgbuild.insight.text_changes import MOST_BYTES, unified
 from imgbuild.layer.failures import explained
 from imgbuild.layer.xattrs import portable
+from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.linux.node import Node
 from imgbuild.snapshot.differing import differing
 from imgbuild.snapshot.union import UnionView
@@ -129,7 +129,7 @@ class _Contents:
 
     def differ(self, path: str) -> bool:
         with ExitStack() as stack:
-            files = [stack.enter_context(open(view.open(path), "rb", buffering=0)) for view in self._views]
+            files = [stack.enter_context(open(view.open(path), "rb", buffering=0)) for view in self._views]  # noqa: SIM115
             while True:
                 one, other = (file.read(_CHUNK) for file in files)
                 if one != other:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from imgbuild.context.ignore import Ignore
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers, OnEvent
@@ -22,7 +19,9 @@ from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError, UsageError
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.graph.remote import parse_context
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Iterator
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.paths import Root
 from imgbuild.values import replace
 

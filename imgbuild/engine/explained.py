@@ -5,19 +5,18 @@ A build in which all is cached does not import this. Nothing here ever fails a b
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 
 from imgbuild.errors import CorruptError, StoreError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
+from imgbuild.hints import Callable, Iterable, Iterator
 from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds
 from imgbuild.insight.causes import Cause, Words, cause_fields, record_causes
 from imgbuild.insight.lineage import Place, predecessors, text_of
 from imgbuild.insight.trees import Change, changes
+from imgbuild.light import json, threading
+from imgbuild.light.contextlib import suppress
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import StepMissed
 from imgbuild.solve.nodes import Node, base_of, stands_on

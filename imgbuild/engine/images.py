@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.engine.invocation import Invocation
@@ -13,6 +10,9 @@ from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ConflictError, CorruptError, ImageError, UsageError
+from imgbuild.hints import Callable
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.functools import partial
 from imgbuild.store.closure import manifests
 from imgbuild.values import replace
 

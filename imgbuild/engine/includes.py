@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Mapping
-from pathlib import Path
 
 from imgbuild.buildfile.frontend import check_frontend
 from imgbuild.buildfile.includes import Includes
@@ -15,6 +13,8 @@ from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse
 from imgbuild.engine.source import BuildSource
 from imgbuild.errors import BuildfileError
+from imgbuild.hints import Mapping
+from imgbuild.light.pathlib import Path
 
 _MOST_BYTES = 1 << 20
 

@@ -26,7 +26,7 @@ class Invocation:
 
     def store_root(self, uid: int) -> Path:
         """$IMGBUILD_ROOT, else the usual state directory of root, else the XDG data home."""
-        from pathlib import Path
+        from imgbuild.light.pathlib import Path
 
         return Path(self.store_place(uid))
 
@@ -46,7 +46,7 @@ class Invocation:
 
     def config_path(self, uid: int) -> Path | None:
         """The settings file, if one was named or the usual one exists."""
-        from pathlib import Path
+        from imgbuild.light.pathlib import Path
 
         named, *usual = self.config_places()
         return Path(named) if named else next((Path(path) for path in usual if os.path.isfile(path)), None)

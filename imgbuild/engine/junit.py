@@ -5,16 +5,16 @@ A suite for each stage, a case for each TEST, in the Buildfile's order. What was
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from itertools import groupby
-from pathlib import Path
 
 from imgbuild.engine.output_options import Output
 from imgbuild.errors import ImgbuildError, UsageError
 from imgbuild.graph.ops import BuildGraph
+from imgbuild.hints import Iterable, Iterator
+from imgbuild.light import re
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.solve.verdicts import Verdict, Verdicts
 
 _NO_XML = "[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"

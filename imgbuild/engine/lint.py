@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.lint import lint_text, misspelt_directive
 from imgbuild.buildfile.rules import ARGUMENT, RULES, Linter, LintWarning, choice_of
@@ -14,6 +12,7 @@ from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
 from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import make_outline
+from imgbuild.hints import Callable, Mapping
 from imgbuild.solve.events import Notice, Warned
 
 

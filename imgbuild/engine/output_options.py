@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
 from imgbuild.engine.annotations import Annotation, output_annotation
 from imgbuild.errors import UsageError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Mapping
 from imgbuild.oci.reference import Reference
 from imgbuild.values import dataclass
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from imgbuild.engine.output_options import Output
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import StoreError, UsageError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.reference import Reference
 from imgbuild.values import replace
 

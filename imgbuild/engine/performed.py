@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
 from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, recent_builds
+from imgbuild.light import json
 from imgbuild.oci.digest import DiffID, Digest, chain_id
 from imgbuild.oci.image import Descriptor, Layer
 from imgbuild.store.history import History

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-
 from imgbuild.engine.build import lowered_graph, opened_rooms
 from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.explained import Explanation, Naming, Past, earlier_builds
@@ -13,8 +10,10 @@ from imgbuild.engine.recorded import subject_of
 from imgbuild.engine.request import BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
+from imgbuild.hints import Callable, Iterable, Mapping
 from imgbuild.insight.builds import parse_build
 from imgbuild.insight.causes import Cause
+from imgbuild.light.contextlib import ExitStack
 from imgbuild.solve.forecast import HIT, MISS, Forecast, Outlook
 from imgbuild.solve.nodes import Node, stands_on
 from imgbuild.solve.remembered import Miss

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from imgbuild.engine.machine import this_platform
 from imgbuild.errors import ImageError, UnsupportedError, UsageError
+from imgbuild.hints import Mapping
 from imgbuild.oci.platform import Platform, parse_platform
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")

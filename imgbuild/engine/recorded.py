@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 
 from imgbuild import __version__
 from imgbuild.engine.request import BuildPlan, BuildRequest
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.arguments import PROXY_ARGUMENTS
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
+from imgbuild.light import threading
+from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.store.journal import DIRECTORY, new_id
 from imgbuild.store.locks import Interrupted

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImageError, NotFoundError, UsageError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.functools import partial
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from imgbuild.values import replace

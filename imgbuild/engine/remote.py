@@ -6,14 +6,11 @@ GIT_AUTH_HEADER, each perhaps with .<host> at its end, for repositories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from urllib.parse import urlsplit
-
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RemoteSource
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Mapping
+from imgbuild.light.contextlib import ExitStack
 from imgbuild.values import replace
 
 if TYPE_CHECKING:
@@ -94,6 +91,8 @@ class Fetchers:
         return self._connected
 
     def _runner(self, url: str) -> Git:
+        from urllib.parse import urlsplit
+
         from imgbuild.fetch.git_command import Git, user_credential_settings
         from imgbuild.registry.auth import authorization_line, basic
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 from imgbuild.engine import replay
 from imgbuild.engine.replay import DIRECTORY, Watch, index_signature, signature
 from imgbuild.engine.request import BuildPlan
 from imgbuild.engine.source import NAMES, BuildSource
 from imgbuild.graph.ops import BuildGraph, CopyOp
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.solve.events import Notice, StepFinished, StepStarted, Warned
 from imgbuild.store.store import Store

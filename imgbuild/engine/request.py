@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
 from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.invocation import Invocation
@@ -15,7 +13,7 @@ from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Mapping
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError, ContextError
+from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass
 
 NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")

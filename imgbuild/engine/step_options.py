@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 
 from imgbuild.errors import BuildfileError, ImgbuildError, UsageError
 from imgbuild.graph.ops import HOSTNAME, Limits, RunDefaults
-from imgbuild.hints import TYPE_CHECKING, Protocol, TypeVar
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping, Protocol, TypeVar
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.values import replace
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from imgbuild.engine.lookup import find_image
 from imgbuild.engine.registries import platform_of
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ConflictError, ImageError, NotFoundError
 from imgbuild.hints import TYPE_CHECKING
+from imgbuild.light.contextlib import ExitStack
 from imgbuild.oci.config import ImageConfig
 from imgbuild.oci.image import Layer
 from imgbuild.rootfs.lowers import lower_of

@@ -7,11 +7,10 @@ first needed, and before there are threads: a build in which everything is cache
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 
 from imgbuild.engine.invocation import Invocation
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping
+from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.linux.features import Features, probe
 from imgbuild.values import dataclass
 

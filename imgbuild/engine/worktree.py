@@ -6,9 +6,8 @@ command that reads nothing else, with no transport allowed and none of the envir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
+from imgbuild.hints import Mapping
+from imgbuild.light.pathlib import Path
 from imgbuild.patterns import MULTILINE, pattern
 
 _COMMITTER = pattern(rb"^committer .*> (\d{1,11}) [+-]\d{4}$", MULTILINE)

@@ -7,12 +7,8 @@ moved. The rules are BuildKit's (source/git): branches before tags, submodules a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import stat
-from collections.abc import Callable
-from pathlib import Path
 
 from imgbuild.errors import NotFoundError
 from imgbuild.fetch import FetchError
@@ -20,6 +16,9 @@ from imgbuild.fetch.git_command import Git
 from imgbuild.fetch.git_directory import make_reproducible, without_git_directories
 from imgbuild.graph.ops import RemoteSource
 from imgbuild.graph.remote import is_commit
+from imgbuild.hints import Callable
+from imgbuild.light import json, re
+from imgbuild.light.pathlib import Path
 from imgbuild.registry.redaction import redacted
 from imgbuild.store.failures import explained
 from imgbuild.store.store import Store

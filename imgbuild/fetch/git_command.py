@@ -7,10 +7,10 @@ environment but what reaches a server: proxies, certificates, the ssh agent. Not
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
 
 from imgbuild.fetch import FetchError
+from imgbuild.hints import Mapping
+from imgbuild.light.pathlib import Path
 from imgbuild.registry.redaction import redacted
 from imgbuild.values import dataclass
 

@@ -6,10 +6,10 @@ git writes times, inode numbers, a log of what it did, and the URL with its pass
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from imgbuild.fetch.git_command import Git
+from imgbuild.light.pathlib import Path
 
 _ACCIDENTS = ("FETCH_HEAD", "ORIG_HEAD", "COMMIT_EDITMSG", "index", "logs", "hooks", "description", "branches", "info", "gc.log")
 

@@ -6,15 +6,15 @@ says, else the epoch. Source: BuildKit's source/http.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 from imgbuild.errors import CorruptError, NotFoundError
 from imgbuild.fetch import FetchError
 from imgbuild.graph.ops import RemoteSource
+from imgbuild.hints import Callable
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.digest import Digest
 from imgbuild.registry.auth import authorization
 from imgbuild.registry.endpoints import Endpoint, RegistrySettings

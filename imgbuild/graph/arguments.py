@@ -5,12 +5,11 @@ Source: Dockerfile reference, "ARG", "Automatic platform ARGs in the global scop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Arg, Buildfile, Instruction, Onbuild
 from imgbuild.graph.contexts import Contexts
 from imgbuild.graph.ops import Limits, RunDefaults
+from imgbuild.hints import Iterable, Mapping
 from imgbuild.oci.platform import Platform
 from imgbuild.values import dataclass, field
 

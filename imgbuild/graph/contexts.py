@@ -6,10 +6,9 @@ Source: BuildKit's dockerui (namedcontext) and dockerfile2llb. Not here: where a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from imgbuild.errors import ImageError
 from imgbuild.graph.ops import BaseName
+from imgbuild.hints import Mapping
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass
 

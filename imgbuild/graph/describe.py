@@ -5,8 +5,6 @@ Descriptions are the comments just above a FROM or an ARG that begin with the na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import TypeVar
 
 from imgbuild.buildfile import instructions as ast
@@ -17,6 +15,8 @@ from imgbuild.errors import BuildfileError, Span
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import Outline, StageOutline
+from imgbuild.hints import Iterable, Mapping
+from imgbuild.light.contextlib import suppress
 from imgbuild.values import dataclass
 
 _Named = TypeVar("_Named", "Argument", "Mounted")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.buildfile.words import split_csv
 from imgbuild.errors import BuildfileError, Span
 from imgbuild.graph.ops import DeviceOp
+from imgbuild.hints import Collection, Mapping
 
 DEVICE = "device"
 _KEYS = ("name", "required")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
+from imgbuild.light.functools import cached_property
 from imgbuild.oci.config import RunConfig
 from imgbuild.values import replace
 

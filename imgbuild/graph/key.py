@@ -6,10 +6,8 @@ step's key, or the base's chainID), and the digests of its inputs. Two records c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from imgbuild.graph.ops import Op
-from imgbuild.hints import Any, NewType
+from imgbuild.hints import Any, Mapping, NewType
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import canonical_json
 from imgbuild.values import fields, is_dataclass

@@ -5,10 +5,7 @@ A walk beside lowering, over the same outline: lowering refuses, this only warns
 
 from __future__ import annotations
 
-import json
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile import rules
@@ -21,6 +18,9 @@ from imgbuild.errors import BuildfileError, ImageError, Span
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.ops import Base, BaseKey
 from imgbuild.graph.outline import Outline, StageOutline
+from imgbuild.hints import Callable, Collection, Iterable, Mapping
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.platform import parse_platform
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import replace

@@ -6,11 +6,7 @@ instructions never become steps: they change the stage's config and leave a line
 
 from __future__ import annotations
 
-import json
 import posixpath
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_words
@@ -22,6 +18,10 @@ from imgbuild.graph.metadata import healthcheck, ports, stop_signal
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, StageTest, Step, TestOp, WorkdirOp
 from imgbuild.graph.outline import Outline, StageOutline, make_outline, needed_by
 from imgbuild.graph.run import lower_run, lower_test
+from imgbuild.hints import Callable, Iterable, Mapping
+from imgbuild.light import json
+from imgbuild.light.collections import Counter
+from imgbuild.light.functools import partial
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.times import parse_time

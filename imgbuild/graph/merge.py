@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.graph.ops import BuildGraph, CopyOp, Op, RunOp, Stage, Step
+from imgbuild.hints import Iterable
 from imgbuild.values import replace
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from imgbuild.buildfile.instructions import Healthcheck as HealthcheckInstruction
 from imgbuild.buildfile.quantities import parse_count, parse_duration
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, Span
+from imgbuild.light import re
 from imgbuild.oci.config import Healthcheck
 from imgbuild.patterns import ASCII, pattern
 

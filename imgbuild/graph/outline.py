@@ -6,8 +6,6 @@ those of the file. A named context stands in the place of a base, or of a whole 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-
 from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, Onbuild, Run
 from imgbuild.buildfile.parser import parse_trigger
@@ -16,6 +14,7 @@ from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, Uns
 from imgbuild.graph.arguments import LowerOptions, global_arguments
 from imgbuild.graph.contexts import ContextKind, find_context
 from imgbuild.graph.ops import Base, BaseKey, BaseName
+from imgbuild.hints import Container, Iterable, Mapping, Sequence
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace

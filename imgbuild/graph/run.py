@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
 
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand
@@ -13,7 +12,7 @@ from imgbuild.errors import BuildfileError, Span
 from imgbuild.graph.arguments import LowerOptions, proxy_environment
 from imgbuild.graph.devices import lower_devices
 from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp, TestOp
-from imgbuild.hints import TYPE_CHECKING, Protocol, TypeVar
+from imgbuild.hints import TYPE_CHECKING, Callable, Protocol, TypeVar
 from imgbuild.values import replace
 
 if TYPE_CHECKING:

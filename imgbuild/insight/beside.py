@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from imgbuild.hints import Iterator, Sequence
 from imgbuild.insight.builds import BuildRecord, StepRecord
 from imgbuild.values import dataclass
 

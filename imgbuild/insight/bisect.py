@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
+from imgbuild.hints import Callable, Iterator, Sequence
 from imgbuild.values import dataclass
 
 Verdict = Literal["good", "bad", "skip"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
+from imgbuild.hints import Iterable, Iterator
 from imgbuild.insight.builds import BuildRecord, StepRecord
 from imgbuild.oci.digest import DiffID
 from imgbuild.snapshot.traces import Trace

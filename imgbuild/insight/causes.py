@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from imgbuild.hints import Callable, Iterable, Iterator, Mapping, Sequence
 from imgbuild.insight.trees import Change
+from imgbuild.light.collections import Counter
 from imgbuild.values import asdict, dataclass
 
 Differ = Callable[[str, str], Iterable[Change]]

@@ -6,9 +6,9 @@ The order is that of a walk: parents before children, siblings by their bytes. B
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
+from imgbuild.hints import Iterable, Iterator
 from imgbuild.values import dataclass
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo", "socket"]

@@ -5,9 +5,9 @@ When and by what an image was made is no part of it: the history tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+from imgbuild.hints import Iterator
 from imgbuild.oci.config import ImageConfig, RunConfig, run_config_json
 from imgbuild.values import dataclass
 

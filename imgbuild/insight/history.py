@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from imgbuild.hints import Iterator
 from imgbuild.insight.image import Image, load_image
 from imgbuild.oci.config import History
 from imgbuild.oci.digest import DiffID, Digest

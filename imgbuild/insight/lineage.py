@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
+from imgbuild.hints import Iterator, Mapping, Sequence
 from imgbuild.values import dataclass
 
 _SIMILAR = 0.6

@@ -5,10 +5,9 @@ Source: deb822(5) and dpkg-query(1) for ``status``; apk-tools' installed databas
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-
+from imgbuild.hints import Iterable, Iterator
 from imgbuild.insight.compare import Change, Entry
+from imgbuild.light import re
 from imgbuild.values import dataclass
 
 DPKG_STATUS = "/var/lib/dpkg/status"

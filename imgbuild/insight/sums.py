@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from imgbuild.hints import Iterator
 from imgbuild.insight.compare import Change, order
 from imgbuild.values import dataclass
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Iterator
+
+from imgbuild.hints import Iterator
+from imgbuild.light.collections import Counter
 
 MOST_BYTES = 1 << 20
 """Longer files are not compared line by line."""

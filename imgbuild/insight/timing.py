@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from imgbuild.hints import Sequence
 from imgbuild.insight.builds import StepRecord
 from imgbuild.values import dataclass
 

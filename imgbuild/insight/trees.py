@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
+from imgbuild.hints import Callable, Iterator
 from imgbuild.store.nodes import SHORT, Entry, Node, short
 from imgbuild.values import dataclass
 

@@ -9,9 +9,7 @@ The seam to what lies below a layer is `ParentView`: the merged tree of the lowe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from imgbuild.hints import Protocol
+from imgbuild.hints import Mapping, Protocol, Sequence
 from imgbuild.linux.node import Node
 
 WHITEOUT = b".wh."

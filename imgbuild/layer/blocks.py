@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from zlib import adler32
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Generic, TypeVar
+from imgbuild.hints import Callable, Generic, TypeVar
 from imgbuild.layer import headers
 
 _CHUNK = 1 << 20

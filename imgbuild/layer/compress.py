@@ -14,18 +14,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import threading
 import zlib
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
-from collections.abc import Callable
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import TYPE_CHECKING, Any, Protocol
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Protocol
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK, Stream
+from imgbuild.light import threading
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.values import dataclass
 

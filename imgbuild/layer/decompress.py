@@ -6,10 +6,8 @@ bounded block by block, so that a bomb costs the reader nothing but patience.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from imgbuild.errors import LayerError
-from imgbuild.hints import Any, Protocol
+from imgbuild.hints import Any, Callable, Protocol
 from imgbuild.layer.tar import CHUNK, Stream
 
 INPUT = 1 << 18

@@ -24,15 +24,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Literal
+from imgbuild.hints import Callable, Generator, Iterator, Literal
 from imgbuild.layer import MAX_PATH, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.descent import Descent
 from imgbuild.linux.node import Node
 from imgbuild.values import dataclass, replace

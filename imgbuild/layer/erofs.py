@@ -11,9 +11,8 @@ A leaf without anything to be settled later is the bytes of its inode, so that a
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
-from imgbuild.hints import NamedTuple
+from imgbuild.hints import NamedTuple, Sequence
 from imgbuild.values import dataclass
 
 BLOCK = 512

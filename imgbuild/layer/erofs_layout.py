@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
 
+from imgbuild.hints import Iterator, Sequence
 from imgbuild.layer.erofs import (
     BLOCK,
     DEVICE,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from imgbuild.errors import ImgbuildError, LayerError, StoreError
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 
 _FULL = "`imgbuild du` shows what uses the space, `imgbuild prune` frees what nothing needs"
 _REASONS: dict[int, tuple[str, str | None]] = {

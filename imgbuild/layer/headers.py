@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from imgbuild.errors import LayerError
+from imgbuild.hints import Iterator
 
 MAX_SIZE = (1 << 63) - 1
 _MAX_ID = (1 << 32) - 2

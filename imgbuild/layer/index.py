@@ -8,9 +8,9 @@ can't say as a file system of this machine would, is NotIndexable, and the calle
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Iterator
 from imgbuild.layer import WHITEOUT, erofs
 from imgbuild.layer.erofs import Attributes, Child, Directory, FileRecord, Leaf
 from imgbuild.layer.erofs_layout import image_of

@@ -8,8 +8,8 @@ seen of the number of a file's names stays as the layer had it, and a directory 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
 
+from imgbuild.hints import Iterator, Sequence
 from imgbuild.layer import erofs
 from imgbuild.layer.erofs import Attributes, Child, Directory, Leaf
 from imgbuild.layer.erofs_layout import image_of

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Callable, Iterable
 from imgbuild.layer import WHITEOUT, sparse
 from imgbuild.layer.diff import Change
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK, TarEntry, TarWriter
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.paths import Root
 
 _OPAQUE = b".wh..wh..opq"

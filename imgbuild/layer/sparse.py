@@ -5,9 +5,8 @@ Source: GNU tar manual, "Storing Sparse Files". We never write them: not every u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
 from imgbuild.errors import LayerError
+from imgbuild.hints import Callable, Iterator, Sequence
 from imgbuild.values import dataclass
 
 Extents = tuple[tuple[int, int], ...]

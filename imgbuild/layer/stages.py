@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable
 
-from imgbuild.hints import Generic, TypeVar
+from imgbuild.hints import Callable, Generic, TypeVar
 from imgbuild.layer.tar import CHUNK, Stream
+from imgbuild.light import threading
 
 _BLOCKS = 4
 """How many blocks wait between two threads."""

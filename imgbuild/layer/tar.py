@@ -14,10 +14,9 @@ entries alone: no names of owners, whole seconds, records sorted by key.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Literal, Protocol
+from imgbuild.hints import Callable, Iterator, Literal, Protocol
 from imgbuild.layer import headers, sparse
 from imgbuild.layer.blocks import KnownFields, KnownHeaders, Source, checksum, header_sum
 from imgbuild.values import dataclass

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Iterator
 from imgbuild.layer import WHITEOUT, ParentView
 from imgbuild.layer.failures import explained
 from imgbuild.layer.headers import show
@@ -28,6 +27,7 @@ from imgbuild.layer.names import AUFS, MAX_LINKS, MAX_TARGET, OPAQUE, join, part
 from imgbuild.layer.tar import CHUNK, Reader, Stream, TarEntry, read_tar
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import portable
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.values import dataclass, replace
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from pathlib import Path
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Iterable
 from imgbuild.layer.diff import overlay_prefix
 from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.xattrs import Xattrs, is_kept
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.paths import Root
 from imgbuild.linux.removal import remove_below
 from imgbuild.values import dataclass

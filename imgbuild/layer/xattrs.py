@@ -10,7 +10,8 @@ Only files and directories have them here: `user.*` exists on nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+
+from imgbuild.hints import Mapping
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """Name and value, sorted by name."""

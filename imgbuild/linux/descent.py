@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from types import TracebackType
+
+from imgbuild.hints import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC

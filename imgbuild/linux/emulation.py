@@ -8,8 +8,8 @@ system needs to hold it.
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
+from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass
 
 BINFMT_MISC = Path("/proc/sys/fs/binfmt_misc")

@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from types import TracebackType
 
+from imgbuild.hints import Callable, Iterator, TracebackType
+from imgbuild.light.contextlib import contextmanager, nullcontext
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.paths import Root

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
 from operator import attrgetter
 
-from imgbuild.hints import NamedTuple
+from imgbuild.hints import Iterable, Iterator, NamedTuple
+from imgbuild.light.functools import partial
 
 
 class Node(NamedTuple):

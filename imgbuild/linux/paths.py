@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
 
+from imgbuild.hints import Iterator, TracebackType
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.linux import syscalls
 
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS

@@ -9,8 +9,8 @@ import errno
 import os
 import stat
 import time
-from contextlib import suppress
 
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux.descent import Descent
 from imgbuild.values import dataclass, field
 

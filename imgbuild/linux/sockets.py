@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import _socket
 import struct
-from collections.abc import Sequence
-from types import TracebackType
+
+from imgbuild.hints import Sequence, TracebackType
 
 STREAM, PACKETS = _socket.SOCK_STREAM, _socket.SOCK_SEQPACKET
 

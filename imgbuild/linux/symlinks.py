@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+
+from imgbuild.hints import Callable
 
 MAX_LINKS = 40
 """As the kernel: path_resolution(7)."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-from collections.abc import Sequence
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import Sequence
 from imgbuild.linux import syscalls
 from imgbuild.values import dataclass
 

@@ -6,11 +6,9 @@ Docker's schema 2 has the same shape under other media types; both are read, and
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-
 from imgbuild.errors import ImageError
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Iterable, Mapping
+from imgbuild.light import json
 from imgbuild.oci.digest import DiffID, Digest, parse_digest
 from imgbuild.oci.platform import Platform, normalize
 from imgbuild.values import dataclass

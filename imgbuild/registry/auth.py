@@ -7,13 +7,12 @@ are cached by their scopes until shortly before they expire. Sources: distributi
 from __future__ import annotations
 
 import base64
-import json
-import threading
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from imgbuild.errors import AuthError, RegistryError
+from imgbuild.hints import Callable, Iterable, Mapping
+from imgbuild.light import json, threading
 from imgbuild.registry.challenge import Challenge, parse_challenges
 from imgbuild.registry.credentials import Credential
 from imgbuild.registry.endpoints import is_loopback

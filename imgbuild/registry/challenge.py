@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from imgbuild.light import re
 from imgbuild.values import dataclass
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)

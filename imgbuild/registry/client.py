@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self
 
+from imgbuild.hints import Callable, TracebackType
+from imgbuild.light import threading
 from imgbuild.oci.reference import DEFAULT_REGISTRY
 from imgbuild.registry.credentials import Credential
 from imgbuild.registry.endpoints import DOCKER_HUB_KEY, Endpoint, RegistrySettings, pull_endpoints, registry_endpoint

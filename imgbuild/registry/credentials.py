@@ -10,17 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import fcntl
-import json
 import os
-import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from imgbuild.errors import AuthError, SettingsError
+from imgbuild.hints import Iterator, Mapping, Sequence
+from imgbuild.light import json, re
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.registry.endpoints import DOCKER_HUB_KEY, credential_key
 from imgbuild.values import dataclass, field
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from imgbuild.errors import CorruptError
+from imgbuild.hints import Iterator
 from imgbuild.oci.image import Descriptor
 from imgbuild.registry.auth import Scopes
 from imgbuild.registry.exchange import Exchange

@@ -7,10 +7,10 @@ login only the registry. Plain HTTP is spoken to loopback addresses, as docker d
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from imgbuild.errors import SettingsError
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.reference import DEFAULT_REGISTRY
 from imgbuild.values import dataclass
 

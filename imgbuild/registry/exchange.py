@@ -6,11 +6,11 @@ within limits. A redirect to another origin never carries credentials, and its 4
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 from imgbuild.errors import RegistryError
+from imgbuild.hints import Callable, Collection, Iterable, Mapping
+from imgbuild.light import threading
 from imgbuild.registry.auth import Authorizer, Scopes
 from imgbuild.registry.credentials import Credential
 from imgbuild.registry.endpoints import Endpoint

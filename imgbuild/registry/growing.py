@@ -7,10 +7,10 @@ Tried once, as whoever asked for it sends the finished blob where this fails.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 
 from imgbuild.errors import RegistryError
+from imgbuild.hints import Callable, Iterable, Iterator, Mapping
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.digest import Digest
 from imgbuild.registry.auth import Scopes
 from imgbuild.registry.exchange import Body, Exchange

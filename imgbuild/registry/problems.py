@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-
 from imgbuild.errors import AuthError, RegistryError
+from imgbuild.hints import Iterable
+from imgbuild.light import json
 from imgbuild.registry.redaction import redacted, shown_url
 from imgbuild.values import dataclass
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
+
+from imgbuild.hints import Iterable
+from imgbuild.light import re
 
 _MASK = "***"
 _SCHEME_WORD = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)

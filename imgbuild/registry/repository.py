@@ -7,12 +7,12 @@ Writing goes to the registry alone.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from imgbuild.errors import CorruptError, ImageError, ImgbuildError, RegistryError
+from imgbuild.hints import Callable, Iterable, Iterator, Sequence
+from imgbuild.light import re
 from imgbuild.oci.digest import Digest, digest_of, parse_digest
 from imgbuild.oci.image import (
     INDEX_TYPES,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
+from imgbuild.hints import Callable
 from imgbuild.values import dataclass
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})

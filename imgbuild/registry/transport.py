@@ -10,14 +10,13 @@ import errno
 import os
 import socket
 import ssl
-import threading
-from collections.abc import Iterable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from imgbuild.hints import Iterable, Iterator, Mapping, TracebackType
+from imgbuild.light import threading
+from imgbuild.light.pathlib import Path
 from imgbuild.registry.endpoints import Endpoint, RegistrySettings, is_loopback
 from imgbuild.registry.problems import UnreachableError
 

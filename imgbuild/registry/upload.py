@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 from imgbuild.errors import CorruptError, RegistryError
+from imgbuild.hints import Callable, Iterator, Sequence
+from imgbuild.light import re
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.registry.auth import Scopes, repository_scope

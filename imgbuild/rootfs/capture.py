@@ -6,14 +6,12 @@ In two parts. `settle`, when a step has ended and nothing has its upper as a low
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.layer.compress import Compressed, Write, compress, parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.seen import Seen

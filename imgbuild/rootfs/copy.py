@@ -9,8 +9,6 @@ Not here: fetching (fetch), joining the destination with WORKDIR, and which file
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
-from pathlib import Path
 
 from imgbuild.context.digest import Kept, TreeDigests
 from imgbuild.context.filtered import Filtered
@@ -20,6 +18,8 @@ from imgbuild.context.local import LocalContext, changed
 from imgbuild.context.single import SingleFile
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Found, Tree
+from imgbuild.hints import Callable
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import digest_of
 from imgbuild.snapshot.union import UnionView

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import NamedTuple
+from imgbuild.hints import Callable, Iterable, Iterator, Mapping, NamedTuple
 from imgbuild.layer import MAX_PATH
 from imgbuild.layer.xattrs import portable
 from imgbuild.linux.node import Node

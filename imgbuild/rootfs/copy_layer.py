@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
 from imgbuild.layer import sparse
 from imgbuild.layer.compress import Write, compress
 from imgbuild.layer.failures import explained
 from imgbuild.layer.index import NotIndexable, TarIndex
 from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.rootfs.capture import Captured, recorded
 from imgbuild.rootfs.copy import CopyRequest
 from imgbuild.rootfs.copy_entries import Unfit, entries

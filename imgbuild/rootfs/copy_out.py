@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable
-from pathlib import Path
 
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.hints import Callable
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import TarEntry
 from imgbuild.layer.upper import UpperTree
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.paths import Root
 from imgbuild.rootfs.export import entries_below, export_subtree, named_below, put_entry
 from imgbuild.snapshot.union import UnionView

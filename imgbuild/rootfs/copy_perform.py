@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Callable
-from pathlib import Path
 
 from imgbuild.buildfile.modes import parse_mode
 from imgbuild.context.digest import walk
@@ -17,7 +15,9 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.context.included import Included
 from imgbuild.context.tree import Found, Tree
 from imgbuild.errors import BuildfileError
+from imgbuild.hints import Callable
 from imgbuild.layer.failures import explained
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.rootfs.copy import Copied, CopyRequest, InlineSource, TreeSource, is_directory, node_of, seen_below
 from imgbuild.rootfs.copy_plan import Action, Destination, Extract, Metadata, PutData, PutFile, PutSpecial, PutSymlink, kept_xattrs

@@ -8,10 +8,10 @@ The rules are BuildKit's (solver/llbsolver/file, fsutil/copy). Not here: doing i
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import BuildfileError
+from imgbuild.hints import Mapping
 from imgbuild.layer.xattrs import is_kept
 from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
 
 from imgbuild.context.held import SMALL
 from imgbuild.context.local import CAPABILITY, changed, same_file
+from imgbuild.hints import Callable, Iterable
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.diff import Change, ChangeKind, equal_contents
 from imgbuild.layer.erofs import FileRecord

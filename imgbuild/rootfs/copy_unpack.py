@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError, LayerError
-from imgbuild.hints import BinaryIO
+from imgbuild.hints import BinaryIO, Iterator
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.tar import Reader, TarEntry, read_tar
 from imgbuild.layer.xattrs import is_kept
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.rootfs.copy_plan import SECOND, Destination, Extract, Metadata, PutLink, PutStream, PutSymlink
 from imgbuild.rootfs.copy_write import LayerWriter

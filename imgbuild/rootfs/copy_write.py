@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.context.local import CAPABILITY, changed, same_file
 from imgbuild.errors import StoreError
+from imgbuild.hints import Callable, Iterable, Iterator, Mapping, TracebackType
 from imgbuild.layer.diff import overlay_prefix
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.linux.removal import remove_below
 from imgbuild.rootfs.copy_plan import SECOND, Action, MakeDirectory, Metadata, PutData, PutFile, PutLink, PutSpecial, PutSymlink, Remove

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
+from imgbuild.hints import Callable, Iterable, Iterator
 from imgbuild.layer.failures import explained
 from imgbuild.layer.sparse import zeros
 from imgbuild.layer.tar import CHUNK, Kind, TarEntry, TarWriter
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import Xattrs, portable
+from imgbuild.light.pathlib import Path
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass, replace
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.errors import CorruptError
+from imgbuild.hints import Iterable
 from imgbuild.linux.features import Features
 from imgbuild.rootfs.lowers import lower_of
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers

@@ -6,12 +6,12 @@ Like all snapshots it is never synced: after a power cut it is made again from t
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import TracebackType
 from imgbuild.layer.failures import explained
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.features import Features
 from imgbuild.oci.digest import DiffID
 from imgbuild.snapshot import DirectoryLower, IndexedTarLower

@@ -11,8 +11,8 @@ Lowers are made side by side as if nothing were below them; layers that turn out
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
 
+from imgbuild.hints import Callable, Sequence
 from imgbuild.layer.xattrs import portable
 from imgbuild.linux.features import Features
 from imgbuild.oci.digest import DiffID, chain_id

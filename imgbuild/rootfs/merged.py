@@ -7,8 +7,8 @@ the tars, so that it needs none of the others; nothing refers to it, and a prune
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
+from imgbuild.hints import Callable
 from imgbuild.layer.failures import explained
 from imgbuild.layer.merge import merged
 from imgbuild.oci.digest import digest_of

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import Callable, Mapping, Sequence
+from imgbuild.light import threading
+from imgbuild.light.pathlib import Path, PurePosixPath
 from imgbuild.linux.paths import Root
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.union import UnionView

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, ImgbuildError, LayerError
-from imgbuild.hints import Protocol
+from imgbuild.hints import Callable, Iterator, Mapping, Protocol, Sequence
 from imgbuild.layer import ParentView
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
 from imgbuild.layer.stages import Ahead
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.layer.unpack import unpack
+from imgbuild.light.contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from imgbuild.light.functools import partial
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.features import Features
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import ChainID, DiffID

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from imgbuild.errors import BuildfileError
 from imgbuild.layer.failures import explained
+from imgbuild.light.pathlib import Path
 from imgbuild.rootfs.copy_plan import Destination
 from imgbuild.rootfs.copy_write import LayerWriter
 from imgbuild.rootfs.users import Owner, lookup_owner

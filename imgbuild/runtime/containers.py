@@ -7,14 +7,13 @@ first process and read its record, so that nothing has to run when no container 
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
-from pathlib import Path
 
 from imgbuild.errors import ConflictError, StoreError
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Iterator
+from imgbuild.light import signal
+from imgbuild.light.contextlib import nullcontext, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.runtime import spec as plan
 from imgbuild.runtime.names import check_name
 from imgbuild.runtime.options import ExecOptions, RunOptions, parse_signal

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import struct
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from typing import BinaryIO, NoReturn
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import Callable
+from imgbuild.light import signal
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux import syscalls
 
 Report = Callable[[str], None]

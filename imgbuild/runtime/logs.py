@@ -7,16 +7,16 @@ one before: of a container that never stops talking, the last 64 to 128 MiB are 
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, Literal
 
+from imgbuild.hints import Callable, Iterator
+from imgbuild.light import json
+from imgbuild.light.collections import deque
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass
 
 Stream = Literal["stdout", "stderr"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import PurePosixPath
 
 from imgbuild.errors import UsageError
+from imgbuild.light import re
+from imgbuild.light.pathlib import PurePosixPath
 from imgbuild.runtime.options import MountRequest
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)

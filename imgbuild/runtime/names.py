@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Set as AbstractSet
 
 from imgbuild.errors import UsageError
+from imgbuild.hints import AbstractSet
+from imgbuild.patterns import ASCII, pattern
 
-_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"  # compiled when a name is given: it costs a start more than all else here
+_NAME = pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", ASCII)
 _ADJECTIVES = (
     "able", "agile", "airy", "amber", "ample", "azure", "bold", "brave", "brief", "bright", "brisk", "broad", "calm", "candid",
     "civil", "clean", "clear", "clever", "coral", "cosy", "crisp", "daring", "deft", "eager", "early", "even", "fair", "famous",
@@ -31,7 +31,7 @@ _THINGS = (
 
 def check_name(name: str) -> str:
     """The name, where a container may have it."""
-    if not re.fullmatch(_NAME, name, re.ASCII):
+    if not _NAME.fullmatch(name):
         raise UsageError(f"invalid container name {name!r}", hint="letters, digits, '_', '.', '-', with a letter or digit first")
     return name
 

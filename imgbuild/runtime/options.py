@@ -5,12 +5,10 @@ Text of the command line becomes these in `parse_*` functions here and in `volum
 
 from __future__ import annotations
 
-import re
-import signal
-from collections.abc import Iterable, Mapping
-
 from imgbuild.errors import UsageError
-from imgbuild.hints import Literal
+from imgbuild.hints import Iterable, Literal, Mapping
+from imgbuild.light import signal
+from imgbuild.patterns import ASCII, pattern
 from imgbuild.sandbox.spec import Limits, Network
 from imgbuild.values import dataclass, field
 
@@ -18,7 +16,8 @@ Pairs = tuple[tuple[str, str], ...]
 Rlimit = tuple[str, int, int]
 MountKind = Literal["bind", "volume", "tmpfs"]
 
-_HOSTNAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?"
+_HOSTNAME = pattern(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", ASCII)
+_REAL_TIME = pattern(r"RTM(IN|AX)([+-]\d+)?")
 _RLIMITS = frozenset({
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
     "rttime", "sigpending", "stack",
@@ -140,7 +139,7 @@ def parse_signal(word: str) -> int:
     text = word.upper().removeprefix("SIG")
     if text.isascii() and text.isdecimal():
         number = int(text)
-    elif match := re.fullmatch(r"RTM(IN|AX)([+-]\d+)?", text):
+    elif match := _REAL_TIME.fullmatch(text):
         number = (signal.SIGRTMIN if match[1] == "IN" else signal.SIGRTMAX) + int(match[2] or 0)
     else:
         aliases = {"IOT": "ABRT", "CLD": "CHLD", "POLL": "IO"}
@@ -172,7 +171,7 @@ def _rlimit(text: str, word: str) -> int:
 
 def parse_hostname(word: str) -> str:
     """A host name that a kernel and a resolver take."""
-    if not re.fullmatch(_HOSTNAME, word, re.ASCII):
+    if not _HOSTNAME.fullmatch(word):
         raise UsageError(f"invalid host name {word!r}", hint="letters, digits, '-' and '.', at most 63")
     return word
 

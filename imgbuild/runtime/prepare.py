@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from imgbuild.errors import SandboxError, UsageError
+from imgbuild.hints import Mapping, Sequence
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import File, Mount
 from imgbuild.linux.paths import Root

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from contextlib import suppress
+
+from imgbuild.light import signal
+from imgbuild.light.contextlib import suppress
 
 ProcessId = tuple[int, int]
 """A pid and the process's start time, in ticks since boot: together they name one process until the next boot."""

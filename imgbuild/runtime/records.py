@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from imgbuild.errors import ConflictError, CorruptError, NotFoundError
-from imgbuild.hints import Any, Literal
+from imgbuild.hints import Any, Callable, Iterator, Literal
+from imgbuild.light import json
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.failures import explain, explained

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable, Iterable, Sequence
+
+from imgbuild.hints import Callable, Iterable, Sequence
 
 # A pipe or terminal that polls as writable takes this much without blocking (pipe(7): PIPE_BUF).
 _WRITE = 4096

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType, TracebackType
+
+from imgbuild.hints import FrameType, TracebackType
+from imgbuild.light import signal
 
 FORWARDED = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT,

@@ -3,11 +3,11 @@ image or made on the host (users, mount points, volumes) is looked up and made b
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from imgbuild.errors import ImageError, UsageError
+from imgbuild.hints import Iterable, Mapping, Sequence
+from imgbuild.light import signal
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.oci.config import RunConfig
 from imgbuild.runtime.options import ExecOptions, MountRequest, Pairs, RunOptions, parse_signal
@@ -194,10 +194,13 @@ def stop_signal(config: RunConfig, options: RunOptions) -> tuple[str, str]:
             raise
         notice = f"the image's stop signal {word!r} is not known here: {_STOP_SIGNAL} is used; --stop-signal sets another"
         number = parse_signal(_STOP_SIGNAL)
-    try:
-        return signal.Signals(number).name, notice
-    except ValueError:
-        return str(number), notice
+    return _signal_name(number), notice
+
+
+def _signal_name(number: int) -> str:
+    """Of several names, the one that `signal.Signals` has, which brings in enum."""
+    named = (name for name in sorted(vars(signal)) if name.startswith("SIG") and name[3] != "_" and getattr(signal, name) == number)
+    return next(named, str(number))
 
 
 def check_config(config: RunConfig) -> None:

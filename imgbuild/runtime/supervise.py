@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
 
 from imgbuild.errors import SandboxError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable
+from imgbuild.light import signal
+from imgbuild.light.contextlib import ExitStack, nullcontext, suppress
 from imgbuild.runtime import terminal
 from imgbuild.runtime.relay import Pump, Relay
 from imgbuild.values import dataclass

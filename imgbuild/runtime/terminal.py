@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import termios
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import contextmanager, suppress
 
 DEFAULT_SIZE = (24, 80)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.linux.paths import Root
 from imgbuild.snapshot.union import UnionView

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.errors import UsageError
+from imgbuild.hints import Iterable
 from imgbuild.sandbox.spec import DEFAULT_CAPABILITIES
 
 NAMES = (

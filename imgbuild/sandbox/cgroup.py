@@ -8,10 +8,10 @@ Source: the kernel's admin-guide/cgroup-v2.rst and cgroup-v1/*.rst.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import suppress
 from imgbuild.sandbox import group_making
 from imgbuild.sandbox.group import ACCOUNTED, Group, Place, entry, read, write
 from imgbuild.sandbox.spec import Limits

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import struct
 
 from imgbuild.errors import SandboxError
 from imgbuild.hints import NoReturn
+from imgbuild.light import signal
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up

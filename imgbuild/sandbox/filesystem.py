@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
 
+from imgbuild.hints import Callable
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import (

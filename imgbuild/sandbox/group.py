@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
+from imgbuild.light.contextlib import suppress
 from imgbuild.values import dataclass, field
 
 ACCOUNTED = ("memory", "cpuacct", "pids")

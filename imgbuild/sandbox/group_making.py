@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 
 from imgbuild.errors import SandboxError
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import suppress
 from imgbuild.sandbox.group import ACCOUNTED, Group, Place, read, write
 from imgbuild.sandbox.spec import Limits
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 
+from imgbuild.hints import Callable, Sequence
+from imgbuild.light import signal
+from imgbuild.light.collections import deque
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.sockets import Socket

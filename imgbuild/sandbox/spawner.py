@@ -11,12 +11,12 @@ import errno
 import gc
 import os
 import select
-import signal
 import time
-from contextlib import suppress
 
 from imgbuild.errors import SandboxError
 from imgbuild.hints import TYPE_CHECKING, NoReturn
+from imgbuild.light import signal
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.sockets import Socket

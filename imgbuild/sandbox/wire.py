@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import marshal
 import struct
-from collections.abc import Sequence
 
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Sequence
 from imgbuild.linux import sockets
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.linux.sockets import Socket

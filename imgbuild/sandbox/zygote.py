@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import threading
 import time
-from contextlib import suppress
-from types import TracebackType
 
 from imgbuild.errors import SandboxError
-from imgbuild.hints import NoReturn, overload
+from imgbuild.hints import NoReturn, TracebackType, overload
+from imgbuild.light import signal, threading
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux import sockets, syscalls
 from imgbuild.linux.features import Features
 from imgbuild.linux.mounts import Bind

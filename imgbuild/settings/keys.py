@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import yaml
@@ -11,6 +10,7 @@ from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duratio
 from imgbuild.errors import ImageError, SettingsError
 from imgbuild.graph.ops import Limits
 from imgbuild.layer.compression import DEFAULT_LEVELS, Compression
+from imgbuild.light.functools import partial
 from imgbuild.oci.reference import parse_reference
 from imgbuild.registry.endpoints import RegistryRule, RegistrySettings, pull_endpoints
 from imgbuild.settings import Settings

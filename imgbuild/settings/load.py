@@ -5,9 +5,8 @@ The text is composed to YAML's nodes and read from them by what each key means; 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from imgbuild.errors import SettingsError, Source
+from imgbuild.light.pathlib import Path
 from imgbuild.settings import Settings
 from imgbuild.settings.keys import read_settings
 from imgbuild.settings.nodes import Document

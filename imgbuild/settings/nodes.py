@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import yaml
 
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, LayerError, SettingsError, Source, Span
+from imgbuild.hints import Callable, Mapping
+from imgbuild.light.pathlib import Path
 from imgbuild.settings.text import node_span
 
 Value = TypeVar("Value")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
 from imgbuild.errors import ImgbuildError, Source, Span
+from imgbuild.light.pathlib import Path
 
 LARGEST = 1 << 20
 

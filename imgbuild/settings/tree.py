@@ -5,12 +5,11 @@ An alias is the node that it names, not a copy; what a text would be with all of
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
 from imgbuild.bake.nodes import Entry, Items, Node, Scalar, Table, fail
 from imgbuild.errors import BuildfileError, Source
+from imgbuild.light.pathlib import Path
 from imgbuild.settings.text import compose, decoded, node_span, read_text
 
 _TAG = "tag:yaml.org,2002:"

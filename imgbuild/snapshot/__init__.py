@@ -11,8 +11,7 @@ Not here: what changed in an upperdir (layer), which layer has which lower (stor
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass
 
 

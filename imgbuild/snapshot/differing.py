@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 
+from imgbuild.hints import Iterator
 from imgbuild.linux.node import Node
 from imgbuild.snapshot.union import UnionView
 

@@ -8,11 +8,11 @@ refuses to mount the same workdir twice. Kernel: Documentation/filesystems/overl
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.errors import StoreError
 from imgbuild.hints import Protocol
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.mounts import Filesystem
 from imgbuild.snapshot import IndexedTarLower, Lowers
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from imgbuild.hints import Protocol
+from imgbuild.hints import Iterator, Protocol
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.linux.node import Node
 from imgbuild.snapshot import DirectoryLower, Lower
 

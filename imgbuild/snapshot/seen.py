@@ -6,10 +6,9 @@ Only for lowers that nothing writes to any more, all read with the same kind of 
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-
 from imgbuild.hints import TYPE_CHECKING
+from imgbuild.light import threading
+from imgbuild.light.collections import deque
 
 if TYPE_CHECKING:
     from imgbuild.linux.node import Node

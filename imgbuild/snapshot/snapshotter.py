@@ -8,12 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import AbstractContextManager, ExitStack, suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.errors import ConflictError, StoreError
-from imgbuild.hints import Protocol
+from imgbuild.hints import Protocol, TracebackType
+from imgbuild.light.contextlib import AbstractContextManager, ExitStack, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.overlay import OverlayFeatures, clear_work, lower_mount, overlay_filesystem

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
 from typing import Literal
 
+from imgbuild.hints import Iterator, Sequence
+from imgbuild.light.contextlib import ExitStack, closing, contextmanager
 from imgbuild.linux.node import Node
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.readers import LowerReader, is_whiteout, reader_of

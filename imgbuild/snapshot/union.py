@@ -10,10 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from types import TracebackType
 
+from imgbuild.hints import Iterator, TracebackType
+from imgbuild.light.contextlib import closing, contextmanager
 from imgbuild.linux.node import Node
 from imgbuild.linux.reading import read_at_most
 from imgbuild.linux.symlinks import resolve_inside

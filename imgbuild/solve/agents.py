@@ -12,13 +12,12 @@ import select
 import socket
 import subprocess
 import tempfile
-import threading
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.hints import Mapping, TracebackType
+from imgbuild.light import threading
+from imgbuild.light.contextlib import ExitStack, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass, field
 
 _ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable
+from imgbuild.light import threading
+from imgbuild.light.collections import deque
+from imgbuild.light.contextlib import suppress
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression

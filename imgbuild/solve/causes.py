@@ -6,11 +6,10 @@ as that.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
-
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.graph.ops import RunOp
+from imgbuild.hints import Mapping
+from imgbuild.light import signal
 from imgbuild.sandbox.spec import ExitStatus
 from imgbuild.solve.clues import Clue, right_of
 from imgbuild.values import dataclass, field

@@ -7,15 +7,13 @@ The form of a record is described in `insight.builds`. Secrets are in none of it
 
 from __future__ import annotations
 
-import json
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
 
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import BuildGraph, Step, TestOp
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+from imgbuild.light import json, threading
 from imgbuild.solve.events import Notice, Warned
 from imgbuild.solve.nodes import Node, base_of, stands_on
 from imgbuild.store import journal

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from imgbuild.graph.ops import Step
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.snapshot import DirectoryLower, Lower
 from imgbuild.snapshot.snapshotter import Active
 from imgbuild.solve.rooms import Rooms

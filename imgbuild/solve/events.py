@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from imgbuild.errors import Span
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Callable
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ import os
 import posixpath
 import stat
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.graph.ops import RunOp
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Iterable
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.sandbox.spec import ExitStatus
 from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.causes import Evidence, FileFact

@@ -6,15 +6,14 @@ enough to enter the step's sandbox again (`reenter`). It is JSON of our own, of 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import DeviceOp, Document, Limits, MountOp, RunOp, Step, TestOp
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Mapping
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.sandbox.spec import ExitStatus
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.snapshotter import Active

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from imgbuild.context.tree import Tree
 from imgbuild.graph.ops import CopyOp, Step, WorkdirOp
+from imgbuild.hints import Callable
+from imgbuild.light.pathlib import Path
 from imgbuild.rootfs import copy, workdir
 from imgbuild.rootfs.capture import Captured
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers

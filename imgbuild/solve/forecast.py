@@ -7,11 +7,10 @@ stage's files are is not known either before the stage is: what reads them has n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import BuildGraph, Step
+from imgbuild.hints import Iterator
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lowers

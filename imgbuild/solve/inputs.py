@@ -5,14 +5,12 @@ Digests of what a stage holds are remembered by the ChainID of its layers, so th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError
 from imgbuild.graph.key import RECORD_VERSION
 from imgbuild.graph.ops import CopyOp, MountOp, RemoteSource, RunOp, Step
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping
+from imgbuild.light import json
+from imgbuild.light.contextlib import contextmanager
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass, field

@@ -10,9 +10,9 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Sequence
-from pathlib import Path
 
+from imgbuild.hints import Sequence
+from imgbuild.light.pathlib import Path
 from imgbuild.snapshot.union import UnionView
 
 

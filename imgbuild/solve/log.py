@@ -7,10 +7,10 @@ printed are taken out of what is kept.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
+
+from imgbuild.hints import Iterable, TracebackType
+from imgbuild.light.collections import deque
+from imgbuild.light.pathlib import Path
 
 TAIL_LINES = 20
 MOST_KEPT = 16 << 20

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from imgbuild.errors import BuildfileError, SandboxError
 from imgbuild.graph.ops import DeviceOp
+from imgbuild.hints import Callable, Iterable
+from imgbuild.light.pathlib import Path
 
 _INSECURE = ("/dev/fuse", "/dev/loop-control", *(f"/dev/loop{number}" for number in range(8)))
 """What a step without a sandbox finds in its /dev, where this machine has it: what is needed to mount images."""

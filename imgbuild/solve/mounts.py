@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.graph.ops import MountOp, RunOp
 from imgbuild.graph.run import DOCUMENTS
+from imgbuild.hints import Callable, Mapping, TracebackType
+from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import canonical_json

@@ -5,9 +5,8 @@ A node is a stage's index and a number: 0 is the stage's origin, then come its s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from imgbuild.graph.ops import Base, BuildGraph, RunOp, Stage
+from imgbuild.hints import Iterable
 
 Node = tuple[int, int]
 

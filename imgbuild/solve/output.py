@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
 
+from imgbuild.hints import Callable, Iterable
+from imgbuild.light import threading
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.solve.redaction import Redactor
 from imgbuild.store.journal import DIRECTORY, RUNNING
 from imgbuild.store.logs import DEFAULT_MOST, StepLog, log_name, log_path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from imgbuild.hints import Iterable
+from imgbuild.light import re
 
 MASK = b"***"
 SHORTEST = 4

@@ -7,12 +7,11 @@ given now; those that are not are absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-
 from imgbuild.errors import CorruptError, NotFoundError, Source, Span
 from imgbuild.graph.ops import Limits, MountOp, RunOp, Step
+from imgbuild.hints import Iterator, Mapping
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.mounts import Mount
 from imgbuild.rootfs.failed import failed_lowers, lowers_named
 from imgbuild.rootfs.stubs import StubShelf

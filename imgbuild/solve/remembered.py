@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
-
 from imgbuild.errors import StoreError
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Mapping
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower
 from imgbuild.solve.nodes import Node

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Mapping
+from imgbuild.light.pathlib import Path
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.seen import Seen
 from imgbuild.solve.etc import HostNetwork

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from functools import partial
 
 from imgbuild.errors import SandboxError
 from imgbuild.graph.ops import RunOp, Step, TestOp
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Mapping
+from imgbuild.light import signal
+from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.functools import partial
 from imgbuild.linux.emulation import architecture_of, runs_itself
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.rootfs.stubs import StubShelf, StubTarget

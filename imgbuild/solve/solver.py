@@ -9,17 +9,15 @@ thread or process that wants the same step waits there and then finds the record
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Callable, Hashable
-from contextlib import ExitStack
-from functools import partial
 
 from imgbuild.errors import ImgbuildError, StepFailed
 from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, Hashable
+from imgbuild.light import json, threading
+from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.functools import partial
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers

@@ -6,13 +6,10 @@ needs its files. So a build in which everything is cached touches no file of any
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Mapping
-
 from imgbuild.graph.key import StepKey
 from imgbuild.graph.ops import Base, Step
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Mapping
+from imgbuild.light import json, threading
 from imgbuild.oci.digest import chain_id, digest_of
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers

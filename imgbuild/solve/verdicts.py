@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 from imgbuild.errors import ImgbuildError, Span, StepFailed
 from imgbuild.graph.ops import BuildGraph, Step
+from imgbuild.light import threading
 from imgbuild.values import dataclass
 
 

@@ -6,9 +6,9 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import suppress
 from imgbuild.solve.waits import CALLS, Connection, Seen, Thread, call_at, in_words, shown
 
 _MOST_PROCESSES = 64

@@ -6,8 +6,7 @@ they may not be read, the kernel's own word for the place (wchan) says less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
+from imgbuild.hints import Mapping, Sequence
 from imgbuild.values import dataclass, field
 
 _X86_64 = {

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 
 from imgbuild.errors import StepFailed
+from imgbuild.hints import Callable, Container, Hashable, Iterable, Mapping
+from imgbuild.light import signal, threading
+from imgbuild.light.collections import deque
+from imgbuild.light.contextlib import AbstractContextManager, nullcontext
 from imgbuild.store.locks import Interrupted
 
 _POLL_SECONDS = 0.2

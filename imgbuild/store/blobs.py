@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.errors import CorruptError
-from imgbuild.hints import TYPE_CHECKING, BinaryIO
+from imgbuild.hints import TYPE_CHECKING, BinaryIO, Callable, Iterable, Iterator, TracebackType
+from imgbuild.light import threading
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest, digest_of
 from imgbuild.patterns import ASCII, pattern
 from imgbuild.store.failures import REPAIR, explain, explained, missing_blob

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from imgbuild.hints import Iterator
 from imgbuild.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Manifest, parse_index, parse_manifest
 from imgbuild.store.blobs import Blobs
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from _weakref import ref
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Iterator
+from imgbuild.light import threading
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explain, explained
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Connections:
         self._schema = schema
         self._version = version
         self._local = threading.local()
-        self._open: weakref.WeakSet[_Handle] = weakref.WeakSet()
+        self._open: set[ref[_Handle]] = set()
         self._mutex = threading.Lock()
 
     @contextmanager
@@ -75,7 +74,7 @@ class Connections:
     def close(self) -> None:
         """Close all connections; no thread may be using one. A later use opens anew."""
         with self._mutex:
-            handles = tuple(self._open)
+            handles = [handle for known in tuple(self._open) if (handle := known()) is not None]
             self._open.clear()
             self._local = threading.local()
         for handle in handles:
@@ -87,7 +86,7 @@ class Connections:
             handle = _Handle(self._connect())
             self._local.handle = handle
             with self._mutex:
-                self._open.add(handle)
+                self._open.add(ref(handle, self._open.discard))
         return handle.connection
 
     def _connect(self) -> sqlite3.Connection:

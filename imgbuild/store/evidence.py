@@ -7,12 +7,11 @@ where it is lost or damaged, less can be said and nothing else happens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import Protocol
+from imgbuild.hints import Callable, Iterable, Mapping, Protocol, Sequence
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.connections import Connections
 from imgbuild.store.nodes import Node, node_of, pack, short, unpack
 from imgbuild.values import dataclass

@@ -8,14 +8,13 @@ an exclusive one. Directories without a record are files that a step was told to
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, NotFoundError, UsageError
-from imgbuild.hints import TYPE_CHECKING, Any
+from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
+from imgbuild.light import json
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.locks import is_still, try_flock
 from imgbuild.values import dataclass, field
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, StoreError
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 
 

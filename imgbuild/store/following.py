@@ -6,10 +6,10 @@ States: growing; then either complete, or discarded. Readers come to the end of 
 from __future__ import annotations
 
 import os
-import threading
-from pathlib import Path
-from types import TracebackType
 
+from imgbuild.hints import TracebackType
+from imgbuild.light import threading
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.store.failures import explained
 from imgbuild.store.locks import Interrupted

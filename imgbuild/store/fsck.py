@@ -6,12 +6,12 @@ it invents nothing.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, ImageError, ImgbuildError, StoreError
+from imgbuild.hints import Callable, Iterable
+from imgbuild.light import json
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest, digest_of
 from imgbuild.oci.image import CONFIG_TYPES, Descriptor, Manifest

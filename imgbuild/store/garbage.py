@@ -7,11 +7,11 @@ is to go too, the step records. Names are changed first, then rows, then files: 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, ImageError, StoreError
+from imgbuild.hints import Callable, Iterable
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests

@@ -14,15 +14,15 @@ it is a JSON object with "id", "started", "ended", "status", "buildfile", "targe
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import Iterable, Iterator
+from imgbuild.light import json
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
 from imgbuild.store.journal import DIRECTORY, JOURNAL, RUNNING
 from imgbuild.store.locks import try_flock

@@ -6,14 +6,12 @@ therefore speak of what is not there any more (a power cut, a hand in the store)
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping
+from imgbuild.light import json, threading
+from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor, canonical_json, descriptor_json, parse_descriptor
 from imgbuild.store.connections import Connections

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from imgbuild.errors import ConflictError, ImgbuildError
+from imgbuild.hints import Callable, Iterator
+from imgbuild.light import threading
+from imgbuild.light.collections import Counter
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import digest_of
 from imgbuild.store.failures import explained
 

@@ -12,10 +12,10 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.journal import DIRECTORY
 
 _HEAD = struct.Struct("<IBI")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
 
 from imgbuild.errors import CorruptError
-from imgbuild.hints import NamedTuple
+from imgbuild.hints import Iterator, NamedTuple, Sequence
 from imgbuild.values import dataclass
 
 SHORT = 16

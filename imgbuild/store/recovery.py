@@ -12,12 +12,12 @@ a survey finds each file as it was recorded, by size and mtime.
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
-from pathlib import Path
 
 from imgbuild.errors import CorruptError, StoreError
+from imgbuild.light import json
+from imgbuild.light.contextlib import suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.failures import IndexDamagedError, explained

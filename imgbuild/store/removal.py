@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from imgbuild.errors import StoreError
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.removal import Removed, remove_below
 from imgbuild.patterns import pattern
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Mapping
+from imgbuild.light import json
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.values import dataclass

@@ -7,17 +7,14 @@ On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-sp
 
 from __future__ import annotations
 
-import json
 import os
-import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from pathlib import Path
-from types import TracebackType
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import TYPE_CHECKING
+from imgbuild.hints import TYPE_CHECKING, Callable, TracebackType
+from imgbuild.light import json, threading
+from imgbuild.light.contextlib import AbstractContextManager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.failures import explained
 from imgbuild.store.index import Index

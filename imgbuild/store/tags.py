@@ -8,12 +8,10 @@ refers to is on disk.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-
 from imgbuild.errors import CorruptError, ImageError
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Callable
+from imgbuild.light import json
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import OCI_INDEX, REF_NAME, Descriptor, canonical_json, descriptor_json, parse_descriptor
 from imgbuild.oci.reference import Reference, parse_reference

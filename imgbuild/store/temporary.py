@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from imgbuild.errors import StoreError
+from imgbuild.hints import Iterator
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
 from imgbuild.store.locks import is_still, try_flock
 

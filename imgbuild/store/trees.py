@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
+from imgbuild.hints import Iterator
+from imgbuild.light.pathlib import Path
 from imgbuild.linux.descent import Descent
 from imgbuild.store.failures import explained
 from imgbuild.values import dataclass

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
+from imgbuild.hints import Iterable
+from imgbuild.light.pathlib import Path
 from imgbuild.store.garbage import Policy, plan
 from imgbuild.store.store import Store
 from imgbuild.store.trees import physical

@@ -6,14 +6,12 @@ not been tried.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from types import TracebackType
 
 from imgbuild.errors import ImgbuildError
-from imgbuild.hints import TYPE_CHECKING, Self
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Self, TracebackType
+from imgbuild.light import threading
+from imgbuild.light.contextlib import suppress
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.reference import Reference
 from imgbuild.store.rows import SourceRow

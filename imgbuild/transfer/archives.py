@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from imgbuild.errors import ImageError, NotFoundError, UsageError
+from imgbuild.hints import Callable, Sequence
 from imgbuild.layer.compression import Compression
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.image import Annotations, Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference

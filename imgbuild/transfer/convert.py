@@ -5,13 +5,13 @@ A layer that is already known in the wanted compression is not compressed again;
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 from imgbuild.errors import UsageError
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.compression import Compression, CompressionKind
 from imgbuild.layer.tar import Stream
+from imgbuild.light.functools import partial
 from imgbuild.oci.digest import digest_of
 from imgbuild.oci.image import (
     DOCKER_CONFIG,

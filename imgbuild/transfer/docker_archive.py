@@ -8,14 +8,14 @@ Written: ``<diffID>.tar``, uncompressed, which every reader takes. Source: moby,
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError
+from imgbuild.hints import Iterator
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import CHUNK
+from imgbuild.light import json
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID
 from imgbuild.oci.image import (

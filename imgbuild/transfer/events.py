@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from imgbuild.hints import Callable
 from imgbuild.oci.digest import Digest
 from imgbuild.values import dataclass
 

@@ -6,14 +6,14 @@ no part in it. See `tree` for what is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 from imgbuild.errors import LayerError, UsageError
+from imgbuild.hints import Callable
 from imgbuild.layer.compress import Write, decompressing
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import Stream, TarWriter, read_tar
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import History, ImageConfig, RunConfig, config_bytes
 from imgbuild.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, Layer, Manifest, manifest_bytes
 from imgbuild.oci.platform import Platform

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from imgbuild.errors import CorruptError
+from imgbuild.hints import Callable
 from imgbuild.layer.compress import Compressed, Write, compress, parameters, recompress
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.tar import Stream

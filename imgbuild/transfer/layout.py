@@ -6,12 +6,12 @@ Every blob is verified on its way in. Of nested indexes, the image for the wante
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from imgbuild.errors import CorruptError, ImageError, NotFoundError
+from imgbuild.hints import Iterator
 from imgbuild.layer.tar import CHUNK, Stream
+from imgbuild.light.pathlib import Path
 from imgbuild.oci.image import (
     CONFIG_TYPES,
     INDEX_TYPES,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from imgbuild.errors import UsageError
+from imgbuild.hints import Callable, Iterable, Iterator
 from imgbuild.layer.tar import TarEntry, TarWriter
+from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
 
 _SMALL = 4 << 20

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
+from imgbuild.hints import Callable, Iterable, Sequence
+from imgbuild.light import threading
 from imgbuild.store.locks import Interrupted
 
 _POLL = 0.2

@@ -7,14 +7,12 @@ only the one platform is here. The name is set last, when all that it needs is t
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from enum import StrEnum
-from functools import partial
-
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, RegistryError
-from imgbuild.hints import TYPE_CHECKING, Protocol
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Protocol
+from imgbuild.light import threading
+from imgbuild.light.contextlib import ExitStack, suppress
+from imgbuild.light.enum import StrEnum
+from imgbuild.light.functools import partial
 from imgbuild.oci.image import INDEX_TYPES, MAX_MANIFEST_BYTES, Descriptor, Layer, Manifest, parse_index, parse_manifest
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import DEFAULT_TAG, Reference

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.hints import Callable
+from imgbuild.light.functools import partial
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from imgbuild.errors import ImageError, LayerError, UsageError
+from imgbuild.hints import Iterator
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.decompress import kind_of
 from imgbuild.layer.tar import BLOCK, CHUNK, Stream, TarEntry, read_tar
+from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.pathlib import Path, PurePosixPath
 from imgbuild.store.failures import explained
 from imgbuild.store.store import Store
 from imgbuild.values import dataclass
@@ -51,7 +51,7 @@ def open_source(store: Store, location: Path | BinaryIO) -> Iterator[ArchiveSour
             if location.is_dir():
                 yield DirectorySource(location, stack)
                 return
-            file = stack.enter_context(open(location, "rb", buffering=0))
+            file = stack.enter_context(open(location, "rb", buffering=0))  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"can't read {location}: {error.strerror}") from None
         refuse_devices(file, str(location))

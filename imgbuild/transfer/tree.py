@@ -8,10 +8,10 @@ system would take is refused. Contents are kept in one spool file; only names an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from imgbuild.errors import LayerError
+from imgbuild.hints import Callable, Iterator
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.tar import CHUNK, Reader, TarEntry, TarWriter
 from imgbuild.layer.xattrs import portable
