@@ -1,5 +1,5 @@
 """``python -m imgbuild``."""
 
-from imgbuild.cli.main import main
+from imgbuild.cli.start import main
 
 main()
