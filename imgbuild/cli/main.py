@@ -13,7 +13,7 @@ from imgbuild.errors import ImgbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from imgbuild.engine.invocation import Invocation
 
@@ -70,8 +70,8 @@ def _invocation(root: str | None, config: str | None, debug: bool) -> Invocation
     return Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code; without `argv`, which means the words of this process, at once.
+def main(argv: Sequence[str] | None = None, *, at_end: Callable[[], None] | None = None) -> None:
+    """Run the command line and exit with its code; without `argv`, which means the words of this process, at once, after `at_end`.
 
     Nothing is left to be done then: what was acquired was a ``with``. To take the interpreter down piece by piece costs a tenth of a
     short command, for objects that the kernel frees anyway.
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     gc.set_threshold(100_000, 50, 50)
     code = _run(list(sys.argv[1:] if argv is None else argv))
     streams.flush()
+    if at_end is not None:
+        at_end()
     if argv is None:
         os._exit(code)
     sys.exit(code)

@@ -118,6 +118,12 @@ class Bundle:
 
     def keep(self) -> None:
         """At the end of the process: what was missed is in the next one's bundle."""
+        try:
+            self._keep()
+        except BaseException:  # a signal, too: all is done and said
+            return
+
+    def _keep(self) -> None:
         if (self.unknown or self.uncompiled) and self.path and not sys.dont_write_bytecode and os.getpid() == self._process:
             missed = [name for name in self.unknown if is_bundled(name)]
             if missed or self.uncompiled:

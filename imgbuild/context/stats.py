@@ -12,7 +12,7 @@ from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
-from imgbuild.hints import Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence, Set
+from imgbuild.hints import AbstractSet, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 from imgbuild.linux.node import Node
 
 _RACY_NS = 2_000_000_000
@@ -99,7 +99,7 @@ class FileDigests:
                     results[number] = [next(old) or _SHA256 + fresh[name].hex() for name in files]
         return results
 
-    def asked(self) -> Mapping[str, Set[str]]:
+    def asked(self) -> Mapping[str, AbstractSet[str]]:
         """The names of the files whose digests were wanted, by the real paths of their directories."""
         names: dict[str, set[str]] = {}
         for directory, files in self._asked:
