@@ -22,6 +22,9 @@ from sandbox.test_death import _groups_of, _in_a_build, _until_dead
 
 pytestmark = [ROOT, pytest.mark.skipif(not probe().spare, reason="needs the new mount API")]
 
+ATTEMPTS = 20
+"""Whoever else mounts something on this machine takes a spare away."""
+
 WAYS = ("", "clone3", "openat2", "cgroup", "clone3,openat2,cgroup")
 
 
@@ -40,7 +43,7 @@ def _expect(zygote: Zygote, count: int = 1, width: int = 1) -> set[int]:
     others = _children(zygote)
     zygote.expect(count, width)
     deadline = time.monotonic() + 60
-    while len(made := _children(zygote) - others) < min(count, width):
+    while len(made := _children(zygote) - others) != min(count, width):
         assert time.monotonic() < deadline
         os.sched_yield()
     return made
@@ -76,12 +79,16 @@ def test_it_is_as_a_fresh_one(zygote: Zygote, lower: Path, tmp_path: Path, chang
 
 
 def test_it_is_used(zygote: Zygote, root: Filesystem) -> None:
-    (spare,) = _expect(zygote)
-    sandbox = spawn(zygote, root, "sleep", "1000")
-    assert sandbox.pid == spare
-    assert sandbox.wait_running() is None
-    sandbox.kill()
-    assert sandbox.wait().signal == signal.SIGKILL
+    for _ in range(ATTEMPTS):
+        (spare,) = _expect(zygote)
+        sandbox = spawn(zygote, root, "sleep", "1000")
+        used = sandbox.pid == spare
+        assert sandbox.wait_running() is None
+        sandbox.kill()
+        assert sandbox.wait().signal == signal.SIGKILL
+        if used:
+            return
+    pytest.fail("none was used")
 
 
 def test_errors_are_as_of_a_fresh_one(zygote: Zygote, root: Filesystem) -> None:
@@ -143,20 +150,28 @@ def test_mounts_that_came_later_are_seen(plain_zygote: Zygote, root: Filesystem,
         syscalls.umount2(str(tmp_path / "disk"), 0)
 
 
-def test_as_many_as_are_expected_and_not_more_at_once(plain_zygote: Zygote, lower: Path) -> None:
-    root = Bind(str(lower))
-    assert len(_expect(plain_zygote, 3, 2)) == 2
+def test_as_many_as_are_expected_and_not_more_at_once(lower: Path) -> None:
+    for _ in range(ATTEMPTS):
+        with Zygote.start(probe()) as zygote:
+            if _used(zygote, Bind(str(lower))) == 3:
+                return
+    pytest.fail("some were not used")
+
+
+def _used(zygote: Zygote, root: Bind) -> int:
+    """How many of three sandboxes were spares, of which there were two at most."""
+    assert len(_expect(zygote, 3, 2)) == 2
     used = set()
     for left in (2, 1, 0):
-        ready = _children(plain_zygote)
-        sandbox = spawn(plain_zygote, root, "true")
+        ready = _children(zygote)
+        sandbox = spawn(zygote, root, "true")
         used |= {sandbox.pid} & ready
         assert sandbox.wait().code == 0
         deadline = time.monotonic() + 60
-        while len(_children(plain_zygote)) != left:
+        while len(_children(zygote)) != left:
             assert time.monotonic() < deadline
             os.sched_yield()
-    assert len(used) == 3
+    return len(used)
 
 
 def test_one_that_died_is_replaced(plain_zygote: Zygote, root: Filesystem) -> None:
