@@ -6,6 +6,7 @@ place in a Buildfile (`Span`), a hint that says what to do, a stable `reference`
 
 from __future__ import annotations
 
+from imgbuild.hints import Any
 from imgbuild.values import dataclass, field
 
 
@@ -75,11 +76,13 @@ class ImgbuildError(Exception):
 
 
 class StepFailed(ImgbuildError):
-    """A step's command ended with an error, a signal, or beyond a limit. `kept` is the id that its state is kept by, if it is."""
+    """A step's command ended with an error, a signal, or beyond a limit. `kept` is the id that its state is kept by, if it is, `usage`
+    what the command cost (a `sandbox.spec.Usage`), where that is known."""
 
     reference = "step-failed"
     exit_code = 1
     kept = ""
+    usage: Any = None
 
 
 class UsageError(ImgbuildError):

@@ -34,7 +34,7 @@ def failure(rooms: Rooms, job: RunJob, active: Active, ended: Ended, log: StepLo
         ruin = Ruin(job.step, job.op, job.lowers, job.stage_lowers, job.inputs, active, ended.status, cause, log)
         kept, notes = keep_failed(rooms, ruin)
     error = StepFailed(cause.message, hint=cause.hint, detail=tail or None, notes=(*cause.notes, *notes))
-    error.at, error.kept = place_of(job.step.span, cause), kept
+    error.at, error.kept, error.usage = place_of(job.step.span, cause), kept, ended.status.usage
     return error
 
 

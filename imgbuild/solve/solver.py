@@ -238,7 +238,7 @@ class Solver:
             cached, usage = self._resolve(index, number, step, shown)
             outcome = "cached" if cached else "done"
         except ImgbuildError as error:
-            failure = error.located(step.span)
+            failure, usage = error.located(step.span), error.usage if isinstance(error, StepFailed) else None
             outcome = "canceled" if self._workers.stopped.is_set() else "failed"
             # A test that fails ends the build when the other tests are over, too.
             if not (outcome == "failed" and isinstance(step.op, TestOp) and isinstance(error, StepFailed)):

@@ -103,15 +103,17 @@ def read_failed(directory: Path) -> FailedStep:
 @contextmanager
 def held(step: FailedStep) -> Iterator[None]:
     """Nobody takes the failed step away meanwhile. NotFoundError where somebody has."""
-    with suppress(FileNotFoundError):
+    gone = NotFoundError(f"the failed step {step.id} has just been taken away")
+    try:
         descriptor = os.open(step.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if try_flock(descriptor, fcntl.LOCK_SH) and is_still(step.directory, descriptor):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-    raise NotFoundError(f"the failed step {step.id} has just been taken away")
+    except FileNotFoundError:
+        raise gone from None
+    try:
+        if not (try_flock(descriptor, fcntl.LOCK_SH) and is_still(step.directory, descriptor)):
+            raise gone
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def overdue(steps: Iterable[FailedStep], keep: Keep, now: float) -> tuple[FailedStep, ...]:

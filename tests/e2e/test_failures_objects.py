@@ -201,6 +201,16 @@ def test_what_it_stands_on_stays_with_it(bench: Bench) -> None:
     bench.run("fsck")
 
 
+def test_the_record_of_the_build_has_the_evidence_and_the_cost(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN echo x > /x; gti\n", code=1)
+    (step,) = json.loads(bench.run("builds", "show", "--format", "json").out)["steps"]
+    assert step["outcome"] == "failed"
+    assert step["usage"]["wall_seconds"] > 0
+    assert "'gti' was not found in PATH" in step["error"]["message"]
+    assert f"imgbuild debug {kept(bench)[0].name}" in step["error"]["notes"]
+    assert "note: searched: PATH=" in bench.run("builds", "show").out
+
+
 def test_a_test_that_fails_is_kept_too(bench: Bench) -> None:
     done = bench.build("FROM busybox\nRUN echo built > /b\nTEST echo tested > /t; false\n", code=1)
     assert "imgbuild debug " in done.err

@@ -60,6 +60,8 @@ def test_one_that_is_looked_at_stays(store: Store) -> None:
     with held(step), held(step):
         take_away(store, [step])
         assert step.directory.exists()
+    with pytest.raises(FileNotFoundError), held(step):
+        raise FileNotFoundError("of who looks at it")
     take_away(store, [step])
     assert not step.directory.exists()
     take_away(store, [step])
