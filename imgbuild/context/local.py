@@ -70,8 +70,11 @@ class LocalContext(Filtered):
         self.digests.save()
         self._disk.close()
 
-    def looked_at(self) -> tuple[SeenDirectory, ...]:
-        """All that was seen of the directory, and decided what the digests are: whatever else changes in it, changes none of them."""
+    def looked_at(self, most: int) -> tuple[SeenDirectory, ...] | None:
+        """All that was seen of the directory, and decided what the digests are: whatever else changes in it, changes none of them. None
+        where there are more than `most` names to look at."""
+        if sum(1 + len(entries) for _, entries in self._disk.seen().values()) > most:
+            return None
         digested = self.digests.asked()
         found = []
         for path, (status, entries) in self._disk.seen().items():

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[object], None]
 DEFAULT_PARALLEL = 8
+_MOST_NOTED = 2000
+"""Files and directories of a context that are noted for a replay: of more, it takes longer than to look at them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _build(
         write_outputs(place, outputs, names, built, solution, on_event, ahead)
     seconds = time.time() - started
     result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, seconds, chronicle.build)
-    if watch is not None and not result.performed:
+    if watch is not None and seen is not None:
         from imgbuild.engine.replay_making import write_note
 
         write_note(watch, place.store, plan, graph, seen, built, result)
@@ -287,8 +289,8 @@ def _solve(
     verdicts: Verdicts,
     ahead: Ahead | None,
     watched: bool,
-) -> tuple[Solution, tuple[SeenDirectory, ...]]:
-    """The solution, and, where everything was found and it is `watched`, what was looked at in the build context."""
+) -> tuple[Solution, tuple[SeenDirectory, ...] | None]:
+    """The solution, and, where it is `watched`, what was looked at in the build context, if that is not too much."""
     from imgbuild.solve.solver import Solver
 
     final = _final_steps(graph) if ahead is not None else frozenset()
@@ -300,7 +302,7 @@ def _solve(
             rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
             chronicle=chronicle, replay=request.replay_logs, missed=explainer(place, graph, chronicle),
         ).solve()  # fmt: skip
-        return solution, rooms.context.looked_at() if watched and not solution.performed else ()
+        return solution, rooms.context.looked_at(_MOST_NOTED) if watched else None
 
 
 @contextmanager

@@ -36,6 +36,7 @@ DIRECTORY = "replays"
 _VERSION = 1
 _OLDEST_NS = 3600 * 10**9
 _MOST_BYTES = 64 << 20
+_MOST_NAMES = 4 << 20
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 _UNREPEATABLE = (
@@ -77,7 +78,7 @@ class Watch:
     def __init__(self, question: Question, invocation: Invocation) -> None:
         self.question = question
         self.started = time.time_ns()
-        self.index = index_signature(question.root)
+        self.index = read_index(question.root)
         self.events: list[object] = []
         self.asked: dict[str, str | None] | None = {}
         """Variables of the environment with their values; None when somebody looked at all of them."""
@@ -178,12 +179,15 @@ def record(question: Question, replay: Replay) -> None:
     append_same(question.root, new_id(), ended - replay.seconds, ended, replay.build)
 
 
-def index_signature(root: str) -> tuple[int, ...] | None:
-    """What tells that no name in the store has changed; None where nothing does."""
+def read_index(root: str) -> tuple[tuple[int, ...], bytes] | None:
+    """The store's names, as they are written, behind what tells that none has changed; None where that can't be said."""
     try:
-        return signature(os.stat(f"{root}/index.json"))
+        with open(f"{root}/index.json", "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_MOST_NAMES + 1)
     except OSError:
         return None
+    return (signature(status), data) if len(data) == status.st_size <= _MOST_NAMES else None
 
 
 def boot_id() -> str:

@@ -1,8 +1,7 @@
-"""Notes what the answer of a build came from in which everything was found, for `replay`: as much as decides it, and nothing where that
-can't be said for sure.
+"""Notes what a build came from, for `replay`: as much as decides what the next one finds, and nothing where that can't be said for sure.
 
 Whatever was changed so shortly before the build began that another change would leave the same times is not noted: then the next build is
-done again, and notes it.
+done again, and notes it. Nor is a context of thousands of files: to note them takes longer than to find them unchanged.
 """
 
 from __future__ import annotations
@@ -13,17 +12,20 @@ import time
 from itertools import chain
 
 from imgbuild.engine import replay
-from imgbuild.engine.replay import DIRECTORY, Watch, index_signature, signature
+from imgbuild.engine.replay import DIRECTORY, Watch, signature
 from imgbuild.engine.request import BuildPlan
 from imgbuild.engine.source import NAMES, BuildSource
 from imgbuild.graph.ops import BuildGraph, CopyOp
 from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
+from imgbuild.light import json
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
-from imgbuild.solve.events import Notice, StepFinished, StepStarted, Warned
+from imgbuild.oci.image import REF_NAME
+from imgbuild.solve.events import Notice, StepStarted, Warned
+from imgbuild.solve.nodes import in_order
 from imgbuild.store.store import Store
-from imgbuild.transfer.events import BlobFinished
+from imgbuild.transfer.events import TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
     from imgbuild.context.local import SeenDirectory
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from imgbuild.engine.build import BuildResult
     from imgbuild.errors import Span
 
-_MOST_ENTRIES = 200_000
 _MOST_NOTES = 100
 
 _COARSE_NS = 2_000_000_000
@@ -43,15 +44,36 @@ def write_note(
     watch: Watch, store: Store, plan: BuildPlan, graph: BuildGraph, seen: tuple[SeenDirectory, ...], built: Built, result: BuildResult
 ) -> None:
     """Note a build, if all that it takes is known. `seen` is what was looked at in the build context."""
-    if result.performed or watch.asked is None or not _is_repeatable(plan, graph):
+    if watch.asked is None or not _is_repeatable(plan, graph):
         return
-    events = _events(watch.events)
-    if watch.index is None or watch.index != index_signature(str(store.root)) or events is None:
+    index, events = _index(watch, graph, result), _events(watch.events, graph)
+    if index is None or events is None:
         return
     with suppress(OSError):
-        note = _note(watch, watch.asked, plan, seen, built, result, events)
+        note = _note(watch, watch.asked, plan, seen, built, result, index, events)
         if note is not None:
             _write(store, watch.question.path, replay.pack(note))
+
+
+def _index(watch: Watch, graph: BuildGraph, result: BuildResult) -> tuple[int, ...] | None:
+    """What tells that no name changes from now on; None where another than the build's own changed meanwhile, or one that it reads."""
+    before, after = watch.index, replay.read_index(watch.question.root)
+    if before is None or after is None:
+        return None
+    if before[1] != after[1]:
+        own = {name.familiar() for name in result.names}
+        if any(stage.base is not None and stage.base.name in own for stage in graph.stages.values()):
+            return None
+        if _foreign(before[1], own) != _foreign(after[1], own):
+            return None
+    return after[0]
+
+
+def _foreign(index: bytes, own: set[str]) -> list[tuple[str, str]]:
+    """The names in index.json other than the build's own, with their digests."""
+    entries = json.loads(index).get("manifests", [])
+    pairs = [(entry.get("annotations", {}).get(REF_NAME, ""), entry.get("digest", "")) for entry in entries]
+    return sorted((name, digest) for name, digest in pairs if name and name not in own)
 
 
 def _note(
@@ -61,12 +83,13 @@ def _note(
     seen: tuple[SeenDirectory, ...],
     built: Built,
     result: BuildResult,
+    index: tuple[int, ...],
     events: tuple[tuple[Any, ...], ...],
 ) -> tuple[Any, ...] | None:
     source = plan.source
     places = [*_places(source, watch.question.file), *filter(None, watch.invocation.config_places())]
     commit = _commit_places(source.context)
-    if commit is None or sum(len(directory.entries) for directory in seen) > _MOST_ENTRIES:
+    if commit is None:
         return None
     statuses = {place: _status(place) for place in (*places, *commit)}
     found = {place: status for place, status in statuses.items() if status is not None}
@@ -82,7 +105,7 @@ def _note(
         time.time_ns(),
         tuple(asked.items()),
         tuple([place for place, status in statuses.items() if status is None]),
-        (*((place, signature(status)) for place, status in same.items()), (f"{watch.question.root}/index.json", watch.index)),
+        (*((place, signature(status)) for place, status in same.items()), (f"{watch.question.root}/index.json", index)),
         tuple(_blobs(built)),
         (os.path.realpath(source.context), tuple(map(_noted, seen))),
         events,
@@ -106,21 +129,25 @@ def _is_repeatable(plan: BuildPlan, graph: BuildGraph) -> bool:
     return not any(step.no_cache or (isinstance(step.op, CopyOp) and step.op.remotes) for stage in stages for step in stage.steps)
 
 
-def _events(said: list[object]) -> tuple[tuple[Any, ...], ...] | None:
-    """What was said, in the form of a note; None where it is more than what is said each time."""
+def _events(said: list[object], graph: BuildGraph) -> tuple[tuple[Any, ...], ...] | None:
+    """What the next build will say, in the form of a note: what was said before the first step, and the steps in the order in which they
+    are found; None where more was said."""
     found: list[tuple[Any, ...]] = []
+    stepping = False
     for event in said:
         match event:
-            case Notice(text):
+            case Notice(text) if not stepping:
                 found.append(("notice", text))
-            case Warned(rule, message, span):
+            case Warned(rule, message, span) if not stepping:
                 found.append(("warned", rule, message, *_place(span)))
-            case StepStarted(_, name, span):
-                found.append(("step", name, *_place(span)))
-            case StepFinished() | BlobFinished(how="present"):  # which is for the note to say, and of no interest
-                pass
-            case _:
+            case StepStarted():
+                stepping = True
+            case Notice() | Warned() | TransferStarted() | TransferNotice():
                 return None
+    for index, number in in_order(graph):
+        if number:
+            step, _ = graph.stages[index].step_at(number)
+            found.append(("step", step.name, *_place(step.span)))
     return tuple(found)
 
 
@@ -192,10 +219,10 @@ def _numbers(node: Node) -> tuple[int, int, int, int]:
 
 def _write(store: Store, path: str, data: bytes) -> None:
     """Publish a note. It need not survive a crash of the machine: it is of this boot."""
-    with store.temporary("replay") as place:
-        made = place / "note"
-        made.write_bytes(data)
-        made.replace(path)
+    made = f"{path}.{os.getpid()}"  # one that a crash leaves behind is a note like any other when there are too many
+    with open(made, "xb", buffering=0) as file:
+        file.write(data)
+    os.replace(made, path)
     notes = [entry for entry in os.scandir(store.root / DIRECTORY) if entry.is_file(follow_symlinks=False)]
     if len(notes) > _MOST_NOTES:
         for entry in sorted(notes, key=lambda entry: entry.stat().st_mtime_ns)[: _MOST_NOTES // 4]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bench, Done
+from .harness import Bench, Done, wait_for_line
 
 TEXT = """FROM busybox AS a
 ARG NAME=nobody
@@ -43,6 +43,34 @@ def noted(bench: Bench) -> Bench:
     bench.build(None)
     assert _how(bench) == "REPLAYED"
     return bench
+
+
+def test_a_build_that_performed_its_steps_is_noted(bench: Bench) -> None:
+    bench.write({"file": "1", "Buildfile": "FROM busybox\nRUN echo 2 > /n\nCOPY file /\n"})
+    bench.run("build", "-q", "-f", "-", ".", stdin=b"FROM busybox\nRUN true\n")  # and the files are not young any more
+    bench.build(None)
+    assert _how(bench) == "REPLAYED"
+
+
+def test_a_build_upon_itself_is_not(bench: Bench) -> None:
+    bench.run("tag", "busybox", "x")
+    for number in range(4):
+        bench.build("FROM x\nRUN echo 1 >> /n\n")
+        assert bench.run("run", "--rm", "x", "cat", "/n").out == "1\n" * (number + 1)
+
+
+def test_a_name_that_another_one_changes_meanwhile(bench: Bench) -> None:
+    bench.run("tag", "busybox", "base")
+    bench.run("build", "-q", "-t", "other", "-", stdin=b"FROM busybox\nLABEL other=1\n")
+    wait = "echo begun; until [ -e /c/go ]; do sleep 0.1; done"
+    bench.write({"Buildfile": f"FROM base\nRUN --mount=type=cache,target=/c touch /c/begun; {wait}; echo > /n\n"})
+    with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
+        wait_for_line(process, b"begun")
+        bench.run("tag", "other", "base")
+        (begun,) = bench.root.glob("cache/**/begun")
+        begun.with_name("go").touch()
+        assert process.wait() == 0
+    assert _run(bench).out.splitlines()[-1] == "DONE"
 
 
 def _run(bench: Bench, *options: str, environ: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
@@ -119,7 +147,7 @@ def test_what_decides_nothing_changes_nothing(noted: Bench) -> None:
 
 
 def _outcome(done: Done) -> tuple[list[str], str]:
-    seconds = re.compile(r"\d+\.\d+ ?s")
+    seconds = re.compile(r"\d+\.\d+ ?s|debug [0-9a-f]+")
     return [seconds.sub("", line) for line in done.err.splitlines()], done.out.replace("REPLAYED\n", "").replace("DONE\n", "")
 
 
@@ -216,9 +244,9 @@ def test_notes_are_bounded(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN true\n")
     for number in range(120):
         (directory / f"{number:08x}").write_bytes(b"")
-    bench.build(None)
+    bench.build(None, "--label", "a=b")
     assert len(list(directory.iterdir())) <= 100
-    assert _how(bench) == "REPLAYED"
+    assert _how(bench, "--label", "a=b") == "REPLAYED"
 
 
 def test_the_history_knows_of_it(noted: Bench) -> None:
