@@ -12,7 +12,7 @@ from _thread import allocate_lock
 
 from imgbuild.cli.streams import say
 from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
-from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, Warned
+from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,6 +136,8 @@ class Plain(Quiet):
                     lines, rest = [*lines, rest], b""
                 self._partial[number] = rest
                 return [f"#{number} | {readable(line)}" for line in lines]
+            case StepWaiting(number, why):
+                return [f"#{number} waiting: {readable(why.encode())}"]
             case StepFinished(number, outcome, seconds):
                 rest = self._partial.pop(number, b"")
                 last = [f"#{number} | {readable(rest)}"] if rest else []
@@ -209,6 +211,8 @@ def _fields(event: object) -> dict[str, object]:
             return {"step": number, "causes": [cause_fields(cause) for cause in causes], "more": more or None}
         case StepOutput(number, stream, data):
             return {"step": number, "stream": stream, "data": data.decode("utf-8", "replace")}
+        case StepWaiting(number, why):
+            return {"step": number, "why": why}
         case StepFinished(number, outcome, seconds, usage):
             return {"step": number, "outcome": outcome, "seconds": seconds, "usage": asdict(usage) if usage else None}
         case Warned(rule, message, span):

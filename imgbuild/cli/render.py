@@ -15,7 +15,7 @@ from rich.text import Text
 from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary, warning_text
 from imgbuild.hints import TracebackType
 from imgbuild.light import threading
-from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, Warned
+from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class Live(Quiet):
                 last = [part for part in data.split(b"\n") if part.strip()][-_KEPT_LINES:]
                 kept += [readable(part)[:_WIDEST] for part in last]
                 del kept[:-_KEPT_LINES]
+            case StepWaiting(number, why):
+                self._output[number] = [f"waiting: {readable(why.encode())}"[:_WIDEST]]
             case StepFinished(number, outcome, seconds):
                 name, _ = self._running.pop(number, ("", 0.0))
                 self._output.pop(number, None)

@@ -20,7 +20,8 @@ from imgbuild.hints import Hashable, Iterator, Mapping
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.light.functools import partial
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted
+from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, StepWaiting
+from imgbuild.solve.memory import Memory
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.values import dataclass, replace
@@ -172,7 +173,7 @@ class _Bake:
             return self._results
         # The last moment with one thread.
         self._place.start_zygote()
-        crew, workers = Crew(width), Workers(width)
+        crew, workers = Crew(width, Memory(self._place.settings.memory)), Workers(width)
         tasks: dict[Hashable, partial[None]] = {name: partial(self._task, name, crew) for name in self._planned}
         needs: dict[Hashable, tuple[str, ...]] = {name: each.target.linked() for name, each in self._planned.items()}
         try:
@@ -240,7 +241,7 @@ class _Numbers:
             case StepStarted(number, name):
                 shown = f"[{target} {name.removeprefix('[')}" if name.startswith("[") else f"[{target}] {name}"
                 event = replace(event, number=self._number(target, number), name=shown)
-            case StepOutput(number) | StepFinished(number):
+            case StepOutput(number) | StepWaiting(number) | StepFinished(number):
                 event = replace(event, number=self._number(target, number))
             case Notice(text):
                 event = Notice(f"{target}: {text}")

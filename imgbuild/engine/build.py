@@ -332,6 +332,7 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
             failures=Path(request.failure_dir) if request.failure_dir else None,
             keep=lambda: keep_failed(place.settings),
             silence=place.settings.silence,
+            memory=place.settings.memory,
             remotes=fetch_sources(fetchers, graph),
         )
 

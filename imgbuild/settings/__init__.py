@@ -19,6 +19,7 @@
     compression: zstd               # of layers: zstd, gzip or none
     compression-level: 3
     parallelism: 8                  # steps at once; default: the number of processors
+    memory: 8g                      # of steps at once, by what they held before; default: what is available
     limits:                         # of every RUN that names none of its own
       memory: 4g
       memory-swap: 6g               # memory and swap together; or unlimited
@@ -70,3 +71,4 @@ class Settings:
     keep_failed_steps: int = 5
     keep_failed_size: int = 2 << 30
     silence: float = 30.0
+    memory: int | None = None

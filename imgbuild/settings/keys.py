@@ -41,6 +41,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
             "cache": partial(_cache, document),
             "history": partial(_history, document),
             "silence": document.quantity(_seconds),
+            "memory": document.quantity(parse_size),
         },
     )
     registries = values.get("network")
@@ -58,7 +59,7 @@ def read_settings(document: Document, root: yaml.Node) -> Settings:
         build_timeout=values.get("build-timeout"),
         **values.get("cache", {}),
         **values.get("history", {}),
-        **{key: values[key] for key in ("silence",) if key in values},
+        **{key: values[key] for key in ("silence", "memory") if key in values},
     )
 
 

@@ -85,6 +85,11 @@ class Chronicle:
         """Bytes that steps may know and the record may not."""
         self._secrets = tuple(secrets)
 
+    @property
+    def subject(self) -> str:
+        """What is built: what is learned of a step is true of it in this Buildfile, and this context."""
+        return f"{self._header.get('buildfile')} {self._header.get('context')}"
+
     def lowered(self, graph: BuildGraph) -> None:
         """The graph that will be solved."""
         self._graph = graph
@@ -168,6 +173,16 @@ class Chronicle:
             self._noted(self._steps[number], usage)
 
         return spent
+
+    def usage(self, number: int) -> Mapping[str, Any]:
+        """What the last attempt at a step cost, as far as there was one."""
+        usage: Mapping[str, Any] = self._steps[number].get("usage", {})
+        return usage
+
+    def waited(self, number: int, seconds: float) -> None:
+        """How long a step waited for memory that others used."""
+        if seconds:
+            self._steps[number]["waited"] = round(seconds, 6)
 
     def captured(self, number: int, layer: Layer, entries: int, uncompressed: int, seconds: float) -> None:
         """The layer of a step is made."""

@@ -29,6 +29,14 @@ class StepMissed:
 
 
 @dataclass(frozen=True, slots=True)
+class StepWaiting:
+    """A started step can't go on for now; `why` is a sentence."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepOutput:
     """Bytes that a step's process wrote, as they came; `stream` is 1 or 2."""
 
@@ -63,5 +71,5 @@ class Warned:
     span: Span
 
 
-Event = StepStarted | StepMissed | StepOutput | StepFinished | Notice | Warned
+Event = StepStarted | StepMissed | StepWaiting | StepOutput | StepFinished | Notice | Warned
 OnEvent = Callable[[Event], None]

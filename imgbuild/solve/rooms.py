@@ -44,6 +44,8 @@ class Rooms:
     failures: Path | None = None
     keep: Callable[[], Keep] | None = None
     """How much of failed steps is kept; None: nothing."""
+    memory: int | None = None
+    """The memory that steps at once may need by what they needed before; None: what is available."""
     silence: float = math.inf
     """After how many seconds it is said what a step that writes nothing waits for."""
     remotes: Mapping[RemoteSource, Tree] = field(default_factory=dict)

@@ -164,6 +164,9 @@ class Solver:
             # The last moment with one thread: from here on, only the zygote makes processes.
             count, stages = ordinary_runs(self._graph, missing)
             self._rooms.zygote().expect(count, min(self._width, stages))
+        from imgbuild.solve.memory import Memory
+
+        self._memory: Memory = (self._crew.memory if self._crew is not None else None) or Memory(self._rooms.memory)
         self._chronicle.begin()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {
@@ -332,6 +335,7 @@ class Solver:
         lowers = () if step.independent else parent.lowers()
         match step.op:
             case RunOp() as op:
+                from imgbuild.solve.memory import within
                 from imgbuild.solve.run import RunJob, perform_run
 
                 keep = self._chronicle.output(shown)
@@ -345,7 +349,8 @@ class Solver:
                 started, spent = partial(self._captures.command_runs, rooms.compression), self._chronicle.spender(shown)
                 job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event, spent)
                 try:
-                    return *perform_run(rooms, job), None
+                    with within(self._memory, rooms.store.index, self._chronicle, step, shown, self._on_event, stopped):
+                        return *perform_run(rooms, job), None
                 finally:
                     if (work := self._chronicle.ended(shown)) is not None:
                         self._captures.add(work)

@@ -6,11 +6,14 @@ import os
 import time
 
 from imgbuild.errors import StepFailed
-from imgbuild.hints import Callable, Container, Hashable, Iterable, Mapping
+from imgbuild.hints import TYPE_CHECKING, Callable, Container, Hashable, Iterable, Mapping
 from imgbuild.light import signal, threading
 from imgbuild.light.collections import deque
 from imgbuild.light.contextlib import AbstractContextManager, nullcontext
 from imgbuild.store.locks import Interrupted
+
+if TYPE_CHECKING:
+    from imgbuild.solve.memory import Memory
 
 _POLL_SECONDS = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -19,10 +22,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Crew:
     """What builds side by side share: how many of their tasks run at once, and that all of them stop.
 
-    `hurried` is for an end that somebody waits for: what could be finished for later builds is given up too.
+    `hurried` is for an end that somebody waits for: what could be finished for later builds is given up too. `memory` is what their steps
+    share, if they do.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, memory: Memory | None = None) -> None:
+        self.memory = memory
         self.slots = threading.Semaphore(max(1, width))
         self.stopped = threading.Event()
         self.hurried = threading.Event()

@@ -184,6 +184,34 @@ def test_what_steps_cost(bench: Bench) -> None:
     assert "network_received" not in two.get("usage", {})
 
 
+def test_steps_that_do_not_fit_into_memory_together_wait_for_each_other(bench: Bench) -> None:
+    cache = "--mount=type=cache,id=meet,target=/meet"
+    hold = "head -c 64m /dev/zero | tail > /dev/null; while [ ! -e /meet/go ]; do usleep 1000; done; true"
+    stages = "".join(f"FROM busybox AS {name}\nRUN {cache} {hold}; echo {name} > /f\n" for name in "ab")
+    text = f"{stages}FROM busybox\nCOPY --from=a /f /a\nCOPY --from=b /f /b\n"
+    bench.build(f"FROM busybox\nRUN {cache} touch /meet/go\n")
+    bench.build(text)
+    (go,) = bench.root.glob("cache/*/**/go")
+    go.unlink()
+    settings = bench.place / "settings.yaml"
+    settings.write_text("memory: 100m\n")
+    bench.write({"Buildfile": text})
+    with bench.started("--config", settings, "build", "--progress=plain", "--no-cache", ".") as process:
+        assert process.stderr is not None
+        why = b""
+        for line in process.stderr:
+            if b" waiting: " in line:
+                why = line
+                go.touch()
+        assert process.wait(PATIENCE) == 0
+    assert b"before, it held " in why
+    assert b"of the 100.0 MiB that there are may be needed by [" in why
+    shown = _show(bench)
+    assert sum(step.get("waited", 0) > 0 for step in shown["steps"]) == 1
+    assert shown["timing"]["waited_seconds"] > 0
+    assert "for memory" in bench.run("builds", "show").out
+
+
 def test_warnings_are_recorded(bench: Bench) -> None:
     bench.build("FROM busybox as a\nRUN true\n", "--build-arg", "NONE=1")
     shown = _show(bench)
