@@ -2,10 +2,10 @@
 
 The standard decorator writes the source of six methods for each class and compiles it, half a millisecond a class, and its module
 brings in what parses Python: with the hundreds of values that this program is made of, that would be most of the start of a build in
-which all is cached. Here the methods are closures over the fields, and the standard module is imported only by what asks for its view
-of them. What comes out has the fields, and works with `dataclasses.replace`, `fields` and `asdict`, as any dataclass; up to twelve fields
-with plain defaults are set as quickly, too. `field`, `fields`, `replace`, `asdict` and `is_dataclass` are the standard ones' equals, quick
-for these values and right for others.
+which all is cached. Here the methods are shared, or made when a class is first used, and the standard module is imported only by what asks
+for its view of them. What comes out has the fields, and works with `dataclasses.replace`, `fields` and `asdict`, as any dataclass; up to
+twelve fields with plain defaults are set as quickly, too. `field`, `fields`, `replace`, `asdict` and `is_dataclass` are the standard ones'
+equals, quick for these values and right for others.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ else:
 
     def replace(value: Any, /, **changes: Any) -> Any:
         """As `dataclasses.replace`."""
-        own = type(value).__dict__.get("__values__")
+        own = getattr(type(value), "__values__", None)
         if own is None:
             import dataclasses
 
@@ -107,33 +107,68 @@ else:
         return value
 
     def _value(plain: type, kw_only: bool, frozen: bool) -> type:
-        own = {name: _field(plain, name, kind, kw_only) for name, kind in _annotations(plain).items()}
-        inherited: dict[str, _Field] = {}
-        for base in reversed(plain.__mro__[1:-1]):
-            inherited |= getattr(base, "__values__", ())
-        known = inherited | own
-        names = tuple(known)
-        kept = {name: member for name, member in plain.__dict__.items() if name not in ("__dict__", "__weakref__", *own)}
+        # Little is made here: most classes are not used in a run.
+        members = dict(plain.__dict__)
+        members.pop("__dict__", None)
+        members.pop("__weakref__", None)
+        own = _annotations(plain)
+        values = _Values(own, {name: members.pop(name) for name in own if name in members}, kw_only)
+        bases = plain.__mro__[1:-1]
+        inherited = {name for base in bases for name in getattr(base, "__values__", ())}
+
+        def __init__(self: Any, /, *args: Any, **given: Any) -> None:
+            made.__init__ = _init(made.__name__, made.__values__, hasattr(made, "__post_init__"))
+            made.__init__(self, *args, **given)
+
         members = {
-            "__init__": _init(plain.__name__, known, hasattr(plain, "__post_init__")),
-            "__repr__": _repr(tuple([name for name in names if known[name].repr])),
-            **_comparison(tuple([name for name in names if known[name].compare])),
+            "__init__": __init__,
+            **_SHARED,
             **(_FROZEN if frozen else _OPEN),
-            **kept,
+            **members,
             "__slots__": tuple([name for name in own if name not in inherited]),
-            "__values__": known,
-            "__dataclass_fields__": _StandardFields(),
-            "__match_args__": tuple([name for name in names if not known[name].kw_only]),
+            "__values__": values,
         }
-        made = type(plain)(plain.__name__, plain.__bases__, members)
+        values.owner = made = type(plain)(plain.__name__, plain.__bases__, members)
         made.__qualname__ = plain.__qualname__
         return made
+
+    class _Values:
+        """``__values__``: the fields by name, made when somebody asks for them."""
+
+        __slots__ = ("_annotated", "_given", "_kw_only", "owner")
+
+        def __init__(self, annotated: dict[str, object], given: dict[str, object], kw_only: bool) -> None:
+            self._annotated = annotated
+            self._given = given
+            self._kw_only = kw_only
+
+        def __get__(self, instance: object, owner: type) -> dict[str, _Field]:
+            known: dict[str, _Field] = {}
+            for base in reversed(self.owner.__mro__[1:-1]):
+                known |= getattr(base, "__values__", ())
+            for name, kind in self._annotated.items():
+                known[name] = _field(self._given.get(name, _MISSING), name, kind, self._kw_only)
+            self.owner.__values__ = known
+            return known
+
+    class _Matched:
+        """``__match_args__``."""
+
+        def __get__(self, instance: object, owner: type) -> tuple[str, ...]:
+            return tuple([name for name, item in owner.__values__.items() if not item.kw_only])
+
+    class _Look:
+        """``__look__``: what two values are compared by, made when the first are."""
+
+        def __get__(self, instance: object, owner: type) -> Callable[[object], object]:
+            names = [name for name, item in owner.__values__.items() if item.compare]
+            owner.__look__ = look = attrgetter(*names) if names else type
+            return look
 
     def _annotations(plain: type) -> dict[str, object]:
         return plain.__dict__.get("__annotations__") or {}  # noqa: RUF063  (inspect, which has a word for it, parses Python)
 
-    def _field(plain: type, name: str, kind: object, kw_only: bool) -> _Field:
-        given = plain.__dict__.get(name, _MISSING)
+    def _field(given: object, name: str, kind: object, kw_only: bool) -> _Field:
         if isinstance(given, _Field):
             made = given
         elif type(given).__name__ == "Field" and type(given).__module__ == "dataclasses":
@@ -240,22 +275,24 @@ else:
         made.__kwdefaults__ = {name: defaults[name] for name in names[count:] if name in defaults} or None
         return made
 
-    def _repr(names: tuple[str, ...]) -> Callable[[Any], str]:
-        def __repr__(self: Any) -> str:
-            return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+    def _repr(self: Any) -> str:
+        shown = [f"{name}={getattr(self, name)!r}" for name, item in self.__values__.items() if item.repr]
+        return f"{type(self).__qualname__}({', '.join(shown)})"
 
-        return __repr__
+    def _equal(self: Any, other: object) -> Any:
+        cls = type(self)
+        if cls is not type(other):
+            return NotImplemented
+        look = cls.__look__
+        return look(self) == look(other)
 
-    def _comparison(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
-        look = attrgetter(*names) if names else type
+    def _hash(self: Any) -> int:
+        return hash(type(self).__look__(self))
 
-        def __eq__(self: Any, other: object) -> Any:
-            return look(self) == look(other) if type(self) is type(other) else NotImplemented
-
-        def __hash__(self: Any) -> int:
-            return hash(look(self))
-
-        return {"__eq__": __eq__, "__hash__": __hash__}
+    _SHARED = {
+        "__repr__": _repr, "__eq__": _equal, "__hash__": _hash, "__dataclass_fields__": _StandardFields(), "__match_args__": _Matched(),
+        "__look__": _Look(),
+    }  # fmt: skip
 
     def _refuse(self: Any, name: str, *value: object) -> None:
         import dataclasses

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -148,3 +149,59 @@ def test_it_does_not_import_what_parses_python() -> None:
     code = "import sys, imgbuild.errors; print({'dataclasses', 'inspect', 'ast', 'tokenize'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def _fresh() -> Any:
+    @dataclass(frozen=True, slots=True)
+    class Base:
+        one: int
+        two: list[int] = field(default_factory=list, compare=False)
+
+        def __post_init__(self) -> None:
+            if self.one < 0:
+                raise ValueError
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Derived(Base):
+        three: str = "3"
+
+    class Plain(Derived):
+        def __init__(self) -> None:
+            super().__init__(1, three="4")
+
+    return Base, Derived, Plain
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda base, derived, plain: plain(),
+        lambda base, derived, plain: derived(5) == base(5),
+        lambda base, derived, plain: hash(derived(5)),
+        lambda base, derived, plain: (derived.__match_args__, base.__match_args__),
+        lambda base, derived, plain: fields(derived),
+        lambda base, derived, plain: dataclasses.fields(plain),
+        lambda base, derived, plain: repr(plain()),
+        lambda base, derived, plain: copy.copy(derived(5)),
+        lambda base, derived, plain: replace(plain.__mro__[1](5), one=6),
+    ],
+)
+def test_a_class_is_whole_whatever_is_asked_first(first: Any) -> None:
+    base, derived, plain = _fresh()
+    first(base, derived, plain)
+    one, other = derived(1, three="4"), plain()
+    assert (base(1) == base(1, [2]), hash(base(1)) == hash(base(1, [2])), base(1) == base(2), one == other) == (True, True, False, False)
+    assert (one == derived(1, [3], three="4"), one == derived(1), other == plain()) == (True, False, True)
+    assert (base.__match_args__, derived.__match_args__, plain.__match_args__) == (("one", "two"),) * 3
+    assert [item.name for item in fields(derived)] == ["one", "two", "three"]
+    shown = [repr(value).rpartition(".")[2] for value in (one, other)]
+    assert shown == ["Derived(one=1, two=[], three='4')", "Plain(one=1, two=[], three='4')"]
+    assert replace(one, one=2, three="5") == derived(2, three="5")
+    assert asdict(one) == {"one": 1, "two": [], "three": "4"}
+    for wrong in (derived, lambda: derived(1, [], "x"), lambda: base(1, four=4)):
+        with pytest.raises(TypeError):
+            wrong()
+    with pytest.raises(ValueError):
+        derived(-1)
+    with pytest.raises(FrozenInstanceError):
+        one.three = "x"
