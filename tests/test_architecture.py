@@ -90,11 +90,7 @@ def test_rule_can_pass(rule: Rule, path: str, text: str) -> None:
     assert rule((Module(path, text),)) == []
 
 
-def test_all_cached_build_loads_little(imgbuild: Imgbuild, tmp_path: Path) -> None:
-    (tmp_path / "context").mkdir()
-    (tmp_path / "context" / "Buildfile").write_text("FROM busybox\nCOPY Buildfile /\nRUN echo 1 > /file\n", encoding="utf-8")
-    imgbuild("build", "-t", "image", tmp_path / "context")
-    program = """
+_LOADED = """
 import json, os, sys
 from imgbuild.cli.main import main
 try:
@@ -103,15 +99,38 @@ finally:
     if os.getpid() == int(os.environ["MAIN"]):
         print(json.dumps(sorted(sys.modules)))
 """
+
+
+def loaded_by_a_build(imgbuild: Imgbuild, context: Path) -> tuple[set[str], str]:
+    """The modules that a build of a context loads, and what it says."""
     shell = 'MAIN=$$ exec "$@"'
     environ = {**imgbuild.environment(), "IMGBUILD_CONFIG": ""}
     done = subprocess.run(
-        ["sh", "-c", shell, "sh", sys.executable, "-c", program, str(tmp_path / "context")],
+        ["sh", "-c", shell, "sh", sys.executable, "-c", _LOADED, str(context)],
         capture_output=True, text=True, check=False, env=environ, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(" CACHED") == 2, done.stderr
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    return set(json.loads(done.stdout.splitlines()[-1])), done.stderr
+
+
+def test_all_cached_build_loads_little(imgbuild: Imgbuild, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Buildfile").write_text("FROM busybox\nCOPY Buildfile /\nRUN echo 1 > /file\n", encoding="utf-8")
+    imgbuild("build", "-t", "image", tmp_path / "context")
+    loaded, said = loaded_by_a_build(imgbuild, tmp_path / "context")
+    assert said.count(" CACHED") == 2, said
     unwanted = {"requests", "urllib3", "yaml", "rich", "zstandard", "isal", "asyncio", "http.client", "ssl", "subprocess", "tarfile"}
     unwanted |= {"click", "dataclasses", "inspect", "typing"}
+    assert loaded & unwanted == set()
+
+
+def test_a_build_that_copies_a_file_loads_little_more(imgbuild: Imgbuild, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Buildfile").write_text("FROM scratch\nCOPY file /\n", encoding="utf-8")
+    for text in ("before", "after"):
+        (tmp_path / "context" / "file").write_text(text, encoding="utf-8")
+        loaded, said = loaded_by_a_build(imgbuild, tmp_path / "context")
+        assert " CACHED" not in said
+    unwanted = {"platform", "typing", "dataclasses", "secrets", "random", "concurrent.futures", "mmap", "zstandard", "isal", "requests"}
+    unwanted |= {f"imgbuild.{name}" for name in ("solve.run", "rootfs.workdir", "rootfs.copy_unpack", "context.beside")}
     assert loaded & unwanted == set()

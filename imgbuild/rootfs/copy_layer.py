@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
 from imgbuild.layer import sparse
@@ -97,7 +97,7 @@ class _Making:
             exact = copy.root_written or (root.mode, root.owner.uid, root.owner.gid, root.xattrs) == _USUAL
             with store.index.together():
                 layer = recorded(store, made, self._compression)
-                lower = commit_indexed(store, directory, image, secrets.token_hex(16), layer.diff_id if exact else None)
+                lower = commit_indexed(store, directory, image, os.urandom(16).hex(), layer.diff_id if exact else None)
         return lower, Captured(layer, made.uncompressed_size, copy.entries, exact)
 
 

@@ -21,8 +21,6 @@ from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.rootfs.copy import Copied, CopyRequest, InlineSource, TreeSource, is_directory, node_of, seen_below
 from imgbuild.rootfs.copy_plan import Action, Destination, Extract, Metadata, PutData, PutFile, PutSpecial, PutSymlink, kept_xattrs
-from imgbuild.rootfs.copy_unpack import extract, is_archive
-from imgbuild.rootfs.copy_write import LayerWriter
 from imgbuild.rootfs.users import Owner, lookup_owner
 from imgbuild.snapshot.union import UnionView
 
@@ -42,6 +40,10 @@ def planned(request: CopyRequest, parents: UnionView) -> Destination:
 
 def perform(request: CopyRequest, parents: UnionView, directory: Path, userxattr: bool, check: Callable[[], None] | None) -> Copied:
     """See copy.perform_copy."""
+    # here, since a copy that becomes a layer at once writes no directory
+    from imgbuild.rootfs.copy_unpack import extract
+    from imgbuild.rootfs.copy_write import LayerWriter
+
     planner = _Planner(request, parents)
     with explained(f"the destination {request.destination!r}"), LayerWriter(directory, userxattr, check) as writer:
         for number, source in enumerate(request.sources):
@@ -88,7 +90,7 @@ class _Planner:
     def _plan_file(self, number: int, source: TreeSource, found: Found) -> None:
         tree, node = source.tree, node_of(source.tree, found.path)
         unpack = self._request.unpack if source.unpack is None else source.unpack
-        if unpack and stat.S_ISREG(node.mode) and is_archive(tree, found.path):
+        if unpack and stat.S_ISREG(node.mode) and _is_archive(tree, found.path):
             path = self.destination.resolve(self._path)
             self.destination.make_directories(path)
             self.destination.actions.append(Extract(path, tree, found.path, node, self._owner))
@@ -162,3 +164,10 @@ class _Planner:
                 f"several sources can't be copied to {request.destination!r}, which is not a directory",
                 hint=f"write {request.destination + '/'!r} for a directory",
             )
+
+
+def _is_archive(tree: Tree, path: str) -> bool:
+    """Whether a file is unpacked by ADD."""
+    from imgbuild.rootfs.copy_unpack import is_archive
+
+    return is_archive(tree, path)

@@ -43,11 +43,18 @@ def materialize(
         from imgbuild.rootfs.unpacking import Unpacker
 
         found |= Unpacker(store, features, cancelled).independent(tuple(missing.values()))
+    usual: dict[Lower, bool] = {}
+
+    def is_usual(lower: Lower) -> bool:
+        if lower not in usual:
+            usual[lower] = has_usual_root(lower)
+        return usual[lower]
+
     lowers: list[Lower] = []
     for index, layer in enumerate(layers):
         lower = found[layer.diff_id]
         below = tuple(lowers)
-        if lower is None or (below and has_usual_root(lower) and not has_usual_root(below[-1])):
+        if lower is None or (below and is_usual(lower) and not is_usual(below[-1])):
             chain = chain_id(below_layer.diff_id for below_layer in layers[: index + 1])
             lower = find_on_chain(store, chain, features)
             if lower is None:

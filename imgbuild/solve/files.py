@@ -6,7 +6,7 @@ from imgbuild.context.tree import Tree
 from imgbuild.graph.ops import CopyOp, Step, WorkdirOp
 from imgbuild.hints import Callable
 from imgbuild.light.pathlib import Path
-from imgbuild.rootfs import copy, workdir
+from imgbuild.rootfs import copy
 from imgbuild.rootfs.capture import Captured
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
@@ -37,6 +37,8 @@ def perform_copy(
 
 def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLower | None:
     """The lower that a WORKDIR makes above `lowers`; None where its directory is there."""
+    from imgbuild.rootfs import workdir
+
     with rooms.view(lowers) as parents, rooms.snapshotter.prepare(lowers, "workdir") as active:
         made = workdir.make_workdir(op.path, parents, active.upper, epoch=op.epoch, user=op.user, userxattr=rooms.features.rootless)
         return commit(rooms, active, None) if made else None
