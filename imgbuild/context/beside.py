@@ -67,12 +67,12 @@ class _Helper:
         self._nodes = [node for group in part for _, node in group.files]
         count, size = len(self._nodes), sum(node.size for node in self._nodes)
         self._holds = held is not None and held.fits(count, size)
-        self._area = mmap(-1, max(1, count * (_DIGEST + 1) + (size if self._holds else 0)))
         self._pid = 0
         parent = os.getpid()
         try:
+            self._area = mmap(-1, max(1, count * (_DIGEST + 1) + (size if self._holds else 0)))
             self._pid = os.fork()
-        except OSError:  # no more processes: `digests` does it
+        except OSError:  # no memory, or no more processes: `digests` does it
             return
         if not self._pid:
             code = 1

@@ -35,6 +35,7 @@ from imgbuild.store.store import Store
 from imgbuild.store.trees import INDEX, TAR, survey_snapshot
 
 _THREADS = 4
+_THREAD = "imgbuild-decompress"
 
 Cancelled = Callable[[], bool]
 OpenBlob = Callable[[], AbstractContextManager[Stream]]
@@ -129,16 +130,17 @@ class Unpacker:
         with self._store.temporary("index") as scratch:
             directory = scratch / "snapshot"
             directory.mkdir()
-            with TarFile(directory / TAR) as tar, self._layer(layer, opened) as stream:
+            # To index a tar takes about as long as to decompress it, with the hash.
+            with TarFile(directory / TAR) as tar, self._layer(layer, opened, busy=False) as stream:
                 index_stream(_Copying(stream, tar), index)
                 while data := stream.read(CHUNK):
                     tar.write(data)
             return commit_indexed(self._store, directory, index.image(tar.size), identity, layer.diff_id)
 
     @contextmanager
-    def _layer(self, layer: Layer, opened: OpenBlob) -> Iterator[Stream]:
+    def _layer(self, layer: Layer, opened: OpenBlob, *, busy: bool) -> Iterator[Stream]:
         try:
-            with _content(self._store, layer, self._cancelled, opened) as stream:
+            with _content(self._store, layer, self._cancelled, opened, busy) as stream:
                 yield stream
         except LayerError:
             # A damaged blob looks like a malformed layer: say which of the two it is.
@@ -150,7 +152,7 @@ class Unpacker:
         with self._store.temporary("unpack") as scratch:
             directory = scratch / "snapshot" / "fs"
             directory.mkdir(parents=True)
-            with self._layer(layer, opened) as stream:
+            with self._layer(layer, opened, busy=True) as stream:
                 unpack(stream, directory, lowers_view=view, rootless=self._rootless)
                 while stream.read(CHUNK):
                     pass
@@ -169,12 +171,17 @@ class Unpacker:
 
 
 @contextmanager
-def _content(store: Store, layer: Layer, cancelled: Cancelled | None, opened: OpenBlob) -> Iterator[Stream]:
-    """The layer's tar, read ahead by another thread, which verifies both digests by the time the stream ends."""
+def _content(store: Store, layer: Layer, cancelled: Cancelled | None, opened: OpenBlob, busy: bool) -> Iterator[Stream]:
+    """The layer's tar, decompressed ahead by another thread; both digests are verified by the time the stream ends. The other thread
+    hashes, too, where who reads is `busy` with what it reads."""
     with opened() as blob:
-        verified = _Verified(store, layer, blob, cancelled)
-        with Ahead(verified, "imgbuild-decompress") as stream:
-            yield stream
+        content = _Decompressed(blob)
+        if busy:
+            with Ahead(_Verified(store, layer, blob, content, cancelled), _THREAD) as stream:
+                yield stream
+        else:
+            with Ahead(content, _THREAD) as ahead:
+                yield _Verified(store, layer, blob, ahead, cancelled)
 
 
 class _Copying:
@@ -190,28 +197,41 @@ class _Copying:
         return data
 
 
-class _Verified:
-    """Decompresses and hashes; at the end CorruptError where the content is not the layer's."""
+class _Decompressed:
+    """A blob's content; what it is compressed with is asked at the first read."""
 
-    def __init__(self, store: Store, layer: Layer, blob: Stream, cancelled: Cancelled | None) -> None:
+    def __init__(self, blob: Stream) -> None:
+        self._blob = blob
+        self._stream: Stream | None = None
+
+    def read(self, size: int, /) -> bytes:
+        if self._stream is None:
+            self._stream = decompressing(self._blob)
+        return self._stream.read(size)
+
+
+class _Verified:
+    """Hashes; at the end CorruptError where the content is not the layer's."""
+
+    def __init__(self, store: Store, layer: Layer, blob: Stream, content: Stream, cancelled: Cancelled | None) -> None:
         self._store = store
         self._layer = layer
         self._blob = blob
+        self._content = content
         self._cancelled = cancelled
-        self._stream: Stream | None = None
+        self._complete = False
         self._hasher = hashlib.new(layer.diff_id.partition(":")[0], usedforsecurity=False)
         self._size = 0
 
     def read(self, size: int, /) -> bytes:
         if self._cancelled is not None and self._cancelled():
             raise Interrupted("cancelled while unpacking a layer")
-        if self._stream is None:
-            self._stream = decompressing(self._blob)
-        data = self._stream.read(size)
+        data = self._content.read(size)
         self._hasher.update(data)
         self._size += len(data)
-        if not data:
+        if not data and not self._complete:
             self._check()
+            self._complete = True
         return data
 
     def _check(self) -> None:

@@ -51,7 +51,12 @@ def load(directory, files):
         os.kill(os.getpid(), 9)
     return context._disk.load_all(directory, files)
 
+def no_memory(*given):
+    raise OSError(12, "no memory")
+
 os.fork = counted
+if trouble == "no-memory":
+    beside.mmap = no_memory
 if trouble == "changes":
     (root / "z").write_bytes(b"another")
 held = Held(room)
@@ -111,7 +116,7 @@ def test_what_is_held_is_what_there_is_room_for(files: Path, room: int) -> None:
     assert found["same"] and found["kept"] < 52
 
 
-@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork"])
+@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork", "no-memory"])
 def test_what_a_process_did_not_do_is_done_here(files: Path, trouble: str) -> None:
     found = run(files, 3, trouble=trouble)
     assert found["same"] and found["count"] == 52 and not found["error"]
