@@ -10,10 +10,8 @@ line had been understood. Its steps are those that were looked at, in the order 
 
 from __future__ import annotations
 
-from typing import Any
-
 from imgbuild.errors import NotFoundError, UsageError
-from imgbuild.hints import Mapping, Sequence
+from imgbuild.hints import Any, Mapping, Sequence
 from imgbuild.store.history import History
 from imgbuild.values import dataclass, field, fields
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from imgbuild.hints import Callable, Iterable, Iterator, Mapping, Sequence
+from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping, Sequence
 from imgbuild.insight.trees import Change
 from imgbuild.light.collections import Counter
 from imgbuild.values import asdict, dataclass

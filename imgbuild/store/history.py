@@ -16,10 +16,9 @@ from __future__ import annotations
 import fcntl
 import os
 import zlib
-from typing import TYPE_CHECKING, Any
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import Iterable, Iterator
+from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
 from imgbuild.light import json
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
