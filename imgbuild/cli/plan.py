@@ -23,6 +23,8 @@ CHANGES = 3
 _OTHERS = ("--call", "--check", "--format", "--debug-on-failure")
 """Options of a build that ask for something else in its place."""
 _NAMES = 48
+_SHORT = 0.05
+"""Seconds that are worth a word."""
 
 
 def _plan(invocation: Invocation, /, **options: Any) -> int:
@@ -85,7 +87,7 @@ def _outcome(step: PlannedStep) -> str:
 
 
 def _about(seconds: float | None) -> str:
-    return f" (about {seconds:.1f} s)" if seconds else ""
+    return f" (about {seconds:.1f} s)" if seconds is not None and seconds >= _SHORT else ""
 
 
 def _numbers(numbers: tuple[int, ...]) -> str:
