@@ -62,6 +62,8 @@ def materialize(
 
                 lower = Unpacker(store, features, cancelled).on_chain(layer, chain, below)
         lowers.append(lower)
+    # Steps that left the same, nothing for one, have one lower, which overlay takes once: what it says further down, it says again above.
+    lowers = list(reversed(dict.fromkeys(reversed(lowers))))
     if deep and features is not None and features.erofs and len(lowers) >= _DEEP:
         from imgbuild.rootfs.merged import merge_lowers
 

@@ -150,3 +150,12 @@ def test_stages_may_move_and_be_renamed(bench: Bench) -> None:
     bench.build("FROM busybox AS a\nRUN echo a > /a\nFROM busybox\nCOPY --from=a /a /\n")
     done = bench.build("FROM busybox AS unrelated\nFROM busybox AS b\nRUN echo a > /a\nFROM busybox\nCOPY --from=b /a /\n")
     assert set(done.steps.values()) == {"CACHED"}
+
+
+def test_steps_that_left_the_same_are_stood_upon(bench: Bench) -> None:
+    same = "FROM busybox\nRUN echo 0\nRUN mkdir /d && touch /d/f\nRUN rm -r /d\nRUN mkdir /d; touch /d/f\nRUN echo 1\n"
+    bench.build(same)
+    done = bench.build(f"{same}RUN ls /d\n")
+    assert list(done.steps.values()) == ["CACHED"] * 5 + ["DONE"]
+    assert done.output == ["f"]
+    bench.assert_whole()
