@@ -107,7 +107,7 @@ def _signalled(seen: Evidence) -> Cause:
     notes: tuple[str, ...] = ()
     hint = None
     if number == signal.SIGKILL:
-        notes = ("imgbuild did not send it, and no kill for lack of memory was counted",)
+        notes = (f"imgbuild did not send it, and {kills_text(seen.status)}",)
     if number == signal.SIGSYS:
         notes = ("a seccomp filter sends it; the one of steps does not: it answers with an error",)
         hint = "look for a filter of the program's own"
@@ -119,6 +119,13 @@ def how_ended(status: ExitStatus) -> str:
     if status.signal is not None:
         return f"the command was ended by signal {signal_text(status.signal)}"
     return f"the command ended with exit code {status.code}"
+
+
+def kills_text(status: ExitStatus) -> str:
+    """What is known of kills for lack of memory, where none was noticed."""
+    if status.usage.oom_kills is None:
+        return "whether the kernel did for lack of memory is not known: the step had no control group that counts that"
+    return "its control group counted no kill for lack of memory"
 
 
 def exit_notes(op: RunOp, code: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from imgbuild.sandbox.spec import DEFAULT_PATH
-from imgbuild.solve.causes import Cause, Evidence, FileFact, exit_notes, json_hint, near_hint, right_notes, size_text
+from imgbuild.solve.causes import Cause, Evidence, FileFact, exit_notes, json_hint, kills_text, near_hint, right_notes, size_text
 from imgbuild.values import replace
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -134,7 +134,7 @@ def _quota(seen: Evidence, word: str, quote: str) -> Cause:
 def _heap(seen: Evidence, word: str, quote: str) -> Cause:
     limit = seen.op.limits.memory
     notes = [quote, f"the step's limit of memory is {size_text(limit)}" if limit is not None else "the step has no limit of memory"]
-    notes.append(f"the most that it used was {size_text(seen.status.usage.peak_memory)}; the kernel killed nothing for memory")
+    notes.append(f"the most that it used was {size_text(seen.status.usage.peak_memory)}; {kills_text(seen.status)}")
     runtime = "heap" in word or "java" in word
     hint = "raise the limit of its runtime: NODE_OPTIONS=--max-old-space-size, -Xmx" if runtime else None
     return Cause("memory", "its output says that it got no more memory", tuple(notes), hint)

@@ -46,9 +46,10 @@ def test_what_was_measured_is_said_first(op: RunOp, status: ExitStatus, more: di
 
 
 def test_a_kill_that_nobody_counted_is_not_called_one_for_memory() -> None:
-    found = cause(RUN, ExitStatus(0, signal=9))
+    found = cause(RUN, ExitStatus(0, signal=9, usage=Usage(oom_kills=0)))
     assert "memory" not in found.message
-    assert found.notes == ("imgbuild did not send it, and no kill for lack of memory was counted",)
+    assert found.notes == ("imgbuild did not send it, and its control group counted no kill for lack of memory",)
+    assert "is not known" in cause(RUN, ExitStatus(0, signal=9)).notes[0]
 
 
 @pytest.mark.parametrize(("code", "note"), [(139, "SIGSEGV"), (137, "SIGKILL"), (255, None), (3, None)])
