@@ -53,6 +53,8 @@ cache:
   failed-steps: 2
   failed-size: 100m
 silence: 10s
+memory: 6g
+history: {age: 2h, size: 10m, log: 1m}
 """
 
 
@@ -77,6 +79,7 @@ def test_every_key() -> None:
     assert found.limits == Limits(4 << 30, -1, 1.5, 100, 1800.0, 90.0, 2)
     assert (found.build_timeout, found.keep_unused, found.keep_failed) == (7200.0, 86400.0, 3600.0)
     assert (found.keep_failed_steps, found.keep_failed_size, found.silence) == (2, 100 << 20, 10.0)
+    assert (found.memory, found.history_age, found.history_size, found.history_log) == (6 << 30, 7200.0, 10 << 20, 1 << 20)
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "---\n", "registries:\nlimits:\n", "{}"])
