@@ -217,6 +217,7 @@ class Explaining:
     """Explains the misses of one build while it runs, from any thread: names them as events, and in the build's record."""
 
     def __init__(self, store: Store, graph: BuildGraph, chronicle: Chronicle) -> None:
+        self._store = store
         self._chronicle = chronicle
         self._past = Past(store, graph, earlier_builds(store, parse_build(chronicle.header)))
         self._naming = Naming(graph, self._past, chronicle.key)
@@ -226,6 +227,9 @@ class Explaining:
         with self._lock:
             found = self._past.explain(miss)
             said = self._naming.named(miss.node, miss.number, found)
+        if any(cause.kind == "evicted" for cause in found.causes):
+            with suppress(StoreError):
+                self._store.evidence.exhume(miss.wanted.key)
         before, differs = found.before, found.causes if found.causes != said else ()
         self._chronicle.missed(
             miss.number,

@@ -106,6 +106,11 @@ class Evidence:
             row = connection.execute("SELECT key, evicted, policy FROM evicted WHERE key=?", (key,)).fetchone()
         return None if row is None else Tombstone(*row)
 
+    def exhume(self, key: str) -> None:
+        """Forget that a step was taken out: it is performed again."""
+        with self.connections.reading() as connection:
+            connection.execute("DELETE FROM evicted WHERE key=?", (key,))
+
     def sweep(self, roots: Iterable[str]) -> None:
         """Forget the trees that no input of these digests begins with. For who holds the store alone."""
         if not self.path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -179,6 +180,9 @@ def test_that_a_step_was_evicted(bench: Bench) -> None:
     misses = bench.build(TEXT).misses
     assert len(misses) == 3
     assert all(said.startswith("evicted on 20") and said.endswith(" by prune --all") for said in misses.values())
+    with sqlite3.connect(bench.root / "index.db") as connection:
+        connection.execute("DELETE FROM steps")
+    assert set(bench.build(TEXT).misses.values()) == {"the store's memory of it is lost"}  # the prune is not to blame for that
     bench.run("rmi", "x")
     bench.run("prune", "--all")
     bench.write({"src/app.py": "other"})
