@@ -22,6 +22,9 @@ _BORDERS = {"A": "(?:\\A)", "z": "(?:\\Z)", "b": "(?a:\\b)", "B": "(?a:\\B)"}
 _REPEAT = pattern(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
 _MOST_REPEATS = 1000
 
+_MOST_TRIED = 3
+"""How many ``**`` of a pattern may each be tried at every place of a path: the time is a power of its length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -104,7 +107,11 @@ def _regex(text: str) -> str:
     if _ODD.search(text):
         # anywhere in the path: where Go's has no anchor, there is none
         return f"(?=.*?(?-s:{_Go(_go_regex(text)).translated()})).*"
-    return "".join(_linear(_tokens(text)))
+    linear = "".join(_linear(_tokens(text)))
+    if 2 <= text.count("**") <= _MOST_TRIED:
+        # A name with a newline, which Go's dot does not match, may need another place than the leftmost.
+        return f"(?:{linear})|(?=.*\\n)(?=(?-s:{_Go(_go_regex(text)).translated()})).*"
+    return linear
 
 
 def _go_regex(text: str) -> str:

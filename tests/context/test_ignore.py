@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from imgbuild.context.glob import BadPattern
@@ -182,6 +182,7 @@ def test_one_odd_pattern_agrees_with_the_oracle(text: str, path: str) -> None:
 
 
 @settings(max_examples=600, deadline=None)
+@example(["**/*/**"], "2/\n/2")
 @given(st.lists(PLAIN | ODD, min_size=1, max_size=4), PATHS)
 def test_exclude_agrees_with_the_oracle(texts: list[str], path: str) -> None:
     both(lambda: Ignore.of(tuple(texts)), lambda: Matcher(texts), path)
