@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from imgbuild.engine.blame import origins
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.performed import BUILD, base_of, build_of, build_that_made, chain_of, image_of, last_step, layer_of, step_of
+from imgbuild.engine.performed import BUILD, base_of, build_of, build_that_made, chain_of, image_of, last_step, layer_of, result_of, step_of
 from imgbuild.engine.subjects import image_lowers, subject_image
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import BuildfileError, ConflictError, NotFoundError, UsageError
@@ -181,21 +181,21 @@ def _states(place: Workplace, request: BisectRequest) -> tuple[str, list[State]]
     if word.startswith(BUILD):
         name, _, number = word.removeprefix(BUILD).partition("/")
         build = build_of(place, name)
-        return "step", _within(_steps(place, build, number), request)
+        return "step", _within(_steps(place, build, number, request.platform), request)
     image = subject_image(place, word, request.platform)
     made = build_that_made(place, image.descriptor.digest)
     if made is not None:
-        return "step", _within(_steps(place, made, ""), request)
+        return "step", _within(_steps(place, made, "", request.platform), request)
     return "layer", _within(_image_states(place, image, word), request)
 
 
-def _steps(place: Workplace, build: BuildRecord, number: str) -> list[State]:
+def _steps(place: Workplace, build: BuildRecord, number: str, platform: str | None) -> list[State]:
     config: ImageConfig | None = None
     if build.digest:
-        config = image_of(place, Digest(build.digest), f"the result of the build {build.id}").config
+        config = result_of(place, build, platform).config
     elif len(build.bases) == 1:
         config = image_of(place, Digest(build.bases[0]["digest"]), f"the base {build.bases[0]['name']}").config
-    chain = chain_of(build, step_of(build, number) if number else last_step(place, build))
+    chain = chain_of(build, step_of(build, number) if number else last_step(place, build, platform))
     layers = base_of(place, build, chain)
     states = [State(0, "the base of the build", "", layers, config)]
     for step in chain:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import takewhile
 
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.subjects import Subject, find_subject
-from imgbuild.engine.workplace import workplace
-from imgbuild.errors import NotFoundError, UsageError
+from imgbuild.engine.subjects import Subject, find_subject, image_lowers
+from imgbuild.engine.workplace import Workplace, workplace
+from imgbuild.errors import LayerError, NotFoundError, UsageError
 from imgbuild.hints import Iterator
 from imgbuild.insight import packages
 from imgbuild.insight.compare import Change, Entry, Kind, Xattrs, compare, order
@@ -17,9 +18,13 @@ from imgbuild.insight.packages import PackageChange
 from imgbuild.insight.text_changes import MOST_BYTES, unified
 from imgbuild.layer.failures import explained
 from imgbuild.layer.xattrs import portable
-from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.contextlib import ExitStack, contextmanager, suppress
 from imgbuild.linux.node import Node
+from imgbuild.rootfs.lowers import find_lower
+from imgbuild.snapshot import Lowers
+from imgbuild.snapshot.decided import decided
 from imgbuild.snapshot.differing import differing
+from imgbuild.snapshot.traces import opened_lowers
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass, replace
 
@@ -149,16 +154,29 @@ def opened_difference(invocation: Invocation, request: DiffRequest) -> Iterator[
         place = stack.enter_context(workplace(invocation))
         stack.enter_context(place.store.lease())
         if request.new is None:
-            new = find_subject(place, stack, request.old, request.platform)
+            new = find_subject(place, stack, request.old, request.platform, late=True)
             if new.below is None:
                 hint = "name two; a step or a container alone is compared with what it was made on"
                 raise UsageError(f"{new.name} is to be compared with what?", hint=hint)
             old = replace(new, name=f"what {new.name} was made on", lowers=new.below)
         else:
-            old, new = (find_subject(place, stack, word, request.platform) for word in (request.old, request.new))
+            old, new = (find_subject(place, stack, word, request.platform, late=True) for word in (request.old, request.new))
         rootless = place.features.rootless
-        views = tuple(stack.enter_context(UnionView(side.lowers, userxattr=rootless)) for side in (old, new))
+        views = tuple(stack.enter_context(UnionView(lowers, userxattr=rootless)) for lowers in _lowers(place, old, new, request))
         yield Difference(old, new, (views[0], views[1]), request)
+
+
+def _lowers(place: Workplace, old: Subject, new: Subject, request: DiffRequest) -> tuple[Lowers, Lowers]:
+    """The lowers to compare: all of both, or, where a base that both have was never made ready, only what is above it, if that says all."""
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0].diff_id == pair[1].diff_id, zip(old.layers, new.layers, strict=False)))
+    if not request.paths and any(find_lower(place.store, layer.diff_id, place.features) is None for layer in old.layers[:shared]):
+        with suppress(LayerError):  # a layer that can't be read without what is below it
+            above = image_lowers(place, old.layers[shared:]), image_lowers(place, new.layers[shared:])
+            rootless = place.features.rootless
+            with opened_lowers(above[0], userxattr=rootless) as mine, opened_lowers(above[1], userxattr=rootless) as theirs:
+                if decided(mine, theirs):
+                    return above
+    return old.lowers or image_lowers(place, old.layers), new.lowers or image_lowers(place, new.layers)
 
 
 def _entries(view: UnionView, other: UnionView, top: str) -> Iterator[Entry]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from imgbuild.engine.registries import platform_of
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
 from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, recent_builds
+from imgbuild.insight.image import load_image
 from imgbuild.light import json
 from imgbuild.oci.digest import DiffID, Digest, chain_id
 from imgbuild.oci.image import Descriptor, Layer
@@ -30,19 +32,21 @@ def step_of(build: BuildRecord, number: str) -> StepRecord:
     return step
 
 
-def result_of(place: Workplace, build: BuildRecord) -> Image:
-    """The image that a build made."""
+def result_of(place: Workplace, build: BuildRecord, platform: str | None = None) -> Image:
+    """The image that a build made: of several, the one for a platform."""
     if not build.digest:
         raise NotFoundError(f"the build {build.id} has no result: it {'is still running' if build.status == 'running' else build.status}",
                             hint=f"name a step of it: {BUILD}{build.id}/1")  # fmt: skip
-    return image_of(place, Digest(build.digest), f"the result of the build {build.id}")
+    return image_of(place, Digest(build.digest), f"the result of the build {build.id}", platform)
 
 
-def image_of(place: Workplace, digest: Digest, name: str) -> Image:
-    """The image with this manifest; NotFoundError, which calls it `name`, where the store has it no more."""
+def image_of(place: Workplace, digest: Digest, name: str, platform: str | None = None) -> Image:
+    """The image with this manifest, or of this index; NotFoundError, which calls it `name`, where the store has it no more."""
     try:
         data = place.store.blobs.read(digest)
-        return read_image(place.store, Descriptor(media_type_of(data, ""), digest, len(data)), None)
+        descriptor = Descriptor(media_type_of(data, ""), digest, len(data))
+        chosen = load_image(place.store, descriptor, platform_of(platform), name, lenient=not platform)
+        return read_image(place.store, chosen.descriptor, None)
     except CorruptError as error:
         raise NotFoundError(f"{name} is not in the store any more", detail=error.message, hint="build it again") from None
 
@@ -60,11 +64,11 @@ def chain_of(build: BuildRecord, step: StepRecord) -> tuple[StepRecord, ...]:
     return tuple(reversed(chain))
 
 
-def last_step(place: Workplace, build: BuildRecord) -> StepRecord:
+def last_step(place: Workplace, build: BuildRecord, platform: str | None = None) -> StepRecord:
     """The last step of what a build made, or, of one that made nothing, the last that ended well."""
     ended = [step for step in build.steps if step.outcome in ("done", "cached") and not step.test]
     if build.digest:
-        diff_ids = tuple(layer.diff_id for layer in result_of(place, build).layers)
+        diff_ids = tuple(layer.diff_id for layer in result_of(place, build, platform).layers)
         ended.sort(key=lambda step: (_agreement(build, step, diff_ids), step.number))
     if not ended:
         raise NotFoundError(f"the build {build.id} has no step that ended well")

@@ -30,20 +30,22 @@ CONTAINER = "container:"
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A root file system that was named. `config` is None where there is none to compare; `below` is what it was made on, None where
-    that is not known."""
+    that is not known. `layers` are an image's: where its lowers were not asked for, there are none."""
 
     name: str
     lowers: Lowers
     config: ImageConfig | None = None
     below: Lowers | None = None
+    layers: tuple[Layer, ...] = ()
 
 
-def find_subject(place: Workplace, stack: ExitStack, word: str, platform: str | None) -> Subject:
-    """What the word means. The caller holds the store's lease; `stack` ends with what is done with the subject."""
+def find_subject(place: Workplace, stack: ExitStack, word: str, platform: str | None, *, late: bool = False) -> Subject:
+    """What the word means. The caller holds the store's lease; `stack` ends with what is done with the subject. With `late`, the lowers of
+    images are left to the caller."""
     if word.startswith("failed:"):
         return _failed(place, stack, word)
     if word.startswith("build:"):
-        return _built(place, word)
+        return _built(place, word, platform, late)
     if word.startswith(CONTAINER):
         return _container(place, word.removeprefix(CONTAINER))
     try:
@@ -54,7 +56,11 @@ def find_subject(place: Workplace, stack: ExitStack, word: str, platform: str | 
         if isinstance(error, NotFoundError):
             error.hint = f"{error.hint}; there is no such container either"
         raise
-    return Subject(word, image_lowers(place, image.layers), image.config)
+    return _of_image(place, word, image, late)
+
+
+def _of_image(place: Workplace, word: str, image: Image, late: bool) -> Subject:
+    return Subject(word, () if late else image_lowers(place, image.layers), image.config, None, image.layers)
 
 
 def _failed(place: Workplace, stack: ExitStack, word: str) -> Subject:
@@ -67,14 +73,13 @@ def _failed(place: Workplace, stack: ExitStack, word: str) -> Subject:
     return Subject(word, lowers, None, lowers[:-1])
 
 
-def _built(place: Workplace, word: str) -> Subject:
+def _built(place: Workplace, word: str, platform: str | None, late: bool) -> Subject:
     from imgbuild.engine.performed import build_of, layers_after, layers_before, result_of, step_of
 
     name, slash, number = word.removeprefix("build:").partition("/")
     build = build_of(place, name)
     if not slash:
-        image = result_of(place, build)
-        return Subject(word, image_lowers(place, image.layers), image.config)
+        return _of_image(place, word, result_of(place, build, platform), late)
     step = step_of(build, number)
     after, before = layers_after(place, build, step), layers_before(place, build, step)
     return Subject(word, image_lowers(place, after), None, image_lowers(place, before))
@@ -85,7 +90,7 @@ def subject_image(place: Workplace, word: str, platform: str | None) -> Image:
     if word.startswith("build:"):
         from imgbuild.engine.performed import build_of, result_of
 
-        return result_of(place, build_of(place, word.removeprefix("build:")))
+        return result_of(place, build_of(place, word.removeprefix("build:")), platform)
     from imgbuild.insight.image import load_image
     from imgbuild.transfer.images import check_platform, read_image
 

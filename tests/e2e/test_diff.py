@@ -255,6 +255,28 @@ def test_a_shared_base_is_not_read(bench: Bench) -> None:
     assert list(_files(bench, "two", "one")) == ["/d/file", "/only-one", "/only-two"]
 
 
+def test_a_shared_base_that_was_never_made_ready_is_not_read(bench: Bench) -> None:
+    for name in ("one", "two"):
+        anew = f"RUN rm -r /home && mkdir /home && echo 1 > /home/{name}\n"
+        bench.build(f"FROM busybox\nRUN mkdir /d && echo {name} > /d/file && rm /etc/group\n{anew}", "-t", name)
+    bench.run("save", "-o", bench.place / "both.tar", "one", "two", "busybox")
+    fresh = Bench(bench.place / "fresh", bench.environ)
+    fresh.context.mkdir(parents=True)
+    fresh.run("load", bench.place / "both.tar")
+    base = fresh.root / "blobs" / fresh.manifest("busybox:latest")["layers"][0]["digest"].replace(":", "/")
+    whole = base.read_bytes()
+    base.write_bytes(bytes(len(whole)))
+    assert _files(fresh, "one", "two") == {"/d/file": "~content, 4 B", "/home/one": "-2 B", "/home/two": "+2 B"}
+    assert fresh.run("diff", "--exit-code", "one", "one").out == ""
+    # Whether the name that only one has is new, the base tells.
+    fresh.run("diff", "busybox", "one", code=17)
+    base.write_bytes(whole)
+    assert _files(fresh, "busybox", "one") == {
+        "/d/": "+", "/d/file": "+4 B", "/etc/group": f"-{len(GROUP)} B", "/home/ann/": "-", "/home/one": "+2 B",
+    }  # fmt: skip
+    fresh.assert_whole()
+
+
 def test_more_layers_than_are_kept_apart(bench: Bench) -> None:
     steps = "".join(f"COPY f{number} /f{number}\n" for number in range(30))
     bench.write({f"f{number}": str(number) for number in range(30)})
@@ -319,6 +341,19 @@ def test_builds_and_steps_that_are_not_there(bench: Bench) -> None:
         assert len(bench.run("diff", word, "busybox", code=13).errors) == 1, word
 
 
+def test_builds_for_several_platforms(bench: Bench) -> None:
+    text = "FROM scratch\nARG TARGETARCH\nCOPY ${{TARGETARCH}}{} /file\n"
+    bench.write({"amd64": "1", "arm64": "22", "amd642": "333", "arm642": "4444"})
+    bench.build(text.format(""), "--platform", "linux/amd64,linux/arm64", "-t", "one")
+    bench.build(text.format("2"), "--platform", "linux/amd64,linux/arm64", "-t", "two")
+    for words in (("one", "two"), ("build:last~1", "build:last")):
+        assert _files(bench, "--platform", "linux/amd64", *words) == {"/file": "~content, 1 B -> 3 B"}
+        assert _files(bench, "--platform", "linux/arm64", *words) == {"/file": "~content, 2 B -> 4 B"}
+    assert len(bench.run("diff", "--platform", "linux/s390x", "build:last", "build:last~1", code=19).errors) == 1
+    (found,) = json.loads(bench.run("blame", "--format", "json", "--platform", "linux/arm64", "build:last", "/file").out)
+    assert (found["source"], found["place"]) == ("arm642", "Buildfile:3")
+
+
 def test_a_failed_step(bench: Bench) -> None:
     text = "FROM busybox\nRUN echo 1 > /one && echo 1 > /two\nRUN echo 2 > /one && rm /two && rm -r /home && mkdir /home && false\n"
     bench.build(text, code=1)
@@ -352,3 +387,6 @@ def test_without_root(tmp_path: Path, ranged: bool) -> None:
         bench.run("import", bench.place / "base.tar", "busybox")
         bench.run("build", "-q", "-t", "one", "-f", "-", ".", stdin=b"FROM busybox\nRUN rm -r /home && mkdir /home && echo 1 > /home/one\n")
         assert _files(bench, "busybox", "one") == {"/home/ann/": "-", "/home/one": "+2 B"}
+        assert _files(bench, "build:last/1") == {"/home/ann/": "-", "/home/one": "+2 B"}
+        assert "RUN rm -r /home" in bench.run("bisect", "--test", "test -e /home/ann").out
+        assert "2" in bench.run("blame", "one", "/home/one").out.splitlines()[1].split()
