@@ -121,6 +121,8 @@ def test_all_cached_build_loads_little(imgbuild: Imgbuild, tmp_path: Path) -> No
     assert said.count(" CACHED") == 2, said
     unwanted = {"requests", "urllib3", "yaml", "rich", "zstandard", "isal", "asyncio", "http.client", "ssl", "subprocess", "tarfile"}
     unwanted |= {"click", "dataclasses", "inspect", "typing", "difflib", "imgbuild.engine.explained", "imgbuild.store.evidence"}
+    unwanted |= {f"imgbuild.engine.{name}" for name in ("diff", "blame", "bisect", "subjects", "performed")}
+    unwanted |= {"imgbuild.insight.compare", "imgbuild.snapshot.differing", "imgbuild.snapshot.traces"}
     assert loaded & unwanted == set()
 
 
