@@ -16,11 +16,11 @@ from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ContextError, ImgbuildError, UsageError
-from imgbuild.hints import Hashable, Iterator, Mapping
+from imgbuild.hints import Any, Hashable, Iterator, Mapping
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.light.functools import partial
-from imgbuild.solve.events import Notice, StepFinished, StepOutput, StepStarted, StepWaiting
+from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting
 from imgbuild.solve.memory import Memory
 from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
@@ -243,9 +243,19 @@ class _Numbers:
                 event = replace(event, number=self._number(target, number), name=shown)
             case StepOutput(number) | StepWaiting(number) | StepFinished(number):
                 event = replace(event, number=self._number(target, number))
+            case StepMissed(number, causes):
+                own = tuple(self._renamed(target, cause) for cause in causes)
+                event = replace(event, number=self._number(target, number), causes=own)
             case Notice(text):
                 event = Notice(f"{target}: {text}")
         self._on_event(event)
+
+    def _renamed(self, target: str, cause: Any) -> Any:
+        """A cause that names a step, by the number that this has here."""
+        digits = cause.subject.removeprefix("#")
+        if cause.kind != "parent" or digits == cause.subject:
+            return cause
+        return replace(cause, subject=f"#{self._number(target, int(digits))}")
 
     def _number(self, target: str, number: int) -> int:
         with self._lock:

@@ -205,6 +205,21 @@ def test_that_it_failed_last_time(bench: Bench) -> None:
     assert list(bench.build(text).misses.values()) == ["it failed last time"]
 
 
+def test_a_bake_names_steps_by_the_numbers_that_it_shows(bench: Bench) -> None:
+    text = "FROM busybox AS a\nRUN echo a\nFROM busybox AS b\nRUN echo {}\nRUN echo c\n"
+    targets = "groups: {default: [a, b]}\ntargets: {a: {target: a}, b: {target: b}}\n"
+    bench.write({"Buildfile": text.format("one"), "imgbuild.yaml": targets})
+    bench.run("bake", "--progress=plain")
+    bench.write({"Buildfile": text.format("two")})
+    done = bench.run("bake", "--progress=plain")
+    numbers = {line.partition("] ")[2]: line.partition(" ")[0] for line in done.err.splitlines() if line.startswith("#") and " [" in line}
+    said = dict(line.split(" MISS: ") for line in done.err.splitlines() if " MISS: " in line)
+    assert said == {
+        numbers["RUN echo two"]: 'instruction changed ("RUN echo one" -> "RUN echo two")',
+        numbers["RUN echo c"]: f"stands on {numbers['RUN echo two']}, which was not cached",
+    }
+
+
 def test_a_step_between_is_new_and_the_others_follow(bench: Bench) -> None:
     steps = "".join(f"RUN echo {number} > /{number}\n" for number in range(20))
     bench.build(f"FROM busybox\n{steps}")
