@@ -24,7 +24,10 @@ def said(seen: Evidence, ended: str, setup: str) -> Cause:
     if cause is None:
         hint = json_hint(seen.op) if code in (NOT_EXECUTABLE, NOT_FOUND) else None
         return Cause("start" if setup else "exit", f"{ended}: {setup}" if setup else ended, exit_notes(seen.op, code), hint)
-    return replace(cause, message=f"{ended}: {cause.message}", notes=(*cause.notes, *exit_notes(seen.op, code)))
+    # A program that was not executed on the way to another end need not be the reason for that.
+    earlier = seen.program and not setup and code not in (NOT_EXECUTABLE, NOT_FOUND) and seen.clue is not None and not seen.clue.last
+    joint = "; before that," if earlier else ":"
+    return replace(cause, message=f"{ended}{joint} {cause.message}", notes=(*cause.notes, *exit_notes(seen.op, code)))
 
 
 def _program(seen: Evidence) -> Cause | None:

@@ -52,6 +52,13 @@ def test_a_kill_that_nobody_counted_is_not_called_one_for_memory() -> None:
     assert "is not known" in cause(RUN, ExitStatus(0, signal=9)).notes[0]
 
 
+def test_what_others_went_on_after_is_not_called_the_reason() -> None:
+    output = "/bin/sh: gti: not found\nmkdir: can't create directory '/a/b': No such file or directory"
+    found = cause(RUN, ExitStatus(1), output, program="gti", searched=("/bin",))
+    assert found.message == "the command ended with exit code 1; before that, 'gti' was not found in PATH"
+    assert cause(RUN, ExitStatus(127), output, program="gti").message == "the command ended with exit code 127: 'gti' was not found in PATH"
+
+
 @pytest.mark.parametrize(("code", "note"), [(139, "SIGSEGV"), (137, "SIGKILL"), (255, None), (3, None)])
 def test_exit_codes_of_signals(code: int, note: str | None) -> None:
     notes = cause(RUN, ExitStatus(code)).notes
