@@ -93,7 +93,9 @@ class Past:
             if row is not None:
                 return self._compared(miss, before, row)
             if unknown is None:
-                unknown = Explanation((self._not_known(before.step.key),), 0, before)
+                ending = before.step.outcome  # of a step that never ended well no record is kept
+                cause = Cause("failed", what=ending) if ending in _ENDINGS else self._not_known(before.step.key)
+                unknown = Explanation((cause,), 0, before)
         return unknown or Explanation((Cause("new"),))
 
     def before(self, node: Node) -> Before | None:

@@ -220,6 +220,11 @@ def test_a_bake_names_steps_by_the_numbers_that_it_shows(bench: Bench) -> None:
     }
 
 
+def test_that_what_is_mended_failed_last_time(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN exit 3\n", code=1)
+    assert list(bench.build("FROM busybox\nRUN exit 0\n").misses.values()) == ["it failed last time"]
+
+
 def test_a_step_between_is_new_and_the_others_follow(bench: Bench) -> None:
     steps = "".join(f"RUN echo {number} > /{number}\n" for number in range(20))
     bench.build(f"FROM busybox\n{steps}")
