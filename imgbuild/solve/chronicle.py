@@ -145,6 +145,8 @@ class Chronicle:
     def keyed(self, number: int, key: str) -> None:
         """The key of a step is known."""
         self._steps[number]["key"] = key
+        if self._running >= 0:
+            self._say({"number": number, "key": key})
 
     def key(self, node: Node) -> str:
         """The key of a step, "" where it is not known."""

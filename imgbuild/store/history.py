@@ -25,6 +25,7 @@ from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
 from imgbuild.store.journal import DIRECTORY, JOURNAL, RUNNING
 from imgbuild.store.locks import try_flock
+from imgbuild.store.logs import has_log, log_name
 from imgbuild.store.store import Store
 
 if TYPE_CHECKING:
@@ -197,7 +198,15 @@ class History:
         steps: dict[int, Record] = {}
         for step in said[1:]:
             steps[step["number"]] = {**steps.get(step["number"], {}), **step}
-        return {**said[0], "status": "running", "ended": said[0]["started"], "steps": [steps[number] for number in sorted(steps)]}
+        own = [self._under_way(name, steps[number]) for number in sorted(steps)]
+        return {**said[0], "status": "running", "ended": said[0]["started"], "steps": own}
+
+    def _under_way(self, build: str, step: Record) -> Record:
+        """A step of a build that has not ended. What it has written so far is there; only its end would have told so."""
+        if "outcome" in step:
+            return step
+        log = log_name(build, step["number"])
+        return {**step, "outcome": "running", **({"log": log} if has_log(self._store.root, log) else {})}
 
     def _is_running(self, name: str) -> bool:
         try:
@@ -251,7 +260,7 @@ def _found_again(step: Record, build: str) -> Record:
 
 
 def _interrupted(record: Record, ended: float) -> Record:
-    steps = [{**step, "outcome": step.get("outcome", "interrupted")} for step in record["steps"]]
+    steps = [{**step, "outcome": "interrupted"} if step["outcome"] == "running" else step for step in record["steps"]]
     return {**record, "status": "interrupted", "ended": max(ended, record["started"]), "steps": steps}
 
 

@@ -230,16 +230,17 @@ def test_a_build_that_was_ended(bench: Bench, number: signal.Signals, status: st
                 break
         running = _show(bench)
         assert running["status"] == "running"
-        assert [step.get("outcome") for step in running["steps"]] == ["done", None]
+        assert [step["outcome"] for step in running["steps"]] == ["done", "running"]
         refused = bench.run("builds", "rm", "last", code=14)
         assert "is running" in refused.err
-        assert "begun" in bench.run("builds", "log").out
+        assert "#2 | begun" in bench.run("builds", "log").out
         process.send_signal(number)
         process.wait(PATIENCE)
     shown = _show(bench)
     assert (shown["id"], shown["status"]) == (running["id"], status)
     assert [step["outcome"] for step in shown["steps"]] == ["done", status]
-    assert "begun" in bench.run("builds", "log").out
+    assert "#2 | begun" in bench.run("builds", "log").out
+    assert "MISS: it was not finished last time" in bench.run("plan").out
     assert shown["ended"] <= time.time()
 
 
