@@ -43,6 +43,8 @@ def recorded(
     """Notes what happens inside, and how it ends. `bake` is the id of what several builds belong to, `name` the target's in its file."""
     asked = BuildRequest()
     options = {option: getattr(request, option) for option in _OPTIONS if getattr(request, option) != getattr(asked, option)}
+    if request.contexts:
+        options["contexts"] = tuple(map(_named_context, request.contexts))
     header: dict[str, object] = {
         "form": _FORM, "id": build or new_id(), "version": __version__, "context": _context(request.context),
         "buildfile": request.file or "", "target": request.target, "options": options,
@@ -129,6 +131,17 @@ def _context(context: str) -> str:
     """The context's path, or what may be shown of its URL."""
     if context == "-" or os.path.exists(context):
         return context if context == "-" else os.path.realpath(context)
+    return _shown(context)
+
+
+def _named_context(word: str) -> str:
+    name, equals, place = word.partition("=")
+    return f"{name}{equals}{_shown(place)}"
+
+
+def _shown(place: str) -> str:
+    if "://" not in place:
+        return place
     from imgbuild.registry.redaction import shown_url
 
-    return shown_url(context) if "://" in context else context
+    return shown_url(place)

@@ -152,6 +152,13 @@ def test_a_secret_is_in_no_record_and_no_log(bench: Bench) -> None:
         assert not any(SECRET in line for line in connection.iterdump())
 
 
+def test_no_password_of_a_context_is_recorded(bench: Bench) -> None:
+    bench.build("FROM busybox\n", "--build-context", f"lib=https://ann:{SECRET}@files.invalid/lib.tar?token={SECRET}")
+    shown = bench.run("builds", "show").out
+    assert "lib=https://files.invalid/lib.tar" in shown
+    assert SECRET not in shown + bench.run("builds", "show", "--format", "json").out
+
+
 def test_a_failure_is_recorded(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN echo fine\nRUN echo says why; exit 3\nRUN true\n", code=1)
     shown = _show(bench)
