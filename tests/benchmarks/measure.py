@@ -71,22 +71,28 @@ class Account:
         return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("usage_usec"))
 
     def close(self) -> None:
-        """Remove the group and what others made below it."""
-        if self._directory is not None:
-            for path, _, _ in os.walk(self._directory, topdown=False):
+        """Remove the group, what others made below it, and the groups of its name that they made in the other trees of v1."""
+        for place, _ in _trees():
+            for path, _, _ in os.walk(place / self.name, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
 
 
 def _controller() -> Path | None:
     """Where a group that counts CPU time can be made: v1's cpuacct, else the one tree of v2."""
+    trees = _trees()
+    for place, after in trees:
+        if after[0] == "cgroup" and "cpuacct" in after[2].split(","):
+            return place
+    return next((place for place, after in trees if after[0] == "cgroup2"), None)
+
+
+def _trees() -> list[tuple[Path, list[str]]]:
+    """Where control groups are, with the kind of file system, its source and its options."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         rows = [line.split(" - ") for line in file]
     places = [(Path(before.split()[4]), after.split()) for before, after in rows]
-    for place, after in places:
-        if after[0] == "cgroup" and "cpuacct" in after[2].split(","):
-            return place
-    return next((place for place, after in places if after[0] == "cgroup2"), None)
+    return [(place, after) for place, after in places if after[0] in ("cgroup", "cgroup2")]
 
 
 class Launcher:
