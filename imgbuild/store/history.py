@@ -255,8 +255,10 @@ def _adopt(connection: sqlite3.Connection) -> None:
 
 
 def _found_again(step: Record, build: str) -> Record:
-    kept = ("number", "stage", "position", "name", "file", "line", "end_line", "platform", "key", "parent", "reads", "log", "test", "build")
-    return {"build": build, **{name: step[name] for name in kept if name in step}, "outcome": "cached", "started": 0.0, "seconds": 0.0}
+    """A step as a build finds it that performs nothing: with what it is, and what it cost whoever performed it."""
+    performing = ("outcome", "started", "seconds", "waited", "causes", "differs", "more", "against", "error")
+    found = {name: value for name, value in step.items() if name not in performing}
+    return {"build": build, **found, "outcome": "cached", "started": 0.0, "seconds": 0.0}
 
 
 def _interrupted(record: Record, ended: float) -> Record:
