@@ -82,6 +82,10 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
         watch = Watch(question, invocation)
         invocation, on_event = watch.invocation, _heard(on_event, watch)
     plan = None if _is_elsewhere(request.context) else make_plan(invocation, request)
+    if watch is not None and plan is not None:
+        from imgbuild.engine.replay_making import look_at_places
+
+        look_at_places(watch, plan.source)
     with ExitStack() as stack:
         place = stack.enter_context(workplace(invocation, sandboxes=True))
         stack.enter_context(place.store.lease())

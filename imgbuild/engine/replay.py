@@ -82,6 +82,8 @@ class Watch:
         self.events: list[object] = []
         self.asked: dict[str, str | None] | None = {}
         """Variables of the environment with their values; None when somebody looked at all of them."""
+        self.places: dict[str, tuple[int, ...] | None] | None = None
+        """What the build was read from, by what tells of a change; None where that is not known."""
         self.invocation = replace(invocation, environ=cast("Mapping[str, str]", _Watched(invocation.environ, self)))
 
 

@@ -55,10 +55,18 @@ def write_note(
             _write(store, watch.question.path, replay.pack(note))
 
 
+def look_at_places(watch: Watch, source: BuildSource) -> None:
+    """Let `watch` know what the build is read from, when that was just read: at its end others may be there, with times that are old."""
+    with suppress(OSError):
+        statuses = _statuses(watch, source)
+        watch.places = None if statuses is None else _signatures(statuses)
+
+
 def _index(watch: Watch, graph: BuildGraph, result: BuildResult) -> tuple[int, ...] | None:
-    """What tells that no name changes from now on; None where another than the build's own changed meanwhile, or one that it reads."""
+    """What tells that no name changes from now on; None where another than the build's own changed meanwhile, or one that it reads, or
+    somebody else changed its own."""
     before, after = watch.index, replay.read_index(watch.question.root)
-    if before is None or after is None:
+    if before is None or after is None or not _has_result(after[1], result):
         return None
     if before[1] != after[1]:
         own = {name.familiar() for name in result.names}
@@ -69,11 +77,24 @@ def _index(watch: Watch, graph: BuildGraph, result: BuildResult) -> tuple[int, .
     return after[0]
 
 
+def _has_result(index: bytes, result: BuildResult) -> bool:
+    """Whether index.json says what the build has left there: another one may have taken its names since."""
+    entries = _entries(index)
+    if not result.names:
+        return any(digest == result.digest for _, digest in entries)
+    spellings = [(name.familiar(), str(name)) for name in result.names]
+    return all({digest for name, digest in entries if name in either} == {result.digest} for either in spellings)
+
+
 def _foreign(index: bytes, own: set[str]) -> list[tuple[str, str]]:
     """The names in index.json other than the build's own, with their digests."""
+    return sorted((name, digest) for name, digest in _entries(index) if name and name not in own)
+
+
+def _entries(index: bytes) -> list[tuple[str, str]]:
+    """The names in index.json, "" for none, with their digests."""
     entries = json.loads(index).get("manifests", [])
-    pairs = [(entry.get("annotations", {}).get(REF_NAME, ""), entry.get("digest", "")) for entry in entries]
-    return sorted((name, digest) for name, digest in pairs if name and name not in own)
+    return [(entry.get("annotations", {}).get(REF_NAME, ""), entry.get("digest", "")) for entry in entries]
 
 
 def _note(
@@ -87,25 +108,22 @@ def _note(
     events: tuple[tuple[Any, ...], ...],
 ) -> tuple[Any, ...] | None:
     source = plan.source
-    places = [*_places(source, watch.question.file), *filter(None, watch.invocation.config_places())]
-    commit = _commit_places(source.context)
-    if commit is None:
+    statuses = _statuses(watch, source)
+    if statuses is None or _signatures(statuses) != watch.places:
         return None
-    statuses = {place: _status(place) for place in (*places, *commit)}
     found = {place: status for place, status in statuses.items() if status is not None}
     nodes = chain.from_iterable((directory.status, *(node for _, node in directory.entries)) for directory in seen)
     # Of directories that are not listed, it only counts that they are there.
     times = [time for status in found.values() if not stat.S_ISDIR(status.st_mode) for time in (status.st_mtime_ns, status.st_ctime_ns)]
     if _any_young(chain(times, chain.from_iterable((node.mtime_ns, node.ctime_ns) for node in nodes)), watch.started):
         return None
-    same = {**found, str(source.context): os.stat(source.context)}
     return (
         watch.question.words,
         replay.boot_id(),
         time.time_ns(),
         tuple(asked.items()),
         tuple([place for place, status in statuses.items() if status is None]),
-        (*((place, signature(status)) for place, status in same.items()), (f"{watch.question.root}/index.json", index)),
+        (*((place, signature(status)) for place, status in found.items()), (f"{watch.question.root}/index.json", index)),
         tuple(_blobs(built)),
         (os.path.realpath(source.context), tuple(map(_noted, seen))),
         events,
@@ -153,6 +171,19 @@ def _events(said: list[object], graph: BuildGraph) -> tuple[tuple[Any, ...], ...
 
 def _place(span: Span) -> tuple[str, int, int, int, int]:
     return (span.source.name, span.line, span.end_line, span.column, span.end_column)
+
+
+def _statuses(watch: Watch, source: BuildSource) -> dict[str, os.stat_result | None] | None:
+    """All places but the store that a build is read from, with None for what is not there; None where they are not all known."""
+    commit = _commit_places(source.context)
+    if source.file is None or commit is None:
+        return None
+    places = (*_places(source, watch.question.file), *filter(None, watch.invocation.config_places()), *commit, str(source.context))
+    return {place: _status(place) for place in places}
+
+
+def _signatures(statuses: dict[str, os.stat_result | None]) -> dict[str, tuple[int, ...] | None]:
+    return {place: None if status is None else signature(status) for place, status in statuses.items()}
 
 
 def _places(source: BuildSource, named: str | None) -> Iterator[str]:
