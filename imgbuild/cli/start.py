@@ -126,7 +126,7 @@ class Bundle:
     def _keep(self) -> None:
         if (self.unknown or self.uncompiled) and self.path and not sys.dont_write_bytecode and os.getpid() == self._process:
             missed = [name for name in self.unknown if is_bundled(name)]
-            if missed or self.uncompiled:
+            if (missed or self.uncompiled) and _can_be_made(self.path):
                 from imgbuild.cli.bundling import write
 
                 write(self, missed)
@@ -160,6 +160,14 @@ def is_bundled(name: str) -> bool:
         return False
     library, package = _places()
     return source.startswith(package) or (source.startswith(library) and not source.startswith((f"{library}site-", f"{library}dist-")))
+
+
+def _can_be_made(path: str) -> bool:
+    """Whether a file may be, so that not each command of who may not write here makes a bundle in vain."""
+    directory = os.path.dirname(path)
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def install() -> Bundle:

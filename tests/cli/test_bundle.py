@@ -100,6 +100,7 @@ def test_an_edit_is_seen_and_kept(copy: Copy) -> None:
     assert "imgbuild.cli.quick" in copy().bundled
     assert copy().words[0] == "edited"
     source.write_text(source.read_text().replace("edited", "EDITED"))  # of the same size
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 10**10))  # Python's own byte code only tells seconds apart
     assert copy().words[0] == "EDITED"
     os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert copy().words[0] == "EDITED"
@@ -159,6 +160,16 @@ def test_nothing_is_kept_where_nothing_can_be(copy: Copy) -> None:
     (copy.package / "cli" / "__pycache__").write_text("in the way")
     for _ in range(2):
         assert copy().bundled == set()
+
+
+def test_who_may_not_write_makes_none(copy: Copy) -> None:
+    directory = copy.package / "cli" / "__pycache__"
+    directory.mkdir()
+    refused = f"import os; os.access = lambda path, mode: path != {str(directory)!r}\n"  # as root may write everywhere
+    run = copy(program=refused + PROGRAM)
+    assert "imgbuild.cli.bundling" not in run.ours
+    assert not copy.file.exists()
+    assert "imgbuild.cli.bundling" in copy().ours
 
 
 def test_optimized_code_has_its_own(copy: Copy) -> None:
