@@ -12,6 +12,7 @@ from _thread import allocate_lock
 
 from imgbuild.cli.streams import say
 from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
+from imgbuild.patterns import pattern
 from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting, Warned
 
 if TYPE_CHECKING:
@@ -250,9 +251,19 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+_ESCAPES = pattern(
+    r"(\x1b\[[0-9;:]*m)"  # the first group: colors
+    r"|\x1b(?:\[[0-?]*[ -/]*[@-~]?|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)"  # CSI; OSC and other strings; all others
+)
+"""ECMA-48, 5.4 and 5.6; a string may also end with BEL."""
+
+
 def readable(line: bytes) -> str:
-    """A line of output without what would move the cursor: what a carriage return would overwrite is left out."""
+    """A line of output without what would move the cursor: what a carriage return would overwrite is left out. Of escape sequences
+    colors stay: others would clear the screen, or hide what follows."""
     text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+    if "\x1b" in text:
+        text = _ESCAPES.sub(lambda found: found[0] if found[1] else "", text)
     if text.isprintable() or text.replace("\t", "").replace("\x1b", "").isprintable():
         return text  # as nearly all are, and a loop over characters takes as long as a hundred of these
     return "".join(character for character in text if character == "\t" or character.isprintable() or character == "\x1b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -57,7 +58,28 @@ def test_how_it_is_cut_into_pieces_does_not_matter(pieces: list[bytes]) -> None:
 @given(st.binary())
 def test_readable(line: bytes) -> None:
     text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
-    assert readable(line) == "".join(each for each in text if each in "\t\x1b" or each.isprintable())
+    if "\x1b" not in text:
+        assert readable(line) == "".join(each for each in text if each == "\t" or each.isprintable())
+
+
+@given(st.text(st.sampled_from("\x1b[]0;:?mJm\\\x07a")))
+def test_of_escape_sequences_only_colors_are_left(text: str) -> None:
+    left = re.sub(r"\x1b\[[0-9;:]*m", "", readable(text.encode()))
+    assert left.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
+        ("a\x1b[2J\x1b[1;1Hb\x1b[?25lc\x1b(Bd\x1b=e", "abcde"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
+        ("a\x1b]0;never ended", "a"),
+        ("a\x1b", "a"),
+    ],
+)
+def test_escape_sequences(line: str, shown: str) -> None:
+    assert readable(line.encode()) == shown
 
 
 def test_many_lines_at_once_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
