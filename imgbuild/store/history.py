@@ -59,7 +59,8 @@ class History:
                 taken()
             self._bury()
         except StoreError:
-            self._only_here = {record["id"]: record for record in self._parsed(_read(self._store.root / JOURNAL))}
+            said = {name: record for name in self._directories() if (record := self._died(name)) is not None}
+            self._only_here = said | {record["id"]: record for record in self._parsed(_read(self._store.root / JOURNAL))}
 
     def recent(
         self, limit: int | None = None, *, buildfile: str | None = None, target: str | None = None, before: float | None = None
@@ -178,13 +179,20 @@ class History:
             path = self._root / name / RUNNING
             if not path.exists() or self._is_running(name):
                 continue
-            record = self._begun(name)
-            if record is not None:
-                self._insert([_interrupted(record, path.stat().st_mtime)])
+            if (record := self._died(name)) is not None:
+                self._insert([record])
             with suppress(FileNotFoundError):
                 path.unlink()
             with suppress(OSError):
                 path.parent.rmdir()  # it has no logs
+
+    def _died(self, name: str) -> Record | None:
+        """The record of a build that ended without a word: None of one that did not."""
+        with suppress(FileNotFoundError):
+            ended = os.stat(self._root / name / RUNNING).st_mtime
+            if not self._is_running(name) and (record := self._begun(name)) is not None:
+                return _interrupted(record, ended)
+        return None
 
     def _begun(self, name: str) -> Record | None:
         """The record that the file of a build that has not ended amounts to."""

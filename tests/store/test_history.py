@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from imgbuild.errors import StoreError
 from imgbuild.store import journal
 from imgbuild.store.history import History
 from imgbuild.store.rows import BuildRow, StepRow
@@ -181,6 +182,19 @@ def test_a_store_that_can_not_be_written_is_read(store: Store, monkeypatch: pyte
         assert [record["id"] for record in history.recent()] == ["b2", "b1"]
         assert history.get("b2") == _record(2)
     assert History(store).ids() == ["b2", "b1"]
+
+
+def test_who_died_is_known_where_the_store_can_not_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.close(_begin(store, "b1", {"id": "b1", "started": 1.0, "buildfile": "/Buildfile", "target": ""}))
+    history = History(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "_journal", _refused)
+        assert [(record["id"], record["status"]) for record in history.recent()] == [("b1", "interrupted")]
+    assert History(store).ids() == ["b1"]
+
+
+def _refused(history: History) -> None:
+    raise StoreError("the file system is read-only")
 
 
 def test_the_index_stays_one_that_older_versions_read(store: Store) -> None:
