@@ -208,7 +208,7 @@ class Naming:
             if before is None or before.step.key != self._key_of(node):
                 changed = node
             node = stands_on(self._graph, node)[0]
-        return text_of(self._graph.stages[changed[0]].step_at(changed[1])[0].name) if changed is not None else "another base"
+        return text_of(self._graph.stages[changed[0]].step_at(changed[1])[0].name) if changed is not None else "the base"
 
 
 _GENERAL = frozenset(("parent", "first", "new", "no-cache", "remade", "layer", "evicted", "failed", "lost", "unknown"))

@@ -220,6 +220,12 @@ def test_a_bake_names_steps_by_the_numbers_that_it_shows(bench: Bench) -> None:
     }
 
 
+def test_steps_that_change_places(bench: Bench) -> None:
+    bench.write({"a": "a", "b": "b"})
+    bench.build("FROM busybox\nCOPY a /a\nCOPY b /b\n")
+    assert bench.build("FROM busybox\nCOPY b /b\nCOPY a /a\n").misses["COPY b /b"] == "stands on the base now"
+
+
 def test_that_what_is_mended_failed_last_time(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN exit 3\n", code=1)
     assert list(bench.build("FROM busybox\nRUN exit 0\n").misses.values()) == ["it failed last time"]
