@@ -9,7 +9,7 @@ from imgbuild import __version__
 from imgbuild.engine.request import BuildPlan, BuildRequest
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
-from imgbuild.graph.arguments import PROXY_ARGUMENTS
+from imgbuild.graph.arguments import PROXY_ARGUMENTS, proxy_passwords
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress
@@ -84,7 +84,7 @@ def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> N
     }  # fmt: skip
     platforms = [str(target.platform) for target in plan.targets]
     chronicle.note(buildfile=_buildfile(plan), platforms=platforms, **{name: value for name, value in facts.items() if value})
-    chronicle.hide(plan.secrets.values())
+    chronicle.hide((*plan.secrets.values(), *(password.encode() for password in proxy_passwords(plan.options.build_args))))
 
 
 def subject_of(request: BuildRequest, plan: BuildPlan) -> dict[str, str]:

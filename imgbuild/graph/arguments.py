@@ -82,6 +82,12 @@ def proxy_environment(build_args: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in sorted(build_args.items()) if name in PROXY_ARGUMENTS)
 
 
+def proxy_passwords(build_args: Mapping[str, str]) -> tuple[str, ...]:
+    """The passwords in the URLs of proxies that were given."""
+    users = (value.rpartition("@")[0].rpartition("//")[2] for name, value in build_args.items() if name in PROXY_ARGUMENTS)
+    return tuple(filter(None, (user.partition(":")[2] for user in users)))
+
+
 def unused_arguments(buildfile: Buildfile, options: LowerOptions, triggers: Iterable[Instruction] = ()) -> tuple[str, ...]:
     """The build arguments that were given and that no ARG declares, in any stage or in the `triggers` of a base, sorted."""
     declared = set(PROXY_ARGUMENTS) | _FOR_THE_BUILDER | set(platform_arguments(options))

@@ -8,6 +8,7 @@ import select
 import time
 
 from imgbuild.errors import SandboxError
+from imgbuild.graph.arguments import proxy_passwords
 from imgbuild.graph.ops import RunOp, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING, Callable, Mapping
 from imgbuild.light import signal
@@ -89,7 +90,7 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
             raise error.located(job.step.span) from None
     attempts = job.op.limits.retry + 1
     for attempt in range(1, attempts + 1):
-        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", rooms.secrets.values()) as log:
+        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", _hidden(rooms, job.op)) as log:
             with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
                 ended = _attempt(rooms, job, active, mounts, log)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
@@ -236,6 +237,12 @@ def _limits(rooms: Rooms, op: RunOp) -> Limits:
     return replace(limits, io_device=disk_of(rooms.store.root)) if limits.limits_io else limits
 
 
+def _hidden(rooms: Rooms, op: RunOp) -> tuple[bytes, ...]:
+    """What is kept of no output: secrets, and passwords for proxies."""
+    given = dict(entry.split("=", 1) for entry in op.proxy)
+    return (*rooms.secrets.values(), *(password.encode() for password in proxy_passwords(given)))
+
+
 def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
     """What the step sees: its own variables first in rank, then the proxies, then what a process can expect."""
     env = {"HOME": home, "SOURCE_DATE_EPOCH": str(op.epoch)}
@@ -287,4 +294,4 @@ def _say_waiting(rooms: Rooms, sandbox: Sandbox, job: RunJob, seconds: float) ->
 
     if lines := waits_for(sandbox.pid):
         text = f"{job.step.name} has written nothing for {seconds:.0f} s: {'; '.join(lines)}"
-        job.on_event(Notice(redacted_text(text, rooms.secrets.values())))
+        job.on_event(Notice(redacted_text(text, _hidden(rooms, job.op))))

@@ -159,6 +159,15 @@ def test_no_password_of_a_context_is_recorded(bench: Bench) -> None:
     assert SECRET not in shown + bench.run("builds", "show", "--format", "json").out
 
 
+def test_no_password_of_a_proxy_is_kept(bench: Bench) -> None:
+    text = "FROM busybox\nRUN env; echo $HTTPS_PROXY; exit 3\n"
+    bench.build(text, "--build-arg", f"HTTPS_PROXY=http://ann:{SECRET}@proxy.invalid:3128", code=1)
+    assert "HTTPS_PROXY=http://ann:***@proxy.invalid:3128" in bench.run("builds", "log").out
+    for path in bench.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
 def test_a_failure_is_recorded(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN echo fine\nRUN echo says why; exit 3\nRUN true\n", code=1)
     shown = _show(bench)
