@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from imgbuild.errors import Span
 
 _MOST_NOTES = 100
+_HEXADECIMAL = set("0123456789abcdef")
 
 _COARSE_NS = 2_000_000_000
 _FINE_NS = 50_000_000
@@ -213,11 +214,20 @@ def _commit_places(context: Path) -> tuple[str, ...] | None:
         found.append(str(git))
         if git.exists():
             head = git / "HEAD"
-            if not head.is_file():
+            inside = (git / "objects", git / "refs")  # without which git looks further up
+            if not head.is_file() or not all(map(Path.is_dir, inside)):
                 return None
-            name = head.read_text(errors="replace").strip().removeprefix("ref: ")
-            return (*found, *map(str, (head, git / name, git / "packed-refs", git / "reftable" / "tables.list")))
+            name = head.read_text(errors="replace").removeprefix("ref:").strip()
+            # Else git looks further up, too, or the ref leads to another one.
+            if not (name.startswith("refs/") or set(name) <= _HEXADECIMAL) or "\0" in name or _is_symbolic(git / name):
+                return None
+            return (*found, *map(str, (*inside, head, git / name, git / "packed-refs", git / "reftable" / "tables.list")))
     return tuple(found)
+
+
+def _is_symbolic(ref: Path) -> bool:
+    """Whether a ref leads to another one."""
+    return ref.is_file() and ref.read_text(errors="replace").startswith("ref:")
 
 
 def _status(path: str) -> os.stat_result | None:

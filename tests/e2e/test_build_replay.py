@@ -196,6 +196,32 @@ def test_what_changes_is_seen(noted: Bench, what: str) -> None:
     assert _outcome(fresh) == _outcome(done) or "performed" in done.err
 
 
+@pytest.mark.parametrize("head", ["ref: refs/heads/led", "ref:refs/heads/real", "ref: refs/heads/\0", "broken"])
+def test_commits_are_seen_however_they_are_found(bench: Bench, head: str) -> None:
+    def git(directory: Path, *arguments: str, date: int = 0) -> None:
+        command = ["git", "-c", "user.name=n", "-c", "user.email=n@localhost", *arguments]
+        environ = {**bench.environ, "GIT_COMMITTER_DATE": f"{1_600_000_000 + date} +0000"}
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, env=environ)
+
+    bench.write({"file": "1", "Buildfile": "FROM scratch\nCOPY file /\n"})
+    work = bench.place if head == "broken" else bench.context
+    git(work, "init", "-q", "-b", "real")
+    git(work, "commit", "-q", "--allow-empty", "-m", "m")
+    if head == "broken":
+        bench.write({".git/HEAD": "ref: refs/heads/real\n"})
+    else:
+        git(work, "symbolic-ref", "refs/heads/led", "refs/heads/real")
+        bench.write({".git/HEAD": f"{head}\n"})
+    bench.run("build", "-q", "-f", "-", ".", stdin=b"FROM busybox\nRUN true\n")  # and the files are not young any more
+    for _ in range(2):
+        bench.build(None)
+    if "\0" not in head:
+        git(work, "commit", "-q", "--allow-empty", "-m", "m", date=1000)
+    told = bench.build(None)
+    done = bench.build(None, environ={"IMGBUILD_DISABLE": "replay"})
+    assert told.err.splitlines()[-1] == done.err.splitlines()[-1]
+
+
 def test_what_decides_nothing_changes_nothing(noted: Bench) -> None:
     noted.write({"other": "another"})
     assert _how(noted, environ={"EDITOR": "ed", "IRRELEVANT": "1"}) == "REPLAYED"
