@@ -77,5 +77,10 @@ def _inclusions(at: Span) -> list[str]:
 
 def printable(line: str) -> str:
     """The line without control characters and lone surrogates: what is shown may come from a hostile file."""
-    kept = "".join(c if c == "\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    kept = "".join(c if c == "\t" or c.isprintable() else f"\\x{_code(c):02x}" for c in line)
     return kept.encode("utf-8", "backslashreplace").decode()
+
+
+def _code(character: str) -> int:
+    """What a character is shown as: the byte, where it stands for one that is no text (as in names of files)."""
+    return ord(character) - 0xDC00 if "\udc80" <= character <= "\udcff" else ord(character)

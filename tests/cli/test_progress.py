@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgbuild.cli import progress, render
+from imgbuild.cli.failures import printable
 from imgbuild.cli.progress import LONGEST_LINE, Plain, readable
 from imgbuild.errors import Source, Span
 from imgbuild.solve.events import StepFinished, StepOutput, StepStarted
@@ -107,3 +108,7 @@ def test_the_live_view_looks_at_the_lines_that_it_can_show(monkeypatch: pytest.M
     live._take(StepOutput(1, 1, b"".join(b"line %d\n" % number for number in range(1000))))
     assert looked[-1] == b"line 999"
     assert len(looked) < 20
+
+
+def test_names_that_are_no_text_are_shown_by_their_bytes() -> None:
+    assert printable("a\udcff\n\x1bé\ud800") == "a\\xff\\x0a\\x1bé\\xd800"
