@@ -59,7 +59,8 @@ def keep_failed(rooms: Rooms, ruin: Ruin) -> tuple[str, tuple[str, ...]]:
         return "", (f"its state could not be kept: {error.message if isinstance(error, ImgbuildError) else error.strerror}",)
     if isinstance(place, str):
         return "", (place,)
-    all_of_it = () if ruin.log.whole else (f"all {ruin.log.lines} lines of its output are in {place / LOG}",)
+    part = "all" if ruin.log.complete else "the first and the last of the"
+    all_of_it = () if ruin.log.whole else (f"{part} {ruin.log.lines} lines of its output are in {place / LOG}",)
     return place.name, (*all_of_it, f"its state is kept: `imgbuild debug {place.name}` enters it")
 
 

@@ -59,6 +59,11 @@ class StepLog:
         """Whether the last lines are all that there are."""
         return self.lines + bool(self._rest) <= TAIL_LINES
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that the step wrote was kept."""
+        return not self._lost
+
     def all(self) -> bytes:
         """All that was kept, without secrets."""
         data = bytes(self._head)

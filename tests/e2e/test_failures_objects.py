@@ -79,6 +79,13 @@ def test_all_of_the_output_is_kept(bench: Bench) -> None:
     assert (place / "log").read_text() == "".join(f"{number}\n" for number in range(1, 30001)) + "end\n"
 
 
+def test_what_is_not_kept_of_much_output_is_not_called_all(bench: Bench) -> None:
+    said = bench.refused("FROM busybox\nRUN yes 0123456789 | head -c 20m; exit 3\n", code=1)
+    (place,) = kept(bench)
+    assert f"the first and the last of the 1906501 lines of its output are in {place}/log" in said
+    assert (place / "log").stat().st_size < 17 << 20
+
+
 def test_the_state_is_entered_and_never_changed(bench: Bench) -> None:
     bench.write({"file": "in the context\n"})
     bench.build(STATE, "--secret", "id=k,env=K", code=1, environ={"K": SECRET})
