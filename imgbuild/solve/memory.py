@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
+from imgbuild.errors import StoreError
 from imgbuild.graph.ops import RunOp, Step
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 from imgbuild.light import threading
-from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.oci.digest import digest_of
 from imgbuild.solve.events import OnEvent, StepWaiting
 from imgbuild.store.index import Index
@@ -113,10 +114,11 @@ def learn(index: Index, subject: str, step: Step, usage: Mapping[str, Any], *, w
     got. To no more than a tenth, so that most runs of a step write nothing."""
     held = usage.get("peak_held", 0)
     identity = _identity(subject, step)
-    known = index.content_digest(_OWNER, identity)
-    before = int(known) if known is not None and known.isdigit() else 0
-    if held > before * 1.1 or (whole and held < before * 0.9):
-        index.record_content_digest(_OWNER, identity, str(held))
+    with suppress(StoreError):  # a store that is full must not hide how the step ended
+        known = index.content_digest(_OWNER, identity)
+        before = int(known) if known is not None and known.isdigit() else 0
+        if held > before * 1.1 or (whole and held < before * 0.9):
+            index.record_content_digest(_OWNER, identity, str(held))
 
 
 def _identity(subject: str, step: Step) -> str:

@@ -100,7 +100,7 @@ def test_an_edit_is_seen_and_kept(copy: Copy) -> None:
     assert "imgbuild.cli.quick" in copy().bundled
     assert copy().words[0] == "edited"
     source.write_text(source.read_text().replace("edited", "EDITED"))  # of the same size
-    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 10**10))  # Python's own byte code only tells seconds apart
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 10**13))  # Python's own byte code only tells seconds apart
     assert copy().words[0] == "EDITED"
     os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert copy().words[0] == "EDITED"

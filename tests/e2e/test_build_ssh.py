@@ -179,5 +179,6 @@ def test_agents_that_are_refused(shared: Bench, tmp_path: Path, value: str, word
 
 def test_one_id_is_given_once(shared: Bench, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("x")
+    shared.write({"Buildfile": "FROM busybox\n"})
     done = shared.run("build", "--ssh", f"a={tmp_path / 'key'}", "--ssh", f"a={tmp_path / 'key'}", ".", code=2)
     assert "a second agent a" in done.err
