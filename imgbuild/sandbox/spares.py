@@ -72,24 +72,26 @@ class Stock:
         self._wanted = 0
         self._width = 0
         self._spares: deque[Spare] = deque()
-        self._mounts = -1
+        self.mounts = -1
+        """Says by an exceptional condition that something was mounted or unmounted since it was asked last (proc(5)); -1 at first."""
         self._changed = select.poll()
+        self._resting = False
 
     def expect(self, expected: wire.Expected) -> None:
         """So many more will be asked for."""
         self._plan = expected.plan
         self._wanted += expected.count
         self._width = max(self._width, expected.width)
-        if self._mounts < 0:
-            # Says by an exceptional condition that something was mounted or unmounted since it was asked last (proc(5)).
-            self._mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
-            self._changed.register(self._mounts, select.POLLPRI)
+        self._resting = False
+        if self.mounts < 0:
+            self.mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
+            self._changed.register(self.mounts, select.POLLPRI)
             self._changed.poll(0)
 
     @property
     def lacking(self) -> bool:
         """Whether one more should be made when there is time."""
-        return len(self._spares) < min(self._wanted, self._width)
+        return not self._resting and len(self._spares) < min(self._wanted, self._width)
 
     def make(self, flags: int) -> None:
         """Make one. Where that fails, none is made any more: what needs a sandbox will say why."""
@@ -126,6 +128,7 @@ class Stock:
     def take(self, plan: Plan) -> Spare | None:
         """A spare that can become what the plan says, None where there is none; in any case one less is expected."""
         self._wanted = max(0, self._wanted - 1)
+        self._resting = False
         if self._spares and self._changed.poll(0):
             self.end()
         if not self._spares or self._plan is None or plan.foundation != self._plan.foundation:
@@ -139,6 +142,12 @@ class Stock:
         spare.end()
         self._wanted = 0
         return None
+
+    def rest(self) -> None:
+        """The mounts of the host have changed. What was unmounted there is in use for as long as a spare shows it, so they end at once;
+        others are made when somebody has asked for one."""
+        self.end()
+        self._resting = True
 
     def end(self) -> None:
         """End those that nobody has asked for."""

@@ -134,6 +134,8 @@ class Spawner:
                 elif fd in self._by_status:
                     self._poll.unregister(fd)
                     _kill(self._by_status.pop(fd))
+                elif fd == self._stock.mounts:
+                    self._stock.rest()
                 elif fd == control:
                     request = wire.receive_request(self._control)
                     if request is None:
@@ -144,6 +146,7 @@ class Spawner:
     def _perform(self, request: Plan | Entry | wire.Expected, fds: list[int]) -> None:
         if isinstance(request, wire.Expected):
             self._stock.expect(request)
+            self._poll.register(self._stock.mounts, select.POLLPRI)
             return
         status = sockets.opened(fds[3])
         try:
