@@ -116,13 +116,15 @@ def _described(entry: Entry) -> str:
         return f"hard link to {entry.first}" if entry.first else human_size(entry.size)
     if entry.kind == "symlink":
         return f"symlink to {entry.link}"
-    return "" if entry.kind == "dir" else _whole(entry)
+    if entry.kind in ("char", "block"):
+        return f"{entry.kind} device {entry.device[0]}:{entry.device[1]}"
+    return "" if entry.kind == "dir" else entry.kind
 
 
 def _whole(entry: Entry) -> str:
-    if entry.kind in ("char", "block"):
-        return f"{entry.kind} device {entry.device[0]}:{entry.device[1]}"
-    return {"dir": "directory"}.get(entry.kind) or _described(entry) or entry.kind if entry.kind != "file" else f"file, {_described(entry)}"
+    if entry.kind == "file":
+        return f"file, {_described(entry)}"
+    return "directory" if entry.kind == "dir" else _described(entry)
 
 
 def _aspects(change: Change) -> Iterator[str]:

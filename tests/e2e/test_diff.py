@@ -80,6 +80,14 @@ def test_files(pair: Bench) -> None:
     assert pair.run("diff", "old", "old").out == ""
 
 
+def test_what_is_neither_file_nor_directory(bench: Bench) -> None:
+    made = "mkfifo /fifo /became; mknod /null c 1 3; ln -s fifo /link"
+    bench.build(f"FROM busybox\nRUN echo > /became\nRUN rm /became; {made}\n")
+    found = _files(bench, "build:last/1", "build:last/2")
+    assert found.pop("/null", "+char device 1:3") == "+char device 1:3"  # not without root
+    assert found == {"/became": "~file, 1 B -> fifo", "/fifo": "+fifo", "/link": "+symlink to fifo"}
+
+
 def test_config(pair: Bench) -> None:
     assert _json(pair, "old", "new")["config"] == [
         {"field": "user", "key": "", "old": None, "new": "root"},
