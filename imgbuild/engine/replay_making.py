@@ -16,7 +16,7 @@ from imgbuild.engine.replay import DIRECTORY, Watch, signature
 from imgbuild.engine.request import BuildPlan
 from imgbuild.engine.source import NAMES, BuildSource
 from imgbuild.graph.ops import BuildGraph, CopyOp
-from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
+from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator, Mapping
 from imgbuild.light import json
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
@@ -94,8 +94,18 @@ def _foreign(index: bytes, own: set[str]) -> list[tuple[str, str]]:
 
 def _entries(index: bytes) -> list[tuple[str, str]]:
     """The names in index.json, "" for none, with their digests."""
-    entries = json.loads(index).get("manifests", [])
-    return [(entry.get("annotations", {}).get(REF_NAME, ""), entry.get("digest", "")) for entry in entries]
+    try:
+        document = json.loads(index)
+    except ValueError:
+        return []
+    entries = document.get("manifests") if isinstance(document, dict) else None
+    return [_named(entry) for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _named(entry: Mapping[str, object]) -> tuple[str, str]:
+    annotations, digest = entry.get("annotations"), entry.get("digest")
+    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    return (name if isinstance(name, str) else "", digest if isinstance(digest, str) else "")
 
 
 def _note(

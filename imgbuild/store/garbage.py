@@ -147,8 +147,10 @@ def failed_on(store: Store, going: Iterable[Path] = ()) -> set[str]:
 
 
 def _forget(store: Store, going: Plan) -> None:
-    for note in _listing(store.root / "replays"):  # of builds that were found done, perhaps by what goes now
-        (store.root / "replays" / note).unlink(missing_ok=True)
+    notes = store.root / "replays"
+    with explained(notes):
+        for note in _listing(notes):  # of builds that were found done, perhaps by what goes now
+            (notes / note).unlink(missing_ok=True)
     if going.untagged:
         store.tags.remove_untagged()
     directories = set(_listing(store.root / "snapshots"))

@@ -387,7 +387,9 @@ def test_usage(run: Run) -> None:
 def test_what_was_held_is_without_the_page_cache(run: Run) -> None:
     usage = run("dd", "if=/dev/zero", "of=/tmp/f", "bs=1M", "count=64").status.usage
     assert usage.peak_held is not None
-    assert usage.peak_held < 48 << 20
+    # A forked process has at first what this one has, which is much where many tests ran before.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    assert usage.peak_held < max(48 << 20, own + (16 << 20))
     held = run("sh", "-c", "head -c 64m /dev/zero | tail | true").status.usage.peak_held
     assert held is not None
     assert held > 48 << 20
