@@ -7,7 +7,6 @@ The form of a record is described in `insight.builds`. Secrets are in none of it
 
 from __future__ import annotations
 
-import os
 import time
 
 from imgbuild.errors import ImgbuildError
@@ -21,7 +20,7 @@ from imgbuild.store import journal
 if TYPE_CHECKING:
     from imgbuild.oci.image import Layer
     from imgbuild.sandbox.spec import Usage
-    from imgbuild.solve.output import Keeper
+    from imgbuild.solve.output import Keeper, Words
 
 _STARTED = "TransferStarted"
 _COSTS = ("build", "log", "layer", "usage", "capture")
@@ -56,8 +55,7 @@ class Chronicle:
         self._numbers: dict[Node, int] = {}
         self._keepers: dict[int, Keeper] = {}
         self._lock = threading.Lock()
-        self._directory = -1
-        self._running = -1
+        self._words: Words | None = None
         self.kept_logs = False
 
     def on_event(self, event: Any) -> None:
@@ -68,7 +66,7 @@ class Chronicle:
             span = event.span
             place = {"file": span.source.name, "line": span.line, "end_line": span.end_line}
             self._warnings.append({"rule": event.rule, "message": event.message, **place})
-        elif self._running < 0 and type(event).__name__ == _STARTED:
+        elif self._words is None and type(event).__name__ == _STARTED:
             self.begin()
         self._pass_on(event)
 
@@ -102,11 +100,11 @@ class Chronicle:
     def begin(self) -> None:
         """From now on, something may be lost if this process died."""
         with self._lock:
-            if self._running >= 0:
+            if self._words is not None:
                 return
-            from imgbuild.solve.output import begun
+            from imgbuild.solve.output import Words
 
-            self._directory, self._running = begun(self.root, self.build)
+            self._words = Words(self.root, self.build)
         self._say(self._header)
         for entry in list(self._steps.values()):
             self._say(entry)
@@ -138,14 +136,14 @@ class Chronicle:
             entry["test"] = True
         self._numbers[node] = number
         self._steps[number] = entry
-        if self._running >= 0:
+        if self._words is not None:
             self._say(entry)
         return entry
 
     def keyed(self, number: int, key: str) -> None:
         """The key of a step is known."""
         self._steps[number]["key"] = key
-        if self._running >= 0:
+        if self._words is not None:
             self._say({"number": number, "key": key})
 
     def key(self, node: Node) -> str:
@@ -204,7 +202,7 @@ class Chronicle:
         self._noted(entry, usage)
         if failure is not None:
             entry["error"] = self._error(failure)
-        if self._running >= 0:
+        if self._words is not None:
             self._say(entry)
 
     def output(self, number: int) -> Callable[[int, bytes], None]:
@@ -241,12 +239,11 @@ class Chronicle:
             record["warnings"] = self._warnings
         if isinstance(failure, ImgbuildError):
             record["error"] = self._error(failure)
-        written = journal.append(self.root, json.dumps(record, separators=(",", ":")))
-        if self._running >= 0:
-            from imgbuild.solve.output import over
-
-            over(self.root, self.build, self._directory, self._running, written)
-            self._directory = self._running = -1
+        if self._words is not None:
+            self._words.end(record)
+            self._words = None
+        else:
+            journal.append(self.root, json.dumps(record, separators=(",", ":")))
 
     def _noted(self, entry: dict[str, Any], usage: Usage | None) -> None:
         if usage is not None and "usage" not in entry:
@@ -267,7 +264,6 @@ class Chronicle:
 
     def _say(self, entry: Mapping[str, object]) -> None:
         """A line for who finds that this process died."""
-        try:
-            os.write(self._running, b"\n%b\n" % json.dumps(dict(entry), separators=(",", ":")).encode())
-        except OSError:
-            return
+        with self._lock:
+            if self._words is not None:
+                self._words.say(entry)

@@ -15,23 +15,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-import zlib
 
-from imgbuild.errors import StoreError
-from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
+from imgbuild.errors import CorruptError, StoreError
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 from imgbuild.light import json
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
 from imgbuild.store.journal import DIRECTORY, JOURNAL, RUNNING
-from imgbuild.store.locks import try_flock
-from imgbuild.store.logs import has_log, log_name
+from imgbuild.store.records import Record, admitted, column, is_id, packed, parse_summary, summary_of, unpacked
 from imgbuild.store.store import Store
+from imgbuild.store.unfinished import is_running, left_by, said_by
 
 if TYPE_CHECKING:
     import sqlite3
-
-Record = dict[str, Any]
 
 TABLE = """
 CREATE TABLE history(id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL NOT NULL, buildfile TEXT NOT NULL, target TEXT NOT NULL,
@@ -39,17 +36,23 @@ CREATE TABLE history(id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL NOT 
 CREATE INDEX history_by_start ON history(started);
 CREATE INDEX history_by_buildfile ON history(buildfile, target, started)
 """
-_COLUMNS = ("id", "started", "ended", "buildfile", "target")
+SUMMARIES = (
+    "CREATE TABLE IF NOT EXISTS history_summaries(id TEXT PRIMARY KEY, summary TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TRIGGER IF NOT EXISTS history_forgotten AFTER DELETE ON history BEGIN DELETE FROM history_summaries WHERE id = old.id; END",
+)
+"""Records without their steps, for lists: beside the table, whose rows versions of before there were any go on writing and deleting."""
 
 
 class History:
-    """The builds of a store. Asking takes in what was left in the journal before; where the store can't be written, it is only read."""
+    """The builds of a store. Asking takes in what was left in the journal before; where the store can't be written, it is only read.
+    `on_damage` is told, in a sentence, of what had to be left out."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_damage: Callable[[str], None] = lambda said: None) -> None:
         self._store = store
         self._root = store.root / DIRECTORY
         self._connections = store.index.connections
         self._only_here: dict[str, Record] = {}
+        self._on_damage = on_damage
 
     def take_in(self) -> None:
         """Bring what builds have said into the index. Idempotent, and safe beside builds and other takers."""
@@ -59,7 +62,7 @@ class History:
                 taken()
             self._bury()
         except StoreError:
-            said = {name: record for name in self._directories() if (record := self._died(name)) is not None}
+            said = {name: record for name in self._directories() if (record := left_by(self._store.root, self._root / name)) is not None}
             self._only_here = said | {record["id"]: record for record in self._parsed(_read(self._store.root / JOURNAL))}
 
     def recent(
@@ -68,23 +71,45 @@ class History:
         """The builds, the last one first; those of a Buildfile or a target only, or those that started before a time."""
         self.take_in()
         wanted = {"buildfile": buildfile, "target": target}
-        wanted = {name: value for name, value in wanted.items() if value is not None}
+        wanted = {name: column(value) for name, value in wanted.items() if value is not None}
         conditions = [f"{name}=?" for name in wanted] + (["started < ?"] if before is not None else [])
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         values = (*wanted.values(), *([before] if before is not None else []))
         most = -1 if limit is None else limit
-        rows = self._rows(f"SELECT record FROM history{where} ORDER BY started DESC, id DESC LIMIT ?", *values, most)
-        found = {record["id"]: record for record in map(_unpacked, rows)}
+        rows = self._rows(f"SELECT id, record FROM history{where} ORDER BY started DESC, id DESC LIMIT ?", *values, most)
+        found = {record["id"]: record for row in rows if (record := self._readable(*row)) is not None}
         for record in (*self._only_here.values(), *self._running()):
-            if all(record.get(name) == value for name, value in wanted.items()) and (before is None or record["started"] < before):
+            if all(column(record[name]) == value for name, value in wanted.items()) and (before is None or record["started"] < before):
                 found.setdefault(record["id"], record)
-        return sorted(found.values(), key=lambda record: (record["started"], record["id"]), reverse=True)[:limit]
+        return sorted(found.values(), key=_by_age, reverse=True)[:limit]
+
+    def summaries(self, limit: int | None = None) -> list[Record]:
+        """The builds, the last one first, each without its steps, but with the "count" of these."""
+        self.take_in()
+        source, summary = "history", "NULL"
+        if self._is_made("history_summaries"):
+            source, summary = "history LEFT JOIN history_summaries USING(id)", "summary"
+        query = f"SELECT id, {summary} AS s, iif({summary} IS NULL, record, NULL) FROM {source} ORDER BY started DESC, id DESC LIMIT ?"
+        found, missing = {}, []
+        for build, short, data in self._rows(query, -1 if limit is None else limit):
+            read = parse_summary(build, short)
+            if read is None and (whole := self._readable(build, data) if data is not None else self._again(build)) is not None:
+                missing.append(whole)
+                read = summary_of(whole)
+            if read is not None:
+                found[build] = read
+        if missing:
+            with suppress(StoreError), self._writing() as connection:  # another version has taken these in
+                _summarize(connection, missing)
+        for record in (*self._only_here.values(), *self._running()):
+            found.setdefault(record["id"], summary_of(record))
+        return sorted(found.values(), key=_by_age, reverse=True)[:limit]
 
     def get(self, build: str) -> Record | None:
-        """The record of a build."""
+        """The record of a build; CorruptError where it is damaged."""
         self.take_in()
         for row in self._rows("SELECT record FROM history WHERE id=?", build):
-            return _unpacked(row)
+            return unpacked(build, row[0])
         beside = {**{record["id"]: record for record in self._running()}, **self._only_here}
         return beside.get(build)
 
@@ -96,21 +121,25 @@ class History:
             found.setdefault(record["id"], record["started"])
         return sorted(found, key=lambda build: (found[build], build), reverse=True)
 
+    def running(self) -> list[str]:
+        """The ids of the builds that are under way."""
+        return [record["id"] for record in self._running()]
+
     def remove(self, builds: Iterable[str]) -> None:
         """Forget builds, and their logs. One that is running stays."""
         self.take_in()
-        running = {record["id"] for record in self._running()}
+        running = set(self.running())
         going = [build for build in builds if build not in running]
         with self._writing() as connection:
             connection.executemany("DELETE FROM history WHERE id=?", [(build,) for build in going])
-        for build in going:
+        for build in filter(is_id, going):
             self._store.discard(self._root / build)
 
     def trim(self, *, since: float, size: int) -> int:
         """Forget what is not to be kept; how many builds."""
         self.take_in()
         cached = {row[0] for row in self._rows_of("SELECT DISTINCT json_extract(usage, '$.build') FROM steps WHERE json_valid(usage)")}
-        running = {record["id"] for record in self._running()}
+        running = set(self.running())
         going, left = [], size
         for build, ended, bytes_ in self._rows("SELECT id, ended, length(record) FROM history ORDER BY ended DESC"):
             if ended < since and build not in cached:
@@ -123,15 +152,33 @@ class History:
             self.remove(going)
         known = {row[0] for row in self._rows("SELECT id FROM history")} | running
         for name in self._directories():  # of builds that nothing knows any more: the index is another one
-            if name not in known and not self._is_running(name):
+            if name not in known and not is_running(self._root / name):
                 self._store.discard(self._root / name)
         return len(going)
 
     def _insert(self, records: Iterable[Record]) -> None:
-        values = [(*(record.get(name, "") for name in _COLUMNS), _packed(record)) for record in records]
-        if values or not self._is_made():
-            with self._writing() as connection:
-                connection.executemany("INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)", values)
+        records = list(records)
+        if not records and self._is_made("history"):
+            return
+        rows = [
+            (record["id"], record["started"], record["ended"], column(record["buildfile"]), column(record["target"]), packed(record))
+            for record in records
+        ]
+        with self._writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)", rows)
+            _summarize(connection, records)
+
+    def _readable(self, build: str, data: object) -> Record | None:
+        """A record of the index, None where it is damaged, which is said."""
+        try:
+            return unpacked(build, data)
+        except CorruptError as error:
+            self._on_damage(f"{error.message}, and is left out")
+            return None
+
+    def _again(self, build: str) -> Record | None:
+        """The whole record of a build."""
+        return next((self._readable(*row) for row in self._rows("SELECT id, record FROM history WHERE id=?", build)), None)
 
     @contextmanager
     def _journal(self) -> Iterator[tuple[bytes, Any]]:
@@ -149,11 +196,14 @@ class History:
     def _parsed(self, data: bytes) -> list[Record]:
         """The records that a journal's lines are; those that are torn are left out."""
         found: dict[str, Record] = {}
-        for line in data.split(b"\n"):
-            with suppress(ValueError, KeyError, TypeError, RecursionError):
-                record = self._repeated(line.decode(), found) if line.startswith(b"=") else json.loads(line or b"null")
-                if isinstance(record, dict) and float(record["started"]) <= float(record["ended"]) and record["id"]:
-                    found[record["id"]] = record
+        for line in filter(None, data.split(b"\n")):
+            record = None
+            with suppress(ValueError, RecursionError):
+                record = admitted(self._repeated(line.decode(), found) if line.startswith(b"=") else json.loads(line))
+            if record is None:
+                self._on_damage("a line of the journal of builds is torn or damaged, and is left out")
+            else:
+                found[record["id"]] = record
         return list(found.values())
 
     def _repeated(self, line: str, before: dict[str, Record]) -> Record:
@@ -161,7 +211,7 @@ class History:
         _, build, started, ended, other = line.split("\t")
         of = before.get(other)
         if of is None:
-            of = next((_unpacked(row) for row in self._rows("SELECT record FROM history WHERE id=?", other)), {})
+            of = self._again(other) or {}
         own = {"id": build, "started": float(started), "ended": float(ended), "status": "done", "same": other}
         shared = {name: value for name, value in of.items() if name not in ("began", "steps", "cached", "performed")}
         steps = [_found_again(step, other) for step in of.get("steps", ())]
@@ -170,71 +220,31 @@ class History:
     def _running(self) -> list[Record]:
         """What builds that are under way have said so far."""
         known = {row[0] for row in self._rows("SELECT id FROM history")}
-        names = [name for name in self._directories() if name not in known and self._is_running(name)]
-        return [record for name in names if (record := self._begun(name)) is not None]
+        places = [self._root / name for name in self._directories() if name not in known]
+        return [record for place in places if is_running(place) and (record := said_by(self._store.root, place)) is not None]
 
     def _bury(self) -> None:
         """Take in what builds that died had said."""
         for name in self._directories():
             path = self._root / name / RUNNING
-            if not path.exists() or self._is_running(name):
+            if not path.exists() or is_running(path.parent):
                 continue
-            if (record := self._died(name)) is not None:
+            if (record := left_by(self._store.root, path.parent)) is not None:
                 self._insert([record])
             with suppress(FileNotFoundError):
                 path.unlink()
             with suppress(OSError):
                 path.parent.rmdir()  # it has no logs
 
-    def _died(self, name: str) -> Record | None:
-        """The record of a build that ended without a word: None of one that did not."""
-        with suppress(FileNotFoundError):
-            ended = os.stat(self._root / name / RUNNING).st_mtime
-            if not self._is_running(name) and (record := self._begun(name)) is not None:
-                return _interrupted(record, ended)
-        return None
-
-    def _begun(self, name: str) -> Record | None:
-        """The record that the file of a build that has not ended amounts to."""
-        lines = []
-        for line in _read(self._root / name / RUNNING).split(b"\n"):
-            with suppress(ValueError, RecursionError):
-                lines.append(json.loads(line or b"null"))
-        said = [line for line in lines if isinstance(line, dict)]
-        if not said or "id" not in said[0]:
-            return None
-        steps: dict[int, Record] = {}
-        for step in said[1:]:
-            steps[step["number"]] = {**steps.get(step["number"], {}), **step}
-        own = [self._under_way(name, steps[number]) for number in sorted(steps)]
-        return {**said[0], "status": "running", "ended": said[0]["started"], "steps": own}
-
-    def _under_way(self, build: str, step: Record) -> Record:
-        """A step of a build that has not ended. What it has written so far is there; only its end would have told so."""
-        if "outcome" in step:
-            return step
-        log = log_name(build, step["number"])
-        return {**step, "outcome": "running", **({"log": log} if has_log(self._store.root, log) else {})}
-
-    def _is_running(self, name: str) -> bool:
-        try:
-            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return not try_flock(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
-
     def _directories(self) -> list[str]:
         try:
             with os.scandir(self._root) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and is_id(entry.name))
         except FileNotFoundError:
             return []
 
-    def _is_made(self) -> bool:
-        return bool(self._rows_of("SELECT 1 FROM sqlite_master WHERE name='history'"))
+    def _is_made(self, name: str) -> bool:
+        return bool(self._rows_of("SELECT 1 FROM sqlite_master WHERE name=?", name))
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -243,10 +253,12 @@ class History:
                 for statement in TABLE.split(";"):
                     connection.execute(statement)
                 _adopt(connection)
+            for statement in SUMMARIES:
+                connection.execute(statement)
             yield connection
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._rows_of(query, *values) if self._is_made() else []
+        return self._rows_of(query, *values) if self._is_made("history") else []
 
     def _rows_of(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._connections.reading() as connection:
@@ -258,7 +270,7 @@ def _adopt(connection: sqlite3.Connection) -> None:
     for build, started, ended, result in connection.execute("SELECT id, started, ended, result FROM builds").fetchall():
         with suppress(ValueError, TypeError):
             record = {**json.loads(result), "id": build, "started": started, "ended": ended, "status": "done", "steps": []}
-            connection.execute("INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)", (build, started, ended, "", "", _packed(record)))
+            connection.execute("INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)", (build, started, ended, "", "", packed(record)))
     connection.execute("DELETE FROM builds")
 
 
@@ -269,18 +281,14 @@ def _found_again(step: Record, build: str) -> Record:
     return {"build": build, **found, "outcome": "cached", "started": 0.0, "seconds": 0.0}
 
 
-def _interrupted(record: Record, ended: float) -> Record:
-    steps = [{**step, "outcome": "interrupted"} if step["outcome"] == "running" else step for step in record["steps"]]
-    return {**record, "status": "interrupted", "ended": max(ended, record["started"]), "steps": steps}
+def _summarize(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
+    """Keep the summaries of records that are in the table."""
+    rows = [(json.dumps(summary_of(record), separators=(",", ":")), record["id"]) for record in records]
+    connection.executemany("INSERT OR REPLACE INTO history_summaries SELECT id, ? FROM history WHERE id=?", rows)
 
 
-def _packed(record: Record) -> bytes:
-    return zlib.compress(json.dumps(record, separators=(",", ":")).encode())
-
-
-def _unpacked(row: tuple[Any, ...]) -> Record:
-    record: Record = json.loads(zlib.decompress(row[0]))
-    return record
+def _by_age(record: Record) -> tuple[float, str]:
+    return record["started"], record["id"]
 
 
 def _read(path: Path) -> bytes:

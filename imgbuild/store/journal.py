@@ -13,8 +13,12 @@ import os
 
 DIRECTORY = "history"
 JOURNAL = "history/journal"
+FORM = 1
+"""The form of the records that are written, and the last one that is known."""
 RUNNING = "running"
 """The file in a build's directory that it writes while it performs steps."""
+ENDING = "ending"
+"""What the line of that file that says how the build ended has it under."""
 
 
 def new_id() -> str:

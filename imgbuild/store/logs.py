@@ -22,6 +22,7 @@ _HEAD = struct.Struct("<IBI")
 _PLACE = 0
 _LARGE = 1 << 16
 _PIECE = 1 << 20
+_MOST_DIGITS = 19
 DEFAULT_MOST = 64 << 20
 
 
@@ -108,18 +109,18 @@ def log_path(root: Path, name: str) -> Path:
 
 def has_log(root: Path, name: str) -> bool:
     """Whether something is left of a log."""
-    return any(True for _ in _files(log_path(root, name)))
+    return any(True for _ in _named(root, name))
 
 
 def read_log(root: Path, name: str) -> Iterator[tuple[float, int, bytes]]:
     """What a step wrote: seconds since it began, the stream, and the bytes, piece by piece. What is left out is said in its place.
     Ends where the log is torn; nothing comes of one that is not there."""
     seen = 0
-    for milliseconds, stream, data in _frames(_pieces(log_path(root, name))):
+    for milliseconds, stream, data in _frames(_pieces(_named(root, name))):
         if stream != _PLACE:
             seen += len(data)
             yield milliseconds / 1000, stream, data
-        elif data.isdigit() and int(data) > seen:
+        elif data.isdigit() and len(data) < _MOST_DIGITS and int(data) > seen:
             yield milliseconds / 1000, 2, f"\nimgbuild: {int(data) - seen} bytes of output are left out here\n".encode()
             seen = int(data)
 
@@ -138,14 +139,20 @@ def _frames(pieces: Iterator[bytes]) -> Iterator[tuple[int, int, bytes]]:
         del held[:at]
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    for part in _files(path):
+def _pieces(files: list[Path]) -> Iterator[bytes]:
+    for part in files:
         unpacker = zlib.decompressobj() if part.suffix == ".z" else None
         with suppress(OSError, zlib.error), open(part, "rb") as stream:
             while piece := stream.read(_PIECE):
                 while piece:
                     yield piece if unpacker is None else unpacker.decompress(piece, _PIECE)
                     piece = b"" if unpacker is None else unpacker.unconsumed_tail
+
+
+def _named(root: Path, name: str) -> list[Path]:
+    """The files of a log that a record names: none where that is no name of one, and could lead out of the directory."""
+    build, _, number = name.partition("/")
+    return _files(log_path(root, name)) if build.isalnum() and number.isdigit() else []
 
 
 def _files(path: Path) -> list[Path]:

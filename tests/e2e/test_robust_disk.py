@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from registry_mock.client import Mock
 
-from .harness import Bench, base_tar, clean_environ
+from .harness import Bench, base_tar, clean_environ, ended, wait_for_line
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -94,8 +95,33 @@ def test_a_step_that_fills_the_disk(bench: SmallBench) -> None:
     assert _is_full(done.err)
     assert "Buildfile:3" in done.err
     bench.assert_whole()
+    shown = json.loads(bench.run("builds", "show", "--format", "json").out)
+    assert [step["outcome"] for step in shown["steps"]] == ["done", "failed"]
+    assert _is_full(shown["error"]["message"] + shown["error"]["detail"])
     done = bench.build("FROM busybox\nRUN seq 10 > /ok\nRUN seq 10 > /small\n")
     assert done.steps["RUN seq 10 > /ok"] == "CACHED"
+
+
+def test_a_step_that_fails_while_the_disk_is_full(bench: SmallBench) -> None:
+    """There is room for nothing, for the record neither, and nobody gives any back."""
+    cache, command = "--mount=type=cache,target=/meet", "echo begun; read go < /meet/go; echo over; exit 3"
+    bench.write({"Buildfile": f"FROM busybox\nRUN {cache} mkfifo /meet/go\nRUN {cache} {command}\n"})
+    with bench.started("build", "--progress=plain", bench.context) as process:
+        wait_for_line(process, b"| begun")
+        (go,) = bench.inside.glob("cache/*/**/go")
+        bench.fill(0)
+        go.write_text("go\n")
+        code, _ = ended(process)
+    assert code == 1
+    listed = json.loads(bench.run("builds", "ls", "-n", "1", "--format", "json").out)
+    assert [build["status"] for build in listed] == ["failed"]
+    bench.free()
+    shown = json.loads(bench.run("builds", "show", "--format", "json").out)
+    assert shown["status"] == "failed"
+    assert [step["outcome"] for step in shown["steps"]] == ["done", "failed"]
+    assert shown["error"]["message"] == shown["steps"][1]["error"]["message"]
+    assert "exit code 3" in shown["error"]["message"]
+    assert shown["ended"] - shown["started"] >= shown["steps"][1]["started"]
 
 
 def test_a_copy_that_does_not_fit(bench: SmallBench) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from imgbuild.errors import StoreError
+from imgbuild.solve.output import Words
 from imgbuild.store import journal
 from imgbuild.store.history import History
 from imgbuild.store.rows import BuildRow, StepRow
@@ -115,6 +116,33 @@ def test_a_build_runs_until_its_lock_is_free(store: Store) -> None:
         (1, "[1/2] RUN a", "done"), (2, "[2/2] RUN b", "interrupted"),
     ]  # fmt: skip
     assert dead["ended"] >= dead["started"]
+    assert not (store.root / "history" / "b1").exists()
+
+
+def test_a_killed_build_took_until_it_was_last_heard_of(store: Store) -> None:
+    descriptor = _begin(store, "b1", {"id": "b1", "started": 100.0}, {"number": 1, "name": "[1/1] RUN a", "started": 2.0})
+    (store.root / "history" / "b1" / "1.log").write_bytes(b"x")
+    os.utime(store.root / "history" / "b1" / journal.RUNNING, (103.0, 103.0))
+    os.utime(store.root / "history" / "b1" / "1.log", (150.5, 150.5))
+    os.close(descriptor)
+    record = History(store).get("b1")
+    assert record is not None
+    assert (record["status"], record["ended"], record["steps"][0]["seconds"]) == ("interrupted", 150.5, 48.5)
+
+
+def test_one_that_could_not_write_its_record_has_said_how_it_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "append", lambda root, line: False)
+    words = Words(str(store.root), "b1")
+    words.say({"id": "b1", "started": 1.0, "buildfile": "/Buildfile", "target": ""})
+    words.say({"number": 1, "name": "[1/2] RUN a", "outcome": "failed"})
+    words.say({"number": 2, "name": "[2/2] RUN b"})
+    size = (store.root / "history" / "b1" / journal.RUNNING).stat().st_size
+    words.end({"status": "failed", "ended": 3.0, "error": {"message": "no"}, "steps": [], "notices": ["n"]})
+    assert (store.root / "history" / "b1" / journal.RUNNING).stat().st_size == size  # that room was taken before
+    record = History(store).get("b1")
+    assert record is not None
+    assert (record["status"], record["ended"], record["error"], record["notices"]) == ("failed", 3.0, {"message": "no"}, ["n"])
+    assert [step["outcome"] for step in record["steps"]] == ["failed", "canceled"]
     assert not (store.root / "history" / "b1").exists()
 
 
