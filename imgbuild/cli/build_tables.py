@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from imgbuild.cli.progress import human_size
-from imgbuild.cli.tables import duration, table
+from imgbuild.cli.tables import duration, plain, table
 from imgbuild.hints import Iterator
 from imgbuild.insight.beside import Comparison
-from imgbuild.insight.builds import BuildRecord, Problem, StepRecord, Usage
+from imgbuild.insight.builds import BuildRecord, Problem, StepRecord, Usage, untold
 from imgbuild.insight.timing import Timing, timing
 
 _TEXT = 50
@@ -18,13 +18,13 @@ _SHORT = 8
 
 def build_row(build: BuildRecord) -> list[str]:
     """A line of the list."""
-    steps = f"{build.cached}/{len(build.steps)} cached" if build.steps else "none"
+    steps = f"{build.cached}/{build.count} cached" if build.count else "none"
     return [build.id, build.status, _title(build), steps, _age(build.started), _took(build)]
 
 
 def summary_json(build: BuildRecord) -> dict[str, Any]:
     """A build in a list: all but its steps."""
-    return {**{name: value for name, value in build.raw.items() if name != "steps"}, "seconds": build.seconds, "steps": len(build.steps)}
+    return {**{name: value for name, value in build.raw.items() if name != "count"}, "seconds": build.seconds, "steps": build.count}
 
 
 def full_json(build: BuildRecord) -> dict[str, Any]:
@@ -36,10 +36,10 @@ def build_text(build: BuildRecord) -> str:
     """A build in full."""
     facts = [(name, value) for name, value in _facts(build) if value]
     width = max(len(name) for name, _ in facts)
-    lines = [f"{name + ':':<{width + 1}} {_printable(value)}" for name, value in facts]
+    lines = [f"{name + ':':<{width + 1}} {plain(value)}" for name, value in facts]
     for warning in build.warnings:
-        lines.append(_printable(f"warning: {warning.get('file')}:{warning.get('line')} {warning.get('rule')}: {warning.get('message')}"))
-    lines += [_printable(f"notice: {notice}") for notice in build.notices]
+        lines.append(plain(f"warning: {warning.get('file')}:{warning.get('line')} {warning.get('rule')}: {warning.get('message')}"))
+    lines += [plain(f"notice: {notice}") for notice in build.notices]
     if build.error is not None:
         lines += _problem(build.error)
     if build.steps:
@@ -67,7 +67,7 @@ def comparison_text(one: BuildRecord, two: BuildRecord, found: Comparison) -> st
     """What differs, for a person: facts, then the steps with both outcomes."""
     lines = [f"A: {one.id} {one.status}, {_took(one)}", f"B: {two.id} {two.status}, {_took(two)}"]
     for change in found.changes:
-        lines.append(_printable(f"{change.name}: {change.first or '(none)'} -> {change.second or '(none)'}"))
+        lines.append(plain(f"{change.name}: {change.first or '(none)'} -> {change.second or '(none)'}"))
     words = {"same": "", "key": "key", "text": "text", "added": "only in B", "removed": "only in A"}
     rows = []
     for pair in found.steps:
@@ -90,12 +90,13 @@ def _facts(build: BuildRecord) -> Iterator[tuple[str, str]]:
     yield "Names", ", ".join(build.names)
     yield "Image", build.image
     yield "Digest", build.digest
-    yield "Bases", ", ".join(f"{base['name']} {base['digest'][:19]}" for base in build.bases)
+    yield "Bases", ", ".join(f"{base.get('name', '')} {base.get('digest', '')[:19]}" for base in build.bases)
     yield "Args", ", ".join(f"{name}={value}" for name, value in build.args.items())
     yield "Options", ", ".join(f"{name.replace('_', '-')} {_option(value)}" for name, value in build.options.items())
     yield "Secrets", ", ".join(build.secrets)
     yield "Started", f"{when} ({_age(build.started)})"
-    yield "Took", f"{_took(build)}: {len(build.steps)} steps, {build.cached} cached, {build.performed} performed"
+    told = f"{build.count} steps, {build.cached} cached, {build.performed} performed"
+    yield "Took", f"{_took(build)}: {told if not (why := untold(build)) else f'its steps are not known: {why}'}"
     yield "The same as", build.same
     if build.steps:
         yield from _timing_facts(timing(build.steps))
@@ -127,7 +128,7 @@ def _step_row(step: StepRecord, build: BuildRecord) -> list[str]:
         f"#{step.number}",
         _short(step.name),
         ", ".join([outcome, *events]),
-        f"{step.seconds:.2f} s",
+        _lasted(step.outcome, step.seconds),
         _seconds(usage),
         _size(usage.peak_memory),
         _size(usage.bytes_read),
@@ -150,7 +151,7 @@ def _size(number: int | None) -> str:
 
 
 def _number(build: BuildRecord, step: StepRecord) -> dict[str, Any]:
-    return next(dict(raw) for raw in build.raw["steps"] if raw.get("number") == step.number)
+    return next((dict(raw) for raw in build.raw["steps"] if raw.get("number") == step.number), {})
 
 
 def _outcomes(*steps: StepRecord | None) -> list[str]:
@@ -166,7 +167,7 @@ def _problem(problem: Problem) -> list[str]:
     lines = [f"error: {place}{problem.message}", *(f"  | {line}" for line in problem.detail.splitlines())]
     lines += [f"  note: {line}" for line in problem.notes.splitlines()]
     lines += [f"  hint: {problem.hint}"] if problem.hint else []
-    return [_printable(line) for line in lines]
+    return [plain(line) for line in lines]
 
 
 def _title(build: BuildRecord) -> str:
@@ -183,7 +184,12 @@ def _option(value: object) -> str:
 def _took(build: BuildRecord) -> str:
     if build.status == "running":
         return f"{max(0.0, time.time() - build.started):.2f} s so far"
-    return f"{build.seconds:.2f} s"
+    return _lasted(build.status, build.seconds)
+
+
+def _lasted(outcome: str, seconds: float) -> str:
+    """How long it took; of what was killed, only until it was last heard of."""
+    return f"{'at least ' if outcome == 'interrupted' else ''}{seconds:.2f} s"
 
 
 def _age(started: float) -> str:
@@ -193,7 +199,3 @@ def _age(started: float) -> str:
 def _short(text: str) -> str:
     first = text.splitlines()[0] if text else ""
     return first if len(first) <= _TEXT and first == text else first[: _TEXT - 3] + "..."
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

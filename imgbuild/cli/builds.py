@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgbuild.cli.tables import table
+from imgbuild.cli.tables import plain, table
 from imgbuild.engine.invocation import Invocation
 from imgbuild.light import json
 
@@ -38,7 +38,7 @@ def list_(invocation: Invocation, limit: int, everything: bool, status: str | No
     from imgbuild.cli.build_tables import build_row, summary_json
     from imgbuild.engine.builds import list_builds
 
-    found = list_builds(invocation, None if everything else limit, status)
+    found = list_builds(invocation, None if everything else limit, status, on_damage=_notice)
     if quiet:
         for build in found:
             click.echo(build.id)
@@ -75,6 +75,8 @@ def log(invocation: Invocation, build: str, number: int | None, cached: bool, ra
     """Print what the steps of a build wrote, as its progress showed it; as JSON, one object for each piece."""
     from imgbuild.engine.builds import read_logs
 
+    if raw and format_ == "json":
+        raise click.UsageError("--raw and --format=json contradict each other")
     shown = _Raw() if raw else _Lines() if format_ == "json" else _Text()
     read_logs(invocation, build, shown.begin, shown.output, shown.end, number=number, cached=cached)
 
@@ -108,6 +110,10 @@ def compare(invocation: Invocation, first: str, second: str, format_: str) -> No
     click.echo(shown)
 
 
+def _notice(said: str) -> None:
+    click.echo(plain(f"imgbuild: notice: {said}"), err=True)
+
+
 class _Text:
     """As the plain progress shows a build."""
 
@@ -115,7 +121,7 @@ class _Text:
         self._rest = b""
 
     def begin(self, step: StepRecord) -> None:
-        click.echo(f"#{step.number} {step.name}")
+        click.echo(plain(f"#{step.number} {step.name}"))
 
     def output(self, step: StepRecord, seconds: float, stream: int, data: bytes) -> None:
         from imgbuild.cli.progress import readable
@@ -131,8 +137,8 @@ class _Text:
         if gone:
             click.echo(f"#{step.number} its log is no longer kept")
         if step.error is not None:
-            click.echo(f"#{step.number} {step.error.message}")
-        click.echo(f"#{step.number} {outcome_text(step.outcome, step.seconds)}")
+            click.echo(plain(f"#{step.number} {step.error.message}"))
+        click.echo(plain(f"#{step.number} {outcome_text(step.outcome, step.seconds)}"))
 
 
 class _Lines:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgbuild.cli.causes import cause_text, causes_text
+from imgbuild.cli.tables import plain
 from imgbuild.engine.invocation import Invocation
-from imgbuild.errors import UsageError
 from imgbuild.hints import Iterator, Mapping
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.causes import Cause, recorded_causes
 from imgbuild.light import json
 
 if TYPE_CHECKING:
@@ -34,21 +34,14 @@ def explain(invocation: Invocation, format_: str, build: str, step: str | None) 
 
     if step is None and build.startswith("#"):
         build, step = "last", build
-    record, steps = explained_build(invocation, build, _number(step) if step is not None else None)
+    record, steps = explained_build(invocation, build, step)
     if format_ == "json":
         click.echo(json.dumps(_fields(record, steps), indent=2))
         return
     began = datetime.fromtimestamp(record.started).strftime("%Y-%m-%d %H:%M:%S")
-    click.echo(f"build {record.id} of {record.buildfile}, {began}: {record.cached} cached, {record.performed} performed")
+    click.echo(plain(f"build {record.id} of {record.buildfile}, {began}: {record.cached} cached, {record.performed} performed"))
     for each in steps:
-        click.echo("\n".join(_lines(each)))
-
-
-def _number(word: str) -> int:
-    digits = word.removeprefix("#")
-    if not (digits.isascii() and digits.isdigit()):
-        raise UsageError(f"{word!r} is not the number of a step", hint="they are numbered as a build shows them: #3")
-    return int(digits)
+        click.echo("\n".join(map(plain, _lines(each))))
 
 
 def _lines(step: StepRecord) -> Iterator[str]:
@@ -56,16 +49,16 @@ def _lines(step: StepRecord) -> Iterator[str]:
     if step.outcome == "cached":
         yield f"   CACHED from build {step.build}" if step.build else "   CACHED"
         return
-    causes = [Cause(**cause) for cause in step.causes]
+    causes = recorded_causes(step.causes)
     if not causes:
         yield f"   {step.outcome.upper()}"
         return
     yield f"   MISS: {causes_text(causes, step.more if not step.differs else 0)}"
-    every = [Cause(**cause) for cause in step.differs] or (causes if len(causes) > 1 or _is_cut(causes[0]) else [])
+    every = recorded_causes(step.differs) or (causes if len(causes) > 1 or _is_cut(causes[0]) else [])
     if every == [Cause("parent")]:
         return
     if step.against and every:
-        yield f"   compared with #{step.against['number']} of build {step.against['build']}:"
+        yield f"   compared with #{step.against.get('number')} of build {step.against.get('build')}:"
     for cause in every:
         yield f"     {_whole(cause)}"
     if step.more and every:
@@ -77,8 +70,7 @@ def _is_cut(cause: Cause) -> bool:
 
 
 def _whole(cause: Cause) -> str:
-    text = "the step before it" if cause.kind == "parent" and not cause.subject else cause_text(cause, _WIDE)
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "the step before it" if cause.kind == "parent" and not cause.subject else cause_text(cause, _WIDE)
 
 
 def _fields(record: BuildRecord, steps: tuple[StepRecord, ...]) -> Mapping[str, Any]:

@@ -12,9 +12,14 @@ _UNITS = (("year", 365 * 86400), ("month", 30 * 86400), ("week", 7 * 86400), ("d
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell, three spaces apart."""
-    cells = [list(heads), *(["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows)]
+    cells = [list(heads), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     return "\n".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def plain(text: str) -> str:
+    """The text as one line of what can be printed."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def age(created: str) -> str:

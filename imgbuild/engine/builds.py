@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.workplace import workplace
-from imgbuild.errors import ConflictError, UsageError
+from imgbuild.errors import ConflictError
 from imgbuild.hints import Callable
 from imgbuild.insight.beside import Comparison
-from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, find_id, recent_builds
+from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, find_id, find_step, listed_builds, with_steps
 from imgbuild.store.history import History
 
 if TYPE_CHECKING:
@@ -19,10 +19,12 @@ Output = Callable[[StepRecord, float, int, bytes], None]
 """Is given the output of steps: the step, seconds since it began, the stream (1 or 2), and bytes."""
 
 
-def list_builds(invocation: Invocation, limit: int | None = None, status: str | None = None) -> tuple[BuildRecord, ...]:
-    """The builds, the last one first."""
+def list_builds(
+    invocation: Invocation, limit: int | None = None, status: str | None = None, *, on_damage: Callable[[str], None] = lambda said: None
+) -> tuple[BuildRecord, ...]:
+    """The builds, the last one first, without their steps. `on_damage` is told of records that can't be read, and are left out."""
     with workplace(invocation, snapshots=False) as place:
-        builds = recent_builds(History(place.store), limit if status is None else None)
+        builds = listed_builds(History(place.store, on_damage), limit if status is None else None)
     return builds if status is None else tuple(build for build in builds if build.status == status)[:limit]
 
 
@@ -46,12 +48,8 @@ def read_logs(
     they were performed is read where `cached` says so, or where that one was asked for. `end` is told whether there was a log that is
     gone."""
     with workplace(invocation, snapshots=False) as place:
-        build = find_build(History(place.store), name)
-        steps = build.steps if number is None else tuple(step for step in build.steps if step.number == number)
-        if number is not None and not steps:
-            has = f"its steps are 1 to {len(build.steps)}" if build.steps else "it has none"
-            raise UsageError(f"the build {build.id} has no step {number}", hint=has)
-        for step in steps:
+        build = with_steps(find_build(History(place.store), name))
+        for step in build.steps if number is None else (find_step(build, str(number)),):
             begin(step)
             wanted = step.outcome != "cached" or cached or number is not None
             end(step, not _read(place.store, step, output) if wanted and step.log else False)
@@ -63,7 +61,7 @@ def remove_builds(invocation: Invocation, names: tuple[str, ...], everything: bo
     with workplace(invocation, snapshots=False) as place:
         history = History(place.store)
         ids = history.ids()
-        running = {record["id"] for record in history.recent() if record["status"] == "running"}
+        running = set(history.running())
         going = [build for build in ids if build not in running] if everything else [find_id(ids, name) for name in names]
         for build in going:
             if build in running:
@@ -78,7 +76,7 @@ def compare(invocation: Invocation, first: str, second: str) -> tuple[BuildRecor
 
     with workplace(invocation, snapshots=False) as place:
         history = History(place.store)
-        one, two = find_build(history, first), find_build(history, second)
+        one, two = (with_steps(find_build(history, name)) for name in (first, second))
     return one, two, compare_builds(one, two)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imgbuild.engine.registries import platform_of
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
-from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, recent_builds
+from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, find_step, recent_builds, with_steps
 from imgbuild.insight.image import load_image
 from imgbuild.light import json
 from imgbuild.oci.digest import DiffID, Digest, chain_id
@@ -25,11 +25,7 @@ def build_of(place: Workplace, name: str) -> BuildRecord:
 
 def step_of(build: BuildRecord, number: str) -> StepRecord:
     """The step that was shown by this number."""
-    step = build.step(int(number)) if number.isascii() and number.isdigit() else None
-    if step is None:
-        known = f"1 to {len(build.steps)}" if build.steps else "none"
-        raise NotFoundError(f"the build {build.id} has no step {number!r}", hint=f"its steps are {known}, as `#` shows them")
-    return step
+    return find_step(build, number)
 
 
 def result_of(place: Workplace, build: BuildRecord, platform: str | None = None) -> Image:
@@ -66,7 +62,7 @@ def chain_of(build: BuildRecord, step: StepRecord) -> tuple[StepRecord, ...]:
 
 def last_step(place: Workplace, build: BuildRecord, platform: str | None = None) -> StepRecord:
     """The last step of what a build made, or, of one that made nothing, the last that ended well."""
-    ended = [step for step in build.steps if step.outcome in ("done", "cached") and not step.test]
+    ended = [step for step in with_steps(build).steps if step.outcome in ("done", "cached") and not step.test]
     if build.digest:
         diff_ids = tuple(layer.diff_id for layer in result_of(place, build, platform).layers)
         ended.sort(key=lambda step: (_agreement(build, step, diff_ids), step.number))

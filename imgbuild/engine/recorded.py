@@ -14,7 +14,7 @@ from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.solve.chronicle import Chronicle
-from imgbuild.store.journal import DIRECTORY, new_id
+from imgbuild.store.journal import DIRECTORY, FORM, new_id
 from imgbuild.store.locks import Interrupted
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _OPTIONS = (
     "contexts",
 )  # fmt: skip
 """What of a request is recorded as it was given, where it was."""
-_FORM = 1
 _TRIMMED = f"{DIRECTORY}/trimmed"
 """A file that was last written when the history was trimmed."""
 _TRIM_SECONDS = 3600.0
@@ -46,7 +45,7 @@ def recorded(
     if request.contexts:
         options["contexts"] = tuple(map(_named_context, request.contexts))
     header: dict[str, object] = {
-        "form": _FORM, "id": build or new_id(), "version": __version__, "context": _context(request.context),
+        "form": FORM, "id": build or new_id(), "version": __version__, "context": _context(request.context),
         "buildfile": request.file or "", "target": request.target, "options": options,
     }  # fmt: skip
     if bake:

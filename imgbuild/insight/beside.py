@@ -49,7 +49,7 @@ def _facts(first: BuildRecord, second: BuildRecord) -> Iterator[tuple[str, str, 
     for kind, one, two in (("option", first.options, second.options), ("arg", first.args, second.args)):
         for name in sorted({*one, *two}):
             yield f"{kind} {name}", _shown(one.get(name)), _shown(two.get(name))
-    bases = [{base["name"]: base["digest"] for base in build.bases} for build in (first, second)]
+    bases = [{base.get("name", ""): base.get("digest", "") for base in build.bases} for build in (first, second)]
     for name in sorted({*bases[0], *bases[1]}):
         yield f"base {name}", bases[0].get(name, ""), bases[1].get(name, "")
 

@@ -10,10 +10,16 @@ line had been understood. Its steps are those that were looked at, in the order 
 
 from __future__ import annotations
 
-from imgbuild.errors import NotFoundError, UsageError
-from imgbuild.hints import Any, Mapping, Sequence
+from imgbuild.errors import NotFoundError, StoreError, UsageError
+from imgbuild.hints import Any, Callable, Mapping, Sequence
 from imgbuild.store.history import History
+from imgbuild.store.journal import FORM
+from imgbuild.store.records import LATEST
 from imgbuild.values import dataclass, field, fields
+
+_MOST = 1 << 62
+"""A number that no count of bytes reaches."""
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,11 @@ class BuildRecord:
     notices: tuple[str, ...] = ()
     version: str = ""
     error: Problem | None = None
+    form: int = 0
+    """Of the record: 0 of before there were any."""
     steps: tuple[StepRecord, ...] = ()
+    count: int = 0
+    """Of the steps, which a list of builds leaves out."""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -183,21 +193,29 @@ class BuildRecord:
 
 
 def parse_build(raw: Mapping[str, Any]) -> BuildRecord:
-    """A record from its JSON object."""
-    bake = raw.get("bake") or {}
-    made = {"bake": bake.get("id", ""), "bake_target": bake.get("target", ""), "raw": raw, "error": _problem(raw)}
-    made["steps"] = tuple(parse_step(step) for step in raw.get("steps") or ())
-    return BuildRecord(**{**_known(BuildRecord, raw), **made})
+    """A record from its JSON object. What has another type than it should has not been said."""
+    steps = tuple(parse_step(step) for step in raw.get("steps") or () if isinstance(step, dict))
+    return BuildRecord(**{**_facts(raw), "steps": steps, "count": len(steps)})
+
+
+def parse_summary(raw: Mapping[str, Any]) -> BuildRecord:
+    """A build from its record without the steps."""
+    return BuildRecord(**_facts(raw))
 
 
 def parse_step(raw: Mapping[str, Any]) -> StepRecord:
     """A step's record from its JSON object."""
     made: dict[str, Any] = {"error": _problem(raw)}
-    if layer := raw.get("layer"):
+    known = _known(StepRecord, raw)
+    number = known.get("number", 0)  # of those that it needs, each began before it
+    if known.get("parent", -1) >= number:
+        known.pop("parent", None)
+    known["reads"] = tuple(other for other in known.get("reads", ()) if other < number)
+    if isinstance(layer := raw.get("layer"), dict):
         made["layer"] = StepLayerRecord(**_known(StepLayerRecord, layer))
-    if usage := raw.get("usage"):
+    if isinstance(usage := raw.get("usage"), dict):
         made["usage"] = Usage(**_known(Usage, usage))
-    return StepRecord(**{**_known(StepRecord, raw), **made})
+    return StepRecord(**{**known, **made})
 
 
 def recent_builds(
@@ -207,13 +225,52 @@ def recent_builds(
     return tuple(parse_build(raw) for raw in history.recent(limit, buildfile=buildfile, target=target, before=before))
 
 
+def listed_builds(history: History, limit: int | None = None) -> tuple[BuildRecord, ...]:
+    """The builds, the last one first, without their steps."""
+    return tuple(map(parse_summary, history.summaries(limit)))
+
+
 def find_build(history: History, name: str = "last") -> BuildRecord:
     """The build that a name means: ``last``, ``last~2`` or ``^2`` (two before the last), an id, or the unique beginning of one.
     NotFoundError where there is none, UsageError where there are several."""
     record = history.get(find_id(history.ids(), name))
     if record is None:
         raise NotFoundError(f"there is no build {name} any more")
-    return parse_build(record)
+    build = parse_build(record)
+    if build.form > FORM:
+        raise StoreError(
+            f"the build {build.id} was recorded by a newer imgbuild, in the form {build.form}: this one knows {FORM}",
+            hint=f"use imgbuild {build.version}" if build.version else "use that one",
+        )
+    return build
+
+
+def with_steps(build: BuildRecord) -> BuildRecord:
+    """The same build, if it is known what its steps were; NotFoundError where that was never recorded."""
+    if reason := untold(build):
+        raise NotFoundError(f"the steps of the build {build.id} are not known: {reason}", hint="build it again")
+    return build
+
+
+def untold(build: BuildRecord) -> str:
+    """Why it is not known which steps a build had, "" where it is."""
+    if build.steps or build.form or build.status != "done":
+        return ""
+    return f"it was the same as the build {build.same}, which is not kept" if build.same else "an older imgbuild did not record them"
+
+
+def find_step(build: BuildRecord, word: str) -> StepRecord:
+    """The step that a word is the number of, as a build shows it: ``3`` or ``#3``. UsageError where it is no number, NotFoundError where
+    there is no such step."""
+    digits = word.removeprefix("#")
+    if not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f"{word!r} is not the number of a step", hint="they are numbered as a build shows them: #3")
+    step = with_steps(build).step(int(digits[:_MOST_DIGITS]))
+    if step is None:
+        numbers = [each.number for each in build.steps]
+        known = f"its steps are #{min(numbers)} to #{max(numbers)}" if numbers else "it has none"
+        raise NotFoundError(f"the build {build.id} has no step {digits[:_MOST_DIGITS]}", hint=known)
+    return step
 
 
 def find_id(ids: Sequence[str], name: str) -> str:
@@ -236,15 +293,51 @@ def _back(name: str) -> int | None:
     if name == "last":
         return 0
     number = name.removeprefix("last~") if name.startswith("last~") else name[1:] if name.startswith("^") else ""
-    return int(number) if number.isascii() and number.isdigit() else None
+    return int(number[:_MOST_DIGITS]) if number.isascii() and number.isdigit() else None
+
+
+def _facts(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A build but for its steps."""
+    bake = _texts(raw.get("bake")) or {}
+    known = {name: value for name, value in _known(BuildRecord, raw).items() if name != "steps"}
+    return {**known, "bake": bake.get("id", ""), "bake_target": bake.get("target", ""), "raw": raw, "error": _problem(raw)}
 
 
 def _problem(raw: Mapping[str, Any]) -> Problem | None:
-    return Problem(**_known(Problem, raw["error"])) if raw.get("error") else None
+    return Problem(**_known(Problem, error)) if isinstance(error := raw.get("error"), dict) and error else None
 
 
 def _known(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a value that a JSON object has; lists as tuples."""
-    names = (item.name for item in fields(kind))
-    found = {name: raw[name] for name in names if raw.get(name) is not None}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    """The fields of a value that a JSON object has, as far as they are what they should be; lists as tuples."""
+    readers = {item.name: read for item in fields(kind) if (read := _FORMS.get(str(item.type))) is not None}
+    found = {name: read(raw[name]) for name, read in readers.items() if raw.get(name) is not None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _plain(kind: type) -> Callable[[Any], Any]:
+    return lambda value: value if type(value) is kind else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and abs(value) < _MOST else None
+
+
+def _real(value: Any) -> float | None:
+    return value if type(value) in (int, float) and abs(value) < LATEST else None
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    return {name: item for name, item in value.items() if type(item) is str} if type(value) is dict else None
+
+
+def _all(read: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...] | None]:
+    """A reader of lists, which leaves out what `read` does not take."""
+    return lambda value: tuple(item for each in value if (item := read(each)) is not None) if type(value) is list else None
+
+
+_FORMS: dict[str, Callable[[Any], Any]] = {
+    "str": _plain(str), "bool": _plain(bool), "int": _whole, "int | None": _whole, "float": _real, "float | None": _real,
+    "tuple[int, ...]": _all(_whole), "tuple[str, ...]": _all(_plain(str)), "Mapping[str, str]": _texts, "Mapping[str, Any]": _plain(dict),
+    "tuple[Mapping[str, str], ...]": _all(_texts), "tuple[Mapping[str, Any], ...]": _all(_plain(dict)),
+}  # fmt: skip
+"""What takes a value of a field that is declared so: None where it is of another type, or a number that nothing here can be."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping, Sequence
 from imgbuild.insight.trees import Change
 from imgbuild.light.collections import Counter
-from imgbuild.values import asdict, dataclass
+from imgbuild.values import asdict, dataclass, fields
 
 Differ = Callable[[str, str], Iterable[Change]]
 """In what two inputs with these digests differ."""
@@ -34,6 +34,14 @@ class Cause:
 def cause_fields(cause: Cause) -> dict[str, Any]:
     """A cause as JSON; what it does not have is left out."""
     return {name: value for name, value in asdict(cause).items() if value is not None and (value or name in ("old", "new"))}
+
+
+def recorded_causes(recorded: Iterable[Json]) -> list[Cause]:
+    """Causes from their JSON; what of it is none, or is of a version that knew more of them, is left out."""
+    kinds = {item.name: int if item.name.endswith("_size") else str for item in fields(Cause)}
+    known = ({name: value for name, value in cause.items() if type(value) is kinds.get(name)} for cause in recorded)
+    read: Iterator[dict[str, Any]] = (cause for cause in known if "kind" in cause)
+    return [Cause(**cause) for cause in read]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,10 @@ def test_builds_by_name(bench: Bench) -> None:
         (["rm"], 2, "name builds, or say --all"),
         (["rm", "--all", "last"], 2, "--all needs no names"),
         (["compare", "nonesuch", "last"], 13, "there is no build nonesuch"),
-        (["log", "--step", "99"], 2, "has no step 99"),
+        (["log", "--step", "99"], 13, "has no step 99"),
+        (["log", "--step", "0"], 2, "0 is not in the range"),
+        (["log", "--raw", "--format", "json"], 2, "--raw and --format=json contradict each other"),
+        (["show", "^" + 5000 * "9"], 13, "there is no build"),
     ],
 )
 def test_refused(shared: Bench, arguments: list[str], code: int, words: str) -> None:
@@ -258,6 +261,10 @@ def test_a_build_that_was_ended(bench: Bench, number: signal.Signals, status: st
     assert "#2 | begun" in bench.run("builds", "log").out
     assert "MISS: it was not finished last time" in bench.run("plan").out
     assert shown["ended"] <= time.time()
+    _, ran = shown["steps"]
+    assert 0 < ran["started"] <= ran["started"] + ran["seconds"] <= shown["ended"] - shown["started"] + 0.001
+    (listed,) = bench.run("builds", "ls", "-n", "1").out.splitlines()[1:]
+    assert ("ago   at least " in listed) == (status == "interrupted")
 
 
 def test_targets_of_a_bake(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,18 @@ from hypothesis import strategies as st
 
 from imgbuild.errors import NotFoundError, UsageError
 from imgbuild.insight.beside import compare_builds
-from imgbuild.insight.builds import BuildRecord, Problem, StepLayerRecord, StepRecord, Usage, find_id, parse_build
+from imgbuild.insight.builds import (
+    _FORMS,
+    BuildRecord,
+    Problem,
+    StepLayerRecord,
+    StepRecord,
+    Usage,
+    find_id,
+    find_step,
+    parse_build,
+    parse_summary,
+)
 from imgbuild.insight.timing import timing
 from imgbuild.values import asdict, fields
 
@@ -19,7 +31,7 @@ RAW = {
     "bake": {"id": "4567", "target": "app"}, "options": {"no_cache": True}, "error": {"message": "no", "line": 3},
     "steps": [
         {
-            "number": 1, "stage": "a", "position": 1, "name": "[a 1/1] RUN true", "outcome": "done", "reads": [1, 2], "later": "unknown",
+            "number": 3, "stage": "a", "position": 1, "name": "[a 1/1] RUN true", "outcome": "done", "reads": [1, 2], "later": "unknown",
             "layer": {"diff_id": "d", "size": 5, "entries": 2}, "usage": {"cpu_user": 0.5, "peak_memory": 100}, "capture": 0.25,
         }
     ],
@@ -30,13 +42,45 @@ def test_a_record_is_read_as_far_as_it_is_known() -> None:
     build = parse_build(RAW)
     assert (build.id, build.seconds, build.names, build.bake, build.bake_target) == ("0123", 2.5, ("x:latest",), "4567", "app")
     assert build.error == Problem("no", line=3)
-    step = build.step(1)
+    step = build.step(3)
     assert step is not None
     assert (step.text, step.identity, step.reads) == ("RUN true", ("", "a", 1), (1, 2))
     assert step.layer == StepLayerRecord("d", size=5, entries=2)
     assert step.usage == Usage(cpu_user=0.5, peak_memory=100)
     assert build.step(2) is None
+    assert (build.count, parse_summary({**RAW, "steps": [], "count": 1}).count) == (1, 1)
     assert parse_build({"id": "x", "steps": None}).steps == ()
+
+
+def test_what_is_of_another_type_was_not_said() -> None:
+    bad: Any = {
+        "id": "x", "names": ["a", 1, None], "started": float("nan"), "ended": 1e300, "size": True, "options": [],
+        "args": {"A": "b", "C": {}},
+        "bake": [1], "error": "no", "bases": [{"name": 1, "digest": "d"}, 5], "cached": 1 << 70, "form": "1",
+        "steps": [None, {"number": 2, "parent": 2, "reads": [1, 2, 3, "1"], "layer": 5, "usage": {"cpu_user": "1"}, "against": [1]}],
+    }  # fmt: skip
+    build = parse_build(bad)
+    assert (build.names, build.started, build.ended, build.size, build.bake, build.error) == (("a",), 0.0, 0.0, 0, "", None)
+    assert (build.options, build.args, build.bases, build.cached, build.form) == ({}, {"A": "b"}, ({"digest": "d"},), 0, 0)
+    (step,) = build.steps
+    assert (step.parent, step.reads, step.layer, step.usage, step.against) == (None, (1,), None, Usage(), {})
+
+
+def test_all_forms_of_fields_are_read() -> None:
+    """A field that is declared with a type that nothing reads would always be empty."""
+    own = {"error", "usage", "layer", "steps", "raw"}
+    for kind in (BuildRecord, StepRecord, StepLayerRecord, Problem, Usage):
+        assert {item.type for item in fields(kind) if item.name not in own} <= set(_FORMS)
+
+
+@pytest.mark.parametrize(
+    ("word", "error"), [("x", UsageError), ("#", UsageError), ("-1", UsageError), ("4", NotFoundError), ("9" * 5000, NotFoundError)]
+)
+def test_steps_by_number(word: str, error: type[Exception]) -> None:
+    build = parse_build(RAW)
+    assert find_step(build, "#3") == find_step(build, "3") == build.steps[0]
+    with pytest.raises(error):
+        find_step(build, word)
 
 
 def test_what_a_sandbox_says_has_a_field_for_each_of_its_words() -> None:
