@@ -81,12 +81,12 @@ def waiting(program: str, *words: str) -> Iterator[int]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def said(pid: int, words: str) -> str:
-    """What is said of the processes, once it holds `words`."""
+def said(pid: int, words: str, without: str = "\0") -> str:
+    """What is said of the processes, once it holds `words`, and no longer what it shall be `without`."""
     end = time.monotonic() + PATIENCE
     while True:
         text = "; ".join(waits_for(pid))
-        if words in text or time.monotonic() > end:
+        if (words in text and without not in text) or time.monotonic() > end:
             return text
 
 
@@ -111,7 +111,7 @@ def test_processes_that_wait_for_input_and_for_others() -> None:
     with waiting("import sys; sys.stdin.read()") as pid:
         assert "reads from a pipe (stdin)" in said(pid, "pipe")
     with waiting("import subprocess; subprocess.run(['sleep', '1000'])") as pid:
-        text = said(pid, "`sleep 1000`")
+        text = said(pid, "`sleep 1000`", without="python")  # which computes until it waits
         assert "sleeps" in text
         assert "python" not in text
 
