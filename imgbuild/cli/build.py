@@ -52,7 +52,10 @@ def pull_alone(args: list[str]) -> list[str]:
 @option("--offline", is_flag=True, help="The same as --pull never.")
 @option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci|docker|local|tar|registry,dest=PATH or DIRECTORY.")
 @option("--push", is_flag=True, help="Push the tags when the image is done; the same as --output type=registry.")
-@option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret for RUN --mount=type=secret.")
+@option(
+    "--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME][,keyed=false]",
+    help="A secret for RUN --mount=type=secret; with keyed=false, another value performs no step again.",
+)  # fmt: skip
 @option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys for RUN --mount=type=ssh.")
 @option("--allow", multiple=True, metavar="RIGHT", help="What steps may ask for: security.insecure, device[=NAME], network.host.")
 @option("--network", default="default", metavar="MODE", help="The network of RUN: default, host or none.")

@@ -44,6 +44,8 @@ def cause_text(cause: Cause, widest: int = _WIDEST) -> str:
     match kind:
         case "variable":
             return f"{', '.join(f'${name}' for name in subject.split(', '))} changed ({cause.what}{values.replace(' (', ' ', 1)}"
+        case "secret":
+            return f"secret {subject} {cause.what if cause.what in ('added', 'removed') else 'changed'}"
         case "base":
             return f"base {subject if cause.what == 'digest' else ''}".rstrip() + f" changed ({_short(cause.old)} -> {_short(cause.new)})"
         case "version":

@@ -83,7 +83,8 @@ def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> N
     }  # fmt: skip
     platforms = [str(target.platform) for target in plan.targets]
     chronicle.note(buildfile=_buildfile(plan), platforms=platforms, **{name: value for name, value in facts.items() if value})
-    chronicle.hide((*plan.secrets.values(), *(password.encode() for password in proxy_passwords(plan.options.build_args))))
+    passwords = (password.encode() for password in proxy_passwords(plan.options.build_args))
+    chronicle.hide((*(secret.data for secret in plan.secrets.values()), *passwords))
 
 
 def subject_of(request: BuildRequest, plan: BuildPlan) -> dict[str, str]:

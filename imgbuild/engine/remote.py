@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imgbuild.registry.endpoints import RegistrySettings
     from imgbuild.registry.transport import Transport
     from imgbuild.solve.agents import Agents
+    from imgbuild.solve.secrets import Secret
 
 OnEvent = Callable[[object], None]
 _FILE_MODE = 0o600
@@ -33,7 +34,7 @@ class Fetchers:
     """What fetches for one build. A context manager, for the connections. Of `agents`, the default one is ssh's, where there is one."""
 
     def __init__(
-        self, place: Workplace, secrets: Mapping[str, bytes], on_event: OnEvent, *, offline: bool, agents: Agents | None = None
+        self, place: Workplace, secrets: Mapping[str, Secret], on_event: OnEvent, *, offline: bool, agents: Agents | None = None
     ) -> None:
         self._place = place
         self._secrets = secrets
@@ -115,7 +116,7 @@ class Fetchers:
         return self._secret(f"HTTP_AUTH_HEADER_{host}") or (f"Bearer {token}" if token else "")
 
     def _secret(self, *names: str) -> str:
-        return next((self._secrets[name].decode("utf-8", "surrogateescape").strip() for name in names if name in self._secrets), "")
+        return next((self._secrets[name].data.decode("utf-8", "surrogateescape").strip() for name in names if name in self._secrets), "")
 
     def _say(self, name: str) -> None:
         from imgbuild.transfer.events import TransferStarted

@@ -19,6 +19,7 @@ from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.solve.agents import Agent
+    from imgbuild.solve.secrets import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class BuildPlan:
     outputs: tuple[Output, ...]
     targets: tuple[LowerOptions, ...]
     index: bool
-    secrets: Mapping[str, bytes]
+    secrets: Mapping[str, Secret]
     agents: Mapping[str, Agent]
     created: int | None
     contexts: Mapping[str, NamedContext]

@@ -14,10 +14,12 @@ from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.solve.agents import Agent, Agents
+    from imgbuild.solve.secrets import Secret
 
 _NETWORKS = ("default", "none", "host")
 _ALLOWED = ("network.host", "security.insecure", "device")
-_SECRET_KEYS = ("id", "src", "source", "env", "type")
+_SECRET_KEYS = ("id", "src", "source", "env", "type", "keyed")
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _LARGEST_KEY = 100 << 10
 _T = TypeVar("_T")
 
@@ -97,9 +99,14 @@ def run_limits(request: StepOptions, settings: Limits) -> Limits:
     return limits
 
 
-def read_secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
-    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now."""
-    found: dict[str, bytes] = {}
+def read_secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, Secret]:
+    """``id=ID,src=FILE`` or ``id=ID,env=NAME`` or ``id=ID`` (the variable, else the file, of that name), read now. With ``keyed=false``
+    another value is no reason to perform a step again."""
+    if not texts:
+        return {}
+    from imgbuild.solve.secrets import Secret
+
+    found: dict[str, Secret] = {}
     for text in texts:
         given = _fields(text)
         identity, kind = given.get("id", ""), given.get("type", "")
@@ -112,7 +119,8 @@ def read_secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str
             variable, path = path, ""
         if not variable and not path:
             variable, path = (identity, "") if identity in environ and kind != "file" else ("", identity)
-        found[identity] = _variable(text, variable, environ) if variable else _file(text, path)
+        data = _variable(text, variable, environ) if variable else _file(text, path)
+        found[identity] = Secret(data, keyed=_is_keyed(text, given.get("keyed", "true")))
     return found
 
 
@@ -129,6 +137,12 @@ def _fields(text: str) -> dict[str, str]:
             raise UsageError(f"--secret {text!r}: there is no option '{key}'", hint=_nearest(key, _SECRET_KEYS))
         given["source" if key == "src" else key] = value
     return given
+
+
+def _is_keyed(text: str, word: str) -> bool:
+    if word.lower() not in _TRUTHS:
+        raise UsageError(f"--secret {text!r}: keyed is true or false, not '{word}'")
+    return _TRUTHS[word.lower()]
 
 
 def _variable(text: str, name: str, environ: Mapping[str, str]) -> bytes:

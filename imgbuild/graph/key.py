@@ -19,6 +19,8 @@ RECORD_VERSION = 3
 """Raised whenever the same record would come to mean another result: then every step misses once."""
 
 
+SECRET_INPUT = "secret "
+"""What the name of an input that is a secret begins with; its id follows."""
 _ORIGINS = ("stage", "context")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imgbuild.graph.key import SECRET_INPUT
 from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping, Sequence
 from imgbuild.insight.trees import Change
 from imgbuild.light.collections import Counter
@@ -16,7 +17,7 @@ Json = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One reason. `kind` is "file", "arg", "env", "variable", "base", "instruction", "flag", "option", "user", "workdir", "shell", "epoch",
-    "version" where a field differs; "parent" where only what the step stands on does; "first", "new", "evicted", "no-cache",
+    "version", "secret" where a field differs; "parent" where only what the step stands on does; "first", "new", "evicted", "no-cache",
     "layer" and "remade" where none does. `subject` is the path, the name of the variable, flag or option; `what` of it differs: for a file,
     added, removed, content, mode and others, joined by commas. `where` is what a file was read from, "" for the build context. `old` and
     `new` are the values, None where there is none; sizes are of files, in bytes."""
@@ -153,6 +154,7 @@ def _names(text: str, flag: str) -> Iterator[str]:
 
 def _inputs(old: Json, new: Json, now: Words, differ: Differ) -> Iterator[Cause]:
     """What is read; inputs are told apart by their names, as sources may have become more or fewer."""
+    yield from _secrets(old["inputs"], new["inputs"])
     before, after = _by_name(old["inputs"]), _by_name(new["inputs"])
     for key in sorted(before.keys() | after.keys()):
         one, other = before.get(key), after.get(key)
@@ -165,6 +167,12 @@ def _inputs(old: Json, new: Json, now: Words, differ: Differ) -> Iterator[Cause]
             continue
         for change in differ(one, other):
             yield _of_file(change, path, where)
+
+
+def _secrets(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Cause]:
+    """Which secrets are others, by their ids alone."""
+    for name in sorted(each for each in old.keys() | new.keys() if each.startswith(SECRET_INPUT) and old.get(each) != new.get(each)):
+        yield Cause("secret", name.removeprefix(SECRET_INPUT), "added" if name not in old else "removed" if name not in new else "value")
 
 
 def _where(mount: int, now: Words) -> str:
@@ -200,6 +208,8 @@ def _by_name(inputs: Mapping[str, str]) -> dict[tuple[int, str, int], str]:
     found: dict[tuple[int, str, int], str] = {}
     seen: Counter[tuple[int, str]] = Counter()
     for name, digest in inputs.items():
+        if name.startswith(SECRET_INPUT):
+            continue
         mount, rest = -1, name
         if name.startswith("mount "):
             number, _, rest = name.removeprefix("mount ").partition(" ")

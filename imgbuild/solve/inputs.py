@@ -1,4 +1,4 @@
-"""What a step reads beside its parent, as digests for its key: files of the build context, of other stages, of images.
+"""What a step reads beside its parent, as digests for its key: files of the build context, of other stages, of images; secrets.
 
 Digests of what a stage holds are remembered by the ChainID of its layers, so that a build in which all is cached needs no file of it.
 """
@@ -167,7 +167,7 @@ def _copy_inputs(rooms: Rooms, op: CopyOp, states: States) -> StepInputs:
 
 
 def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
-    found: dict[str, str] = {}
+    found = _secret_inputs(rooms, op)
     memos: tuple[Memo, ...] = ()
     kept: tuple[Kept, ...] = ()
     for number, mount in enumerate(op.mounts):
@@ -181,6 +181,14 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
         memos += inputs.memos
         kept += inputs.kept
     return StepInputs(found, memos, kept)
+
+
+def _secret_inputs(rooms: Rooms, op: RunOp) -> dict[str, str]:
+    if not rooms.secrets or not any(mount.kind == "secret" for mount in op.mounts):
+        return {}
+    from imgbuild.solve.secrets import secret_inputs
+
+    return secret_inputs(rooms.store, rooms.secrets, op)
 
 
 def mount_digests(inputs: Mapping[str, str], number: int) -> dict[str, str]:

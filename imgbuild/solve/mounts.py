@@ -192,8 +192,8 @@ class StepMounts:
         path.chmod(0o755 if mount.mode is None else mount.mode)
 
     def _secret(self, mount: MountOp) -> None:
-        data = self._rooms.secrets.get(mount.id)
-        if data is None:
+        secret = self._rooms.secrets.get(mount.id)
+        if secret is None:
             if mount.required:
                 raise BuildfileError(
                     f"the secret {mount.id!r} was not given", at=mount.span, hint=f"give it with --secret id={mount.id},src=FILE"
@@ -201,9 +201,9 @@ class StepMounts:
             return
         if mount.target:
             mode = 0o400 if mount.mode is None else mount.mode
-            self._place(Mount(File(data, mode, mount.uid, mount.gid), mount.target, read_only=True), is_directory=False)
+            self._place(Mount(File(secret.data, mode, mount.uid, mount.gid), mount.target, read_only=True), is_directory=False)
         if mount.env:
-            self.environment += (f"{mount.env}={data.decode('utf-8', 'surrogateescape')}",)
+            self.environment += (f"{mount.env}={secret.data.decode('utf-8', 'surrogateescape')}",)
 
     def _agent(self, mount: MountOp, directory: Path) -> None:
         agents = self._rooms.agents

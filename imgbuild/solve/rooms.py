@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
     from imgbuild.snapshot.union import UnionView
     from imgbuild.solve.agents import Agents
+    from imgbuild.solve.secrets import Secret
     from imgbuild.store.blobs import BlobWriter
     from imgbuild.store.failed import Keep
     from imgbuild.store.store import Store
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """`zygote` starts it when first called, which must be before there are threads. `contexts` are the named contexts that are files.
-    `secrets` are the bytes of each secret by id; they go into mounts and environments, and nowhere else. `failures` is where files of
+    `secrets` are those that were given, by id; their bytes go into mounts and environments, and nowhere else. `failures` is where files of
     failed steps go; None is the store's own place for them."""
 
     store: Store
@@ -38,7 +39,7 @@ class Rooms:
     context: LocalContext
     compression: Compression
     host: HostNetwork = HostNetwork()
-    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, Tree] = field(default_factory=dict)
     agents: Agents | None = None
     failures: Path | None = None

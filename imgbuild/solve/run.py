@@ -240,7 +240,7 @@ def _limits(rooms: Rooms, op: RunOp) -> Limits:
 def _hidden(rooms: Rooms, op: RunOp) -> tuple[bytes, ...]:
     """What is kept of no output: secrets, and passwords for proxies."""
     given = dict(entry.split("=", 1) for entry in op.proxy)
-    return (*rooms.secrets.values(), *(password.encode() for password in proxy_passwords(given)))
+    return (*(secret.data for secret in rooms.secrets.values()), *(password.encode() for password in proxy_passwords(given)))
 
 
 def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest, digest_of
 from imgbuild.oci.image import CONFIG_TYPES, Descriptor, Manifest
+from imgbuild.store import secret_key
 from imgbuild.store.closure import closure, manifests
 from imgbuild.store.failed import RECORD, TREE, read_failed
 from imgbuild.store.failures import IndexDamagedError
@@ -31,8 +32,8 @@ _THREADS = 8
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong. `kind`: blob, stray, image, names (index.json), index (index.db), evidence (evidence.db), layer, snapshot,
-    step, failed, or container, which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a leftover that a prune
-    removes, or an entry that another program wrote."""
+    step, failed, key (secret-key), or container, which the caller adds; `what`: its digest, id, key or path. A `note` is no damage: a
+    leftover that a prune removes, or an entry that another program wrote."""
 
     kind: str
     what: str
@@ -55,6 +56,7 @@ class _Report:
     names: bool = False
     index: bool = False
     evidence: bool = False
+    key: bool = False
 
     def add(self, kind: str, what: str, message: str, *, repairable: bool = True, note: bool = False) -> None:
         self.findings.append(Finding(kind, what, message, repairable, note))
@@ -85,6 +87,9 @@ def check(
             report.evidence = True
             report.add("evidence", str(store.evidence.path), error.message)
         _check_failed(store, report)
+        if problem := secret_key.problem(store.root):
+            report.key = True
+            report.add("key", str(store.root / secret_key.NAME), problem)
         if repair:
             _repair(store, report, in_use)
         return tuple(sorted(report.findings, key=lambda finding: finding.note))
@@ -273,6 +278,8 @@ def _repair(store: Store, report: _Report, containers: frozenset[str]) -> None:
         report.orphans.update(set(os.listdir(store.root / "snapshots")) - containers)
     if report.evidence:
         store.evidence.start_anew(store.discard)
+    if report.key and not secret_key.mend(store.root):
+        store.discard(store.root / secret_key.NAME)
     gone = report.blobs - report.unreadable
     store.index.forget(steps=report.steps, layers=report.layers | gone, snapshots=report.snapshots)
     for digest in gone:

@@ -1,8 +1,8 @@
 """The store as a whole: where its parts are, how it comes into being, who may use it, and how it is left.
 
 On disk, below the root: ``oci-layout``, ``index.json`` and ``blobs/`` (image-spec: image-layout.md), ``index.db``, ``evidence.db``,
-``lock`` (the lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``snapshots/<id>/``, ``containers/<id>/``, ``cache/<id>/``,
-``failed/<id>/``, ``sources/<id>/``, ``history/``, ``replays/``, ``tmp/``, ``trash/``.
+``lock`` (the lease), ``locks/``, ``boot``, ``erofs``, ``reserve``, ``secret-key``, ``snapshots/<id>/``, ``containers/<id>/``,
+``cache/<id>/``, ``failed/<id>/``, ``sources/<id>/``, ``history/``, ``replays/``, ``tmp/``, ``trash/``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIRECTORIES = (
 )  # fmt: skip
 _FILES = (
     "oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "evidence.db", "evidence.db-wal", "evidence.db-shm", "boot",
-    "erofs", "lock", "reserve",
+    "erofs", "lock", "reserve", "secret-key",
 )  # fmt: skip
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 
@@ -52,6 +52,7 @@ class Store:
         self.tags = Tags(root / "index.json", self.blobs, self.locks, self.scratch.temporary)
         self.left_by_the_dead: tuple[str, ...] = ()
         self._evidence: Evidence | None = None
+        self._secret_key = b""
         self._mutex = threading.Lock()
         self._lease = Lease(root / "lock")
         self._opened = time.monotonic()
@@ -96,6 +97,15 @@ class Store:
 
                 self._evidence = Evidence(self.root, clock=self.clock)
             return self._evidence
+
+    def secret_key(self) -> bytes:
+        """What digests of secrets are made with (store.secret_key)."""
+        from imgbuild.store.secret_key import secret_key
+
+        with self._mutex:
+            if not self._secret_key:
+                self._secret_key = secret_key(self.root, self.locks, self.scratch.temporary)
+            return self._secret_key
 
     def lease(
         self, *, cancelled: Callable[[], bool] | None = None, on_wait: Callable[[], None] | None = None

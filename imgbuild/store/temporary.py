@@ -22,12 +22,12 @@ _SWEEP_AT_ONCE = 256
 _RESERVE = 1 << 20
 
 
-def locked_file(directory: Path, prefix: str) -> tuple[Path, int]:
+def locked_file(directory: Path, prefix: str, mode: int = 0o644) -> tuple[Path, int]:
     """A new file for writing, under a flock for as long as its descriptor is open: no sweep takes it meanwhile."""
     while True:
         path = directory / f"{prefix}-{os.getpid()}-{os.urandom(8).hex()}"
         with explained(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         if try_flock(descriptor, fcntl.LOCK_EX) and is_still(path, descriptor):
             return path, descriptor
         os.close(descriptor)  # a sweep was quicker than our flock
@@ -43,10 +43,10 @@ def write_all(descriptor: int, data: bytes) -> None:
         raise OSError(errno.EIO, "not all that was written is there")
 
 
-def write_durably(path: Path, data: bytes, temporary: Path) -> None:
+def write_durably(path: Path, data: bytes, temporary: Path, *, mode: int = 0o644) -> None:
     """Replace a file as a whole, by way of the directory `temporary`: it has the old or the new bytes, at every instant and
     after a power cut."""
-    new, descriptor = locked_file(temporary, path.name)
+    new, descriptor = locked_file(temporary, path.name, mode)
     try:
         with explained(new):
             rest = memoryview(data)

@@ -183,3 +183,11 @@ def test_what_is_read_of_other_places() -> None:
 def test_another_form_of_records() -> None:
     old = {**record(RUN), "version": 1}
     assert [cause.kind for cause in record_causes(old, record(replace(RUN, user="x")), BY_PLACE, BY_PLACE, _none)] == ["version"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [({"secret a": "1"}, {"secret a": "2"}, "value"), ({}, {"secret a": "1"}, "added"), ({"secret a": "1"}, {}, "removed")],
+)
+def test_a_secret_is_named_by_its_id_alone(old: dict[str, str], new: dict[str, str], what: str) -> None:
+    assert causes(RUN, RUN, old=old, new=new) == [Cause("secret", "a", what)]
