@@ -1,7 +1,7 @@
 """Why a step failed: from evidence, which is values, to a cause, which is words. Pure.
 
-What was measured is said as a fact: exit code, signal, limits, what is in the step's root. What only the step's output says is said
-as that.
+What was measured is said as a fact: exit code, signal, limits, what is in the step's root. What only the step's output says, and no such
+fact bears out, is a note: a word in a log is not yet the reason for an end.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`kind` is a word for programs; `notes` are the evidence, `word` is what in the instruction it is about, if anything."""
+    """`kind` is a word for programs; `notes` are the evidence, `word` is what in the instruction it is about, if anything. `borne_out`: it
+    rests on a fact, not on the step's output alone."""
 
     kind: str
     message: str
     notes: tuple[str, ...] = ()
     hint: str | None = None
     word: str = ""
+    borne_out: bool = True
 
 
 def find_cause(seen: Evidence) -> Cause:

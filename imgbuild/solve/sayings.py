@@ -10,7 +10,10 @@ from imgbuild.solve.causes import Cause, Evidence, FileFact, exit_notes, json_hi
 from imgbuild.values import replace
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
+SHARED_MEMORY = "/dev/shm"
 _MUSL = "ld-musl"
+_NEARLY = 0.9
+"""How much of a limit a peak must be, to have met it."""
 
 
 def said(seen: Evidence, ended: str, setup: str) -> Cause:
@@ -24,6 +27,9 @@ def said(seen: Evidence, ended: str, setup: str) -> Cause:
     if cause is None:
         hint = json_hint(seen.op) if code in (NOT_EXECUTABLE, NOT_FOUND) else None
         return Cause("start" if setup else "exit", f"{ended}: {setup}" if setup else ended, exit_notes(seen.op, code), hint)
+    if not cause.borne_out:
+        hint = f"if that is why: {cause.hint}" if cause.hint else None
+        return Cause("exit", ended, (*cause.notes, *exit_notes(seen.op, code)), hint)
     # A program that was not executed on the way to another end need not be the reason for that.
     earlier = seen.program and not setup and code not in (NOT_EXECUTABLE, NOT_FOUND) and seen.clue is not None and not seen.clue.last
     joint = "; before that," if earlier else ":"
@@ -87,125 +93,147 @@ def _interpreter(shown: str, name: str, fact: FileFact) -> Cause:
 
 
 def _clued(seen: Evidence) -> Cause | None:
+    """What a line of the output speaks of, with what is known of that."""
     assert seen.clue is not None
     maker = _MAKERS.get(seen.clue.kind)
     if maker is None:
         return None
+    cause = maker(seen, seen.clue.word)
     # The last line is seen as the last: it need not be said again.
-    quote = "" if seen.clue.last else f'its output: "{seen.clue.line}"'
-    cause = maker(seen, seen.clue.word, quote)
-    return replace(cause, notes=tuple(filter(None, cause.notes)))
+    line = "" if seen.clue.last else f'"{seen.clue.line}"'
+    if cause.borne_out:
+        return replace(cause, notes=tuple(filter(None, (line and f"its output: {line}", *cause.notes))))
+    return replace(cause, notes=(f"its output mentions {cause.message}{line and f': {line}'}", *cause.notes))
 
 
-def _library(seen: Evidence, word: str, quote: str) -> Cause:
-    notes, hint = [quote], "install the package that has it"
+def _mentioned(kind: str, what: str, notes: tuple[str, ...] = (), hint: str | None = None) -> Cause:
+    """What only the output speaks of."""
+    return Cause(kind, what, notes, hint, borne_out=False)
+
+
+def _library(seen: Evidence, word: str) -> Cause:
     there = [path for path in seen.elsewhere if path.rpartition("/")[2] == word]
     others = [path for path in seen.elsewhere if path.rpartition("/")[2] != word]
     if there:
-        notes.append(f"{there[0]} is there, where the loader did not look, or it can't be used")
+        notes = (f"{there[0]} is there, where the loader did not look, or it can't be used",)
         hint = f"run ldconfig, or set LD_LIBRARY_PATH={there[0].rpartition('/')[0]}"
+        if seen.status.code != NOT_FOUND:  # a loader's own end
+            return _mentioned("library", f"that the loader did not find the library {word}", notes, hint)
     else:
-        notes.append(f"no directory for libraries in the step's root has {word}")
-        notes += [f"there is {path}: another version" for path in others[:1]]
-    return Cause("library", f"the loader did not find the library {word}", tuple(notes), hint)
+        notes = (f"no directory for libraries in the step's root has {word}", *(f"there is {path}: another version" for path in others[:1]))
+        hint = "install the package that has it"
+    return Cause("library", f"the loader did not find the library {word}", notes, hint)
 
 
-def _c_library(seen: Evidence, word: str, quote: str) -> Cause:
-    hint = "build it on this base or on an older one, or take a newer base"
-    return Cause("library", f"the step's root has no C library with {word}", (quote,), hint)
+def _c_library(seen: Evidence, word: str) -> Cause:
+    return _mentioned("library", f"a C library without {word}", hint="build it on this base or on an older one, or take a newer base")
 
 
-def _space(seen: Evidence, word: str, quote: str) -> Cause:
+def _space(seen: Evidence, word: str) -> Cause:
     place = _mount_of(seen, word)
-    if place is not None:
-        notes = (quote, f"{word} is below {place[0]}, a file system of its own; the store's has room")
+    if place is not None and place[0] in _own_file_systems(seen):
+        notes = (f"{word} is below {place[0]}, a file system of its own; the store's has room",)
         hint = "give it more: --shm-size, or --mount=..,size="
         return Cause("space", f"no space was left on the device: {place[0]} is full", notes, hint)
-    return Cause("space", "its output says that no space was left on the device", (quote, "the store's file system has room now"),
-                 "free space, or try: imgbuild prune")  # fmt: skip
+    notes = ("the store's file system has room now",)
+    return _mentioned("space", "that no space was left on a device", notes, "free space, or try: imgbuild prune")
 
 
-def _inotify(seen: Evidence, word: str, quote: str) -> Cause:
-    hint = "raise fs.inotify.max_user_watches of this machine"
-    return Cause("inotify", "its output says that there are no more inotify watches", (quote,), hint)
+def _own_file_systems(seen: Evidence) -> tuple[str, ...]:
+    """Where the step has file systems of a size of their own."""
+    return (SHARED_MEMORY, *(mount.target for mount in seen.op.mounts if mount.kind == "tmpfs"))
 
 
-def _quota(seen: Evidence, word: str, quote: str) -> Cause:
-    return Cause("space", "its output says that a disk quota is used up", (quote,), "raise the quota, or free space")
+def _inotify(seen: Evidence, word: str) -> Cause:
+    return _mentioned("inotify", "a lack of inotify watches", hint="raise fs.inotify.max_user_watches of this machine")
 
 
-def _heap(seen: Evidence, word: str, quote: str) -> Cause:
-    limit = seen.op.limits.memory
-    notes = [quote, f"the step's limit of memory is {size_text(limit)}" if limit is not None else "the step has no limit of memory"]
-    notes.append(f"the most that it used was {size_text(seen.status.usage.peak_memory)}; {kills_text(seen.status)}")
+def _quota(seen: Evidence, word: str) -> Cause:
+    return _mentioned("space", "that a disk quota is used up", hint="raise the quota, or free space")
+
+
+def _heap(seen: Evidence, word: str) -> Cause:
+    limit, peak = seen.op.limits.memory, seen.status.usage.peak_memory
+    notes = (
+        f"the step's limit of memory is {size_text(limit)}" if limit is not None else "the step has no limit of memory",
+        f"the most that it used was {size_text(peak)}; {kills_text(seen.status)}",
+    )
     runtime = "heap" in word or "java" in word
     hint = "raise the limit of its runtime: NODE_OPTIONS=--max-old-space-size, -Xmx" if runtime else None
-    return Cause("memory", "its output says that it got no more memory", tuple(notes), hint)
+    if limit is not None and peak is not None and peak >= limit * _NEARLY:
+        return Cause("memory", f"it got no more memory: limit {size_text(limit)}, peak {size_text(peak)}", notes, hint)
+    return _mentioned("memory", "that it got no more memory", notes, hint)
 
 
-def _fork(seen: Evidence, word: str, quote: str) -> Cause:
+def _fork(seen: Evidence, word: str) -> Cause:
     if seen.op.limits.pids is not None:
-        notes = (quote, f"the step's limit of processes is {seen.op.limits.pids}")
-        return Cause("processes", "its output says that it could not start a process", notes, "raise RUN --pids")
-    return Cause("processes", "its output says that it could not start a process", (quote,), "see ulimit -u, and pids.max of its groups")
+        notes = (f"the step's limit of processes is {seen.op.limits.pids}",)
+        return Cause("processes", "it could not start a process", notes, "raise RUN --pids")
+    return _mentioned("processes", "that it could not start a process", hint="see ulimit -u, and pids.max of its groups")
 
 
-def _dns(seen: Evidence, word: str, quote: str) -> Cause:
+def _dns(seen: Evidence, word: str) -> Cause:
     what = f"the name {word!r} was not resolved" if " " not in word else "a name was not resolved"
     if seen.op.network == "none":
-        return Cause("dns", f"{what}: the step has --network=none", (quote,), "leave --network=none out, or fetch with ADD")
+        return Cause("dns", f"{what}: the step has --network=none", hint="leave --network=none out, or fetch with ADD")
     if not seen.nameservers:
-        return Cause("dns", what, (quote, "no nameserver is in this machine's /etc/resolv.conf"), "give this machine a nameserver")
-    notes = (quote, f"nameservers of the step, as of this machine: {', '.join(seen.nameservers)}")
-    return Cause("dns", what, notes, "is the network of this machine up, and the name right? it has the step's network, too")
+        return Cause("dns", what, ("no nameserver is in this machine's /etc/resolv.conf",), "give this machine a nameserver")
+    notes = (f"nameservers of the step, as of this machine: {', '.join(seen.nameservers)}",)
+    return _mentioned("dns", f"that {what}", notes, "is the network of this machine up, and the name right? it has the step's network, too")
 
 
-def _connect(seen: Evidence, word: str, quote: str) -> Cause:
+def _connect(seen: Evidence, word: str) -> Cause:
     if seen.op.network == "none":
-        return Cause("network", "the step has --network=none", (quote,), "leave --network=none out, or fetch with ADD")
+        return Cause("network", "the step has --network=none", hint="leave --network=none out, or fetch with ADD")
     hint = "proxies are given with --build-arg HTTPS_PROXY=.." if not seen.op.proxy else "a proxy is set: does it answer?"
-    return Cause("network", f"its output says: {word.lower()}", (quote,), hint)
+    return _mentioned("network", f"the network: {word.lower()}", hint=hint)
 
 
-def _tls(seen: Evidence, word: str, quote: str) -> Cause:
+def _tls(seen: Evidence, word: str) -> Cause:
     store = seen.files.get("/etc/ssl/certs")
     if store is not None and store.kind == "missing":
-        return Cause("tls", "a certificate was not trusted", (quote, "the step's root has no /etc/ssl/certs"), "install ca-certificates")
-    return Cause("tls", "a certificate was not trusted", (quote,), "is ca-certificates installed and new, and the machine's clock right?")
+        return Cause("tls", "a certificate was not trusted", ("the step's root has no /etc/ssl/certs",), "install ca-certificates")
+    hint = "is ca-certificates installed and new, and the machine's clock right?"
+    return _mentioned("tls", "that a certificate was not trusted", hint=hint)
 
 
-def _read_only(seen: Evidence, word: str, quote: str) -> Cause:
+def _read_only(seen: Evidence, word: str) -> Cause:
     place = _mount_of(seen, word)
     if place is not None and place[1]:
         hint = "RUN --mount=..,rw makes a bind writable; what is written there is thrown away"
-        return Cause("read-only", f"{word} is below the step's mount at {place[0]}, which is read-only", (quote,), hint)
+        return Cause("read-only", f"{word} is below the step's mount at {place[0]}, which is read-only", hint=hint)
     if word.startswith(("/proc", "/sys")) and seen.op.security != "insecure":
-        return Cause("read-only", f"{word} is below /proc or /sys, which are read-only in steps", (quote,), right_notes(seen, "sysctl")[1])
+        return Cause("read-only", f"{word} is below /proc or /sys, which are read-only in steps", hint=right_notes(seen, "sysctl")[1])
     if word == "/etc/hosts":
-        return Cause("read-only", f"{word} is the build's, and read-only", (quote,), "name hosts with --add-host")
-    return Cause("read-only", "its output says that a file system is read-only", (quote,))
+        return Cause("read-only", f"{word} is the build's, and read-only", hint="name hosts with --add-host")
+    return _mentioned("read-only", "a file system that is read-only")
 
 
-def _no_call(seen: Evidence, word: str, quote: str) -> Cause:
-    notes, hint = right_notes(seen, quote)
+def _no_call(seen: Evidence, word: str) -> Cause:
+    assert seen.clue is not None
+    notes, hint = right_notes(seen, seen.clue.line)
     if seen.op.security != "insecure":
         notes = (*notes, "the filter answers ENOSYS for system calls that it does not know")
-    return Cause("no-call", "its output says that a system call is not there", (quote, *notes), hint)
+    return _mentioned("no-call", "a system call that is not there", notes, hint)
 
 
-def _not_permitted(seen: Evidence, word: str, quote: str) -> Cause:
+def _not_permitted(seen: Evidence, word: str) -> Cause:
     notes, hint = right_notes(seen, word)
-    if seen.op.user and not hint:
+    if hint:
+        return Cause("not-permitted", "something was not permitted", notes, hint)
+    if seen.op.user:
         notes = (f"the step's user is {seen.op.user!r}", *notes)
         hint = "USER root before it, if it needs root"
-    return Cause("not-permitted", "its output says that something is not permitted", (quote, *notes), hint)
+    return _mentioned("not-permitted", "that something is not permitted", notes, hint)
 
 
-def _denied(seen: Evidence, word: str, quote: str) -> Cause:
-    notes = [quote, *(_owner(path, fact) for path, fact in seen.files.items()), f"the step's user is {seen.op.user or 'root'!r}"]
-    hint = "USER root before it, or give the file to the user: COPY --chown, RUN chown" if seen.op.user else None
-    what = f" for {word}" if word.startswith("/") else ""
-    return Cause("denied", f"its output says: permission denied{what}", tuple(notes), hint)
+def _denied(seen: Evidence, word: str) -> Cause:
+    user = seen.op.user or "root"
+    notes = (*(_owner(path, fact) for path, fact in seen.files.items()), f"the step's user is {user!r}")
+    what = f"permission was denied for {word}" if word.startswith("/") else "permission was denied"
+    if seen.op.user and any(fact.kind != "missing" and fact.mode & 0o7 != 0o7 for fact in seen.files.values()):
+        return Cause("denied", what, notes, "USER root before it, or give the file to the user: COPY --chown, RUN chown")
+    return _mentioned("denied", f"that {what}", notes)
 
 
 def _owner(path: str, fact: FileFact) -> str:

@@ -44,9 +44,13 @@ CASES = [
     ("RUN mkdir /m; mount -t tmpfs x /m", {}, ["not permitted", "capability SYS_ADMIN", "security.insecure"]),
     ("RUN --mount=target=/src touch /src/x", {}, ["/src/x is below the step's mount at /src, which is read-only"]),
     ("RUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/x", {}, ["no space was left on the device: /t is full"]),
-    ("USER ann\nRUN touch /etc/x", {}, ["permission denied for /etc/x", "/etc belongs to 0:0, its mode is 0755", "user is 'ann'"]),
+    (
+        "USER ann\nRUN touch /etc/x", {},
+        ["code 1: permission was denied for /etc/x", "/etc belongs to 0:0, its mode is 0755", "user is 'ann'"],
+    ),
+    ("RUN echo 'x: No space left on device'; exit 4", {}, ["exit code 4\n", "note: its output mentions that no space was left"]),
     ("RUN (kill -11 $$) & wait; sh -c 'kill -11 $$' & wait $!", {}, ["exit code 139", "SIGSEGV"]),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "files", "words"), CASES)

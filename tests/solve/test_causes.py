@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ PEAK = Usage(peak_memory=64 << 20)
 ELF = FileFact("file", 0o755, form="elf", machine="x86_64")
 
 
-def cause(op: RunOp, status: ExitStatus, output: str = "", **more: object) -> Cause:
-    return find_cause(Evidence(op, status, clue=find_clue(output), machine="x86_64", **more))  # type: ignore[arg-type]
+def cause(op: RunOp, status: ExitStatus, output: str = "", **more: Any) -> Cause:
+    return find_cause(Evidence(op, status, clue=find_clue(output), machine="x86_64", **more))
 
 
 @pytest.mark.parametrize(
@@ -124,48 +125,69 @@ def test_a_list_that_was_meant() -> None:
     assert "JSON" in (cause(op, ExitStatus(127)).hint or "")
 
 
+FULL: dict[str, Any] = {"op": LIMITED, "status": ExitStatus(1, usage=PEAK)}
 OUTPUTS = [
     ("/a: error while loading shared libraries: libx.so.1: cannot open shared object file: No such file", {}, "library", "libx.so.1"),
     ("Error loading shared library libx.so.1: No such file or directory (needed by /a)", {}, "library", "libx.so.1"),
-    ("/a: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /a)", {}, "library", "GLIBC_2.38"),
     ("W: Failed to fetch x  Temporary failure resolving 'deb.example.org'\nE: Unable to locate", {}, "dns", "'deb.example.org'"),
     ("curl: (6) Could not resolve host: example.org", {}, "dns", "'example.org'"),
     ("wget: bad address 'example.org'", {}, "dns", "'example.org'"),
     ("dial tcp: lookup proxy.example.org on 10.0.0.2:53: no such host", {}, "dns", "'proxy.example.org'"),
     ("npm ERR! getaddrinfo EAI_AGAIN registry.example.org", {}, "dns", "'registry.example.org'"),
     ("socket.gaierror: [Errno -3] Temporary failure in name resolution", {}, "dns", "a name was not resolved"),
-    ("ping: connect: Network is unreachable", {}, "network", "network is unreachable"),
-    ("curl: (7) Failed to connect to 10.0.0.1 port 80: Connection refused", {}, "network", "connection refused"),
-    ("curl: (60) SSL certificate problem: unable to get local issuer certificate", {}, "tls", "not trusted"),
-    ("x509: certificate signed by unknown authority", {}, "tls", "not trusted"),
-    ("cp: error writing '/x': No space left on device", {}, "space", "no space"),
     ("dd: writing '/dev/shm/x': No space left on device", {"mounts": (("/dev/shm", False),)}, "space", "/dev/shm is full"),
-    ("OSError: [Errno 28] inotify watch limit reached: inotify_add_watch: No space left on device", {}, "inotify", "inotify"),
-    ("write: Disk quota exceeded", {}, "space", "quota"),
-    ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", {}, "memory", "no more memory"),
-    ("MemoryError", {}, "memory", "no more memory"),
-    ("/bin/sh: can't fork: Resource temporarily unavailable", {}, "processes", "could not start a process"),
-    ("touch: cannot touch '/etc/x': Permission denied", {}, "denied", "/etc/x"),
-    ("/bin/sh: can't create /etc/x: Permission denied", {}, "denied", "/etc/x"),
-    ("PermissionError: [Errno 13] Permission denied: '/etc/x'", {}, "denied", "/etc/x"),
     ("touch: /src/x: Read-only file system", {"mounts": (("/src", True),)}, "read-only", "the step's mount at /src"),
     ("/bin/sh: can't create /proc/sys/kernel/x: Read-only file system", {}, "read-only", "/proc or /sys"),
-    ("touch: /x: Read-only file system", {}, "read-only", "read-only"),
     ("mount: permission denied (are you root?)", {}, "not-permitted", "not permitted"),
     ("unshare: unshare(0x20000): Operation not permitted", {}, "not-permitted", "not permitted"),
-    ("io_uring_setup: Function not implemented", {}, "no-call", "a system call is not there"),
+    ("FATAL ERROR: Reached heap limit - JavaScript heap out of memory", FULL, "memory", "peak 64"),
+    ("/bin/sh: can't fork: Resource temporarily unavailable", {"op": replace(RUN, limits=Limits(pids=5))}, "processes", "could not start"),
+    ("curl: (60) SSL certificate problem", {"files": {"/etc/ssl/certs": FileFact()}}, "tls", "not trusted"),
+]
+MENTIONED = [
+    ("/a: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /a)", "GLIBC_2.38"),
+    ("ping: connect: Network is unreachable", "the network: network is unreachable"),
+    ("curl: (7) Failed to connect to 10.0.0.1 port 80: Connection refused", "connection refused"),
+    ("curl: (60) SSL certificate problem: unable to get local issuer certificate", "not trusted"),
+    ("x509: certificate signed by unknown authority", "not trusted"),
+    ("cp: error writing '/x': No space left on device", "no space"),
+    ("OSError: [Errno 28] inotify watch limit reached: inotify_add_watch: No space left on device", "inotify"),
+    ("write: Disk quota exceeded", "quota"),
+    ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "no more memory"),
+    ("MemoryError", "no more memory"),
+    ("/bin/sh: can't fork: Resource temporarily unavailable", "could not start a process"),
+    ("touch: cannot touch '/etc/x': Permission denied", "/etc/x"),
+    ("/bin/sh: can't create /etc/x: Permission denied", "/etc/x"),
+    ("PermissionError: [Errno 13] Permission denied: '/etc/x'", "/etc/x"),
+    ("touch: /x: Read-only file system", "read-only"),
+    ("io_uring_setup: Function not implemented", "a system call that is not there"),
 ]
 
 
 @pytest.mark.parametrize(("output", "more", "kind", "words"), OUTPUTS)
-def test_what_the_output_says(output: str, more: dict[str, object], kind: str, words: str) -> None:
-    found = cause(RUN, ExitStatus(1), f"before\n{output}\nafter\n", **more)
+def test_what_the_output_says_and_facts_bear_out(output: str, more: dict[str, Any], kind: str, words: str) -> None:
+    own = {"op": RUN, "status": ExitStatus(1), **more}
+    found = cause(output=f"before\n{output}\nafter\n", **own)
     assert found.kind == kind, found
     assert words in found.message
     quoted = " ".join(found.notes)
     assert any(line in quoted for line in output.split("\n")), "the line that it rests on is quoted"
     first, _, _ = output.partition("\n")
-    assert "its output: " not in " ".join(cause(RUN, ExitStatus(1), first, **more).notes), "unless it is the last"
+    assert "its output: " not in " ".join(cause(output=first, **own).notes), "unless it is the last"
+
+
+@pytest.mark.parametrize(("output", "words"), MENTIONED)
+def test_what_only_the_output_says_is_a_note(output: str, words: str) -> None:
+    """A word in a log is not yet the reason: no fact bears it out, so how the command ended is all that is claimed."""
+    found = cause(RUN, ExitStatus(1), f"before\n{output}\nafter\n", nameservers=("10.0.0.2",))
+    assert (found.kind, found.message) == ("exit", "the command ended with exit code 1")
+    assert found.notes[0].startswith("its output mentions ")
+    assert words in found.notes[0]
+    assert any(line in found.notes[0] for line in output.split("\n")), "the line that it rests on is quoted"
+    assert found.hint is None or found.hint.startswith("if that is why: ")
+    last = cause(RUN, ExitStatus(1), output.partition("\n")[0], nameservers=("10.0.0.2",))
+    assert last.notes[0].startswith("its output mentions ")
+    assert '"' not in last.notes[0], "unless it is the last"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +208,7 @@ def test_no_network_is_what_was_asked_for() -> None:
     assert "--network=none" in cause(offline, ExitStatus(1), "connect: Network is unreachable").message
     named = cause(RUN, ExitStatus(1), "wget: bad address 'example.org'", nameservers=("10.0.0.2",))
     assert "10.0.0.2" in " ".join(named.notes)
+    assert named.message == "the command ended with exit code 1"
     assert "no nameserver" in " ".join(cause(RUN, ExitStatus(1), "wget: bad address 'example.org'").notes)
 
 
