@@ -79,7 +79,8 @@ def planned_build(place: Workplace, request: BuildRequest, on_event: OnEvent) ->
     try:
         with opened_rooms(place, request, plan, graph, on_event) as rooms:
             outlooks = tuple(Forecast(rooms, graph).outlooks())
-            past = Past(place.store, graph, earlier_builds(place.store, parse_build(subject_of(request, plan))))
+            subject = parse_build(subject_of(request, plan))
+            past = Past(place.store, graph, earlier_builds(place.store, subject), subject.buildfile)
             return _planned(graph, outlooks, past)
     finally:
         place.store.index.disregard_hits()
@@ -95,7 +96,9 @@ def _planned(graph: BuildGraph, outlooks: Iterable[Outlook], past: Past) -> Plan
         numbers[node] = number
         keys[node] = wanted.key if wanted is not None else ""
         found = Explanation(())
-        if outlook.outcome == MISS and wanted is not None:
+        if outlook.outcome == MISS and wanted is None:
+            found = Explanation((Cause("no-cache"),))
+        elif outlook.outcome == MISS and wanted is not None:
             found = past.explain(Miss(number, node, wanted, outlook.why))
         steps[node] = PlannedStep(
             number=number,

@@ -2,7 +2,8 @@
 
 Where a step would be performed, its key is known and so are the keys of those that stand on it; not known is what it will leave. So a step
 above it is surely performed if there is no record of it; if there is one, that counts if the step below leaves the same again. What a
-stage's files are is not known either before the stage is: what reads them has no key yet.
+stage's files are is not known either before the stage is: what reads them has no key yet. Without the cache such a step is performed all
+the same, unless the build has another one that may turn out to be its equal.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from imgbuild.errors import ImgbuildError
 from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import BuildGraph, Step
 from imgbuild.hints import Iterator
+from imgbuild.light.collections import Counter
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lowers
@@ -56,6 +58,7 @@ class Forecast:
         self._build = build
         self._after: dict[Node, _After] = {}
         self._performed: dict[str, Node] = {}
+        self._ops: Counter[bytes] | None = None
 
     def outlooks(self) -> Iterator[Outlook]:
         """Every step, after those that it needs; ContextError and the like where the build would fail for it."""
@@ -81,6 +84,9 @@ class Forecast:
         read = [self._after[end(self._graph, other)] for other in step.stages]
         unread = tuple(dict.fromkeys(each for after in read if after.state is None for each in after.until))
         if unread or (below.identity is None and not step.independent):
+            if step.no_cache and self._is_alone(step):
+                self._after[node] = _After(None, None, (node,))
+                return Outlook(node, step, MISS, why="cache")
             until = unread or below.until
             self._after[node] = _After(None, None, (*until, node))
             return Outlook(node, step, UNKNOWN, until=until)
@@ -102,6 +108,13 @@ class Forecast:
             state = RootState(identity, self._materialize, parent=below.state, result=found)
         self._after[node] = _After(identity, state, () if state is not None else below.until)
         return Outlook(node, step, HIT, wanted)
+
+    def _is_alone(self, step: Step) -> bool:
+        """Whether no other step does the same, whatever it does that on."""
+        if self._ops is None:
+            every = (step for stage in self._graph.stages.values() for step in (*stage.steps, *(test.step for test in stage.tests)))
+            self._ops = Counter(key_record(step.op, "", {}) for step in every)
+        return self._ops[key_record(step.op, "", {})] == 1
 
     def _found(self, step: Step, wanted: Wanted, below: _After) -> StepLayer | Absent | None:
         """What the index has; None where that counts only if the step below leaves what it left before."""

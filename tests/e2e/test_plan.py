@@ -63,6 +63,31 @@ def test_it_says_what_the_build_does_then(bench: Bench) -> None:
     assert set(assert_agrees(bench, TEXT, "--no-cache-filter", "lib").values()) >= {"miss", "hit"}
 
 
+def test_without_the_cache_all_is_performed(bench: Bench) -> None:
+    """What reads a stage has no key before that has run, and yet it is sure that nothing is looked up for it."""
+    bench.write(FILES)
+    bench.build(TEXT)
+    found = planned(bench, TEXT, "--no-cache")
+    assert set(outcomes(found).values()) == {"miss"}
+    assert [step["causes"] for step in found["steps"]] == [[{"kind": "no-cache"}]] * len(found["steps"])
+    text = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox\nCOPY --from=a /1 /2\nRUN cat /2\nFROM busybox\nCOPY --from=1 /2 /2\n"
+    assert list(outcomes(planned(bench, f"{text}COPY --from=a /1 /2\n", "--no-cache")).values()).count("unknown") == 1
+    assert set(assert_agrees(bench, text, "--no-cache").values()) == {"miss"}
+
+
+def test_times_are_of_what_ended_well(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN sleep 0.2; test ! -e /fail\n")
+    (step,) = planned(bench, None, "--no-cache")["steps"]
+    well = step["seconds"]
+    bench.build("FROM busybox\nRUN sleep 1.5; exit 1\n", code=1)
+    (step,) = planned(bench)["steps"]
+    assert step["causes"] == [{"kind": "failed", "what": "failed"}]
+    assert step["seconds"] == well
+    bench.run("builds", "rm", "^1")
+    (step,) = planned(bench)["steps"]
+    assert "seconds" not in step
+
+
 def test_equal_steps_are_performed_once(bench: Bench) -> None:
     text = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox AS b\nRUN echo 1 > /1\nRUN echo 2\nCOPY --from=a /1 /2\n"
     found = planned(bench, text, "--parallel", "1")
@@ -121,7 +146,7 @@ def test_it_waits_for_no_build(bench: Bench) -> None:
     bench.write({"Buildfile": text})
     with bench.started("build", "--progress=plain", bench.context) as process:
         assert process.stderr is not None
-        while b"begun" not in process.stderr.readline():
+        while b"| begun" not in process.stderr.readline():
             pass
         assert outcomes(planned(bench)) == {"RUN echo begun; sleep 60": "miss"}
         process.kill()
