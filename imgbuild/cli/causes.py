@@ -32,6 +32,8 @@ def causes_text(causes: Sequence[Cause], more: int = 0) -> str:
 def cause_text(cause: Cause, widest: int = _WIDEST) -> str:
     """One cause."""
     kind, subject = cause.kind, cause.subject
+    if kind == "first" and cause.what:
+        return "no record of an earlier build of this Buildfile is kept"
     if kind in _PLAIN:
         return _PLAIN[kind]
     if kind == "file":

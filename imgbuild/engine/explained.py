@@ -59,8 +59,9 @@ class Explanation:
 class Past:
     """The earlier builds of one Buildfile, and which of their steps a graph's steps were. Not for several threads at once."""
 
-    def __init__(self, store: Store, graph: BuildGraph, builds: Iterable[BuildRecord]) -> None:
+    def __init__(self, store: Store, graph: BuildGraph, builds: Iterable[BuildRecord], buildfile: str) -> None:
         self._store = store
+        self._buildfile = buildfile
         self._graph = graph
         self._source = islice(builds, _BUILDS)
         self._read: list[BuildRecord] = []
@@ -83,7 +84,7 @@ class Past:
         if (stone := self._store.evidence.tombstone(key)) is not None:
             return Explanation((_evicted("evicted", stone),))
         if next(self._builds(), None) is None:
-            return Explanation((Cause("first"),))
+            return Explanation((Cause("first", what="forgotten" if History(self._store).has_forgotten(self._buildfile) else ""),))
         unknown: Explanation | None = None
         for before in self._befores(miss.node):
             if before.step.key == key:
@@ -106,12 +107,12 @@ class Past:
             return None
 
     def seconds(self, node: Node) -> float | None:
-        """How long the step took when it was last performed, as far as that is known."""
+        """How long the step took when it last ended well, as far as that is known."""
         with suppress(StoreError, CorruptError):
             for before in self._befores(node):
                 if before.step.outcome == "done":
                     return before.step.seconds
-                if before.step.usage is not None and before.step.usage.wall_seconds is not None:
+                if before.step.outcome == "cached" and before.step.usage is not None and before.step.usage.wall_seconds is not None:
                     return before.step.usage.wall_seconds
         return None
 
@@ -221,7 +222,8 @@ class Explaining:
     def __init__(self, store: Store, graph: BuildGraph, chronicle: Chronicle) -> None:
         self._store = store
         self._chronicle = chronicle
-        self._past = Past(store, graph, earlier_builds(store, parse_build(chronicle.header)))
+        build = parse_build(chronicle.header)
+        self._past = Past(store, graph, earlier_builds(store, build), build.buildfile)
         self._naming = Naming(graph, self._past, chronicle.key)
         self._lock = threading.Lock()
 

@@ -43,6 +43,11 @@ SUMMARIES = (
 """Records without their steps, for lists: beside the table, whose rows versions of before there were any go on writing and deleting."""
 
 
+FORGOTTEN = "CREATE TABLE IF NOT EXISTS history_forgotten(buildfile TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID"
+"""The Buildfiles of which builds were forgotten, and when: that there is no record of one does not mean that there was none."""
+_MOST_FORGOTTEN = 10_000
+
+
 class History:
     """The builds of a store. Asking takes in what was left in the journal before; where the store can't be written, it is only read.
     `on_damage` is told, in a sentence, of what had to be left out."""
@@ -121,6 +126,12 @@ class History:
             found.setdefault(record["id"], record["started"])
         return sorted(found, key=lambda build: (found[build], build), reverse=True)
 
+    def has_forgotten(self, buildfile: str) -> bool:
+        """Whether builds of a Buildfile were forgotten."""
+        if not self._is_made("history_forgotten"):
+            return False
+        return bool(self._rows_of("SELECT 1 FROM history_forgotten WHERE buildfile=?", column(buildfile)))
+
     def running(self) -> list[str]:
         """The ids of the builds that are under way."""
         return [record["id"] for record in self._running()]
@@ -131,6 +142,12 @@ class History:
         running = set(self.running())
         going = [build for build in builds if build not in running]
         with self._writing() as connection:
+            now = [(self._store.clock(), build) for build in going]
+            connection.executemany("INSERT OR REPLACE INTO history_forgotten SELECT buildfile, ? FROM history WHERE id=?", now)
+            connection.execute(
+                "DELETE FROM history_forgotten WHERE at < (SELECT at FROM history_forgotten ORDER BY at DESC LIMIT 1 OFFSET ?)",
+                (_MOST_FORGOTTEN - 1,),
+            )
             connection.executemany("DELETE FROM history WHERE id=?", [(build,) for build in going])
         for build in filter(is_id, going):
             self._store.discard(self._root / build)
@@ -253,7 +270,7 @@ class History:
                 for statement in TABLE.split(";"):
                     connection.execute(statement)
                 _adopt(connection)
-            for statement in SUMMARIES:
+            for statement in (*SUMMARIES, FORGOTTEN):
                 connection.execute(statement)
             yield connection
 

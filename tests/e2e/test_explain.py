@@ -199,6 +199,14 @@ def test_that_a_layer_is_gone_and_that_a_parent_was_made_again(bench: Bench) -> 
     ]  # fmt: skip
 
 
+def test_that_no_record_of_an_earlier_build_is_kept(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN echo 1\n")
+    bench.run("builds", "rm", "--all")
+    done = bench.build("FROM busybox\nRUN echo 2\n")
+    assert done.misses == {"RUN echo 2": "no record of an earlier build of this Buildfile is kept"}
+    assert "no record of an earlier build" in bench.run("explain").out
+
+
 def test_that_it_failed_last_time(bench: Bench) -> None:
     text = "FROM busybox\nRUN --mount=type=cache,target=/c [ -e /c/ready ] || { touch /c/ready; exit 1; }\n"
     bench.build(text, code=1)

@@ -180,6 +180,8 @@ def test_what_is_removed_is_gone_with_its_logs(store: Store) -> None:
     history.remove(["b1", "unknown"])
     assert history.ids() == ["b2"]
     assert not (store.root / "history" / "b1").exists()
+    assert history.has_forgotten("/Buildfile")
+    assert not history.has_forgotten("/other")
 
 
 def test_builds_of_a_store_that_had_no_history(root: Path) -> None:
