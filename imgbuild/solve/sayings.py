@@ -115,7 +115,7 @@ def _library(seen: Evidence, word: str) -> Cause:
     there = [path for path in seen.elsewhere if path.rpartition("/")[2] == word]
     others = [path for path in seen.elsewhere if path.rpartition("/")[2] != word]
     if there:
-        notes = (f"{there[0]} is there, where the loader did not look, or it can't be used",)
+        notes: tuple[str, ...] = (f"{there[0]} is there, where the loader did not look, or it can't be used",)
         hint = f"run ldconfig, or set LD_LIBRARY_PATH={there[0].rpartition('/')[0]}"
         if seen.status.code != NOT_FOUND:  # a loader's own end
             return _mentioned("library", f"that the loader did not find the library {word}", notes, hint)
