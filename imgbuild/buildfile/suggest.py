@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from imgbuild.hints import Iterable
 
-_FARTHEST = 3
+_FARTHEST = 2
+_SHARE = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A hint that names the nearest known word, or None if none is near."""
-    best, least = None, min(_FARTHEST, (len(word) + 2) // 2) + 1
+    """A hint that names the known word that may have been meant, or None if none is near."""
+    near = meant(word, known)
+    return None if near is None else f"did you mean {near}?"
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The nearest known word, if it is near: a slip of the pen is one edit in three letters, and two at the most. A swap of neighbours is
+    one."""
+    best, least = None, _FARTHEST + 1
     for candidate in known:
-        if abs(len(candidate) - len(word)) >= least:
-            continue
-        edits = _edits(word.lower(), candidate.lower())
-        if edits < least:
+        most = min(least - 1, max(len(word), len(candidate)) // _SHARE)
+        if abs(len(candidate) - len(word)) <= most and (edits := _edits(word.lower(), candidate.lower())) <= most:
             best, least = candidate, edits
-    return None if best is None else f"did you mean {best}?"
+    return best
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -67,12 +67,24 @@ def perform(
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):
+            error.possibilities = _near_options(error)
         with suppress(streams.OutputError):
             error.show()
         return CONTAINER_ERROR if container else error.exit_code
     except click.Abort:
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _near_options(error: click.NoSuchOption) -> list[str]:
+    """The option that may have been meant, by our own measure: click's finds something for nearly every word."""
+    from imgbuild.buildfile.suggest import meant
+
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    known = [name[2:] for parameter in parameters for name in parameter.opts if name.startswith("--")]
+    near = meant(error.option_name.lstrip("-"), known)
+    return [] if near is None else [f"--{near}"]
 
 
 def as_click(declared: Command) -> click.Command:

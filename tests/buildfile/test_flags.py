@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from imgbuild.buildfile.flags import KNOWN
-from imgbuild.buildfile.suggest import did_you_mean
 
 from .faults import fault, marked, only
 
@@ -91,20 +90,3 @@ def test_two_dashes_end_flags() -> None:
     assert only("COPY -- --from=a b").sources[0].text == "--from=a"
     assert only("COPY --link -- --from=a b").sources[0].text == "--from=a"
     assert only("COPY -x b").sources[0].text == "-x"
-
-
-@pytest.mark.parametrize(
-    ("word", "known", "hint"),
-    [
-        ("abc", ["abd"], "did you mean abd?"),
-        ("acb", ["abc"], "did you mean abc?"),
-        ("ABC", ["abc"], "did you mean abc?"),
-        ("a", ["z"], "did you mean z?"),
-        ("xyz", ["abc"], None),
-        ("", ["abc"], None),
-        ("network-mode", ["network"], None),
-        ("abc", [], None),
-    ],
-)
-def test_did_you_mean(word: str, known: list[str], hint: str | None) -> None:
-    assert did_you_mean(word, known) == hint

@@ -28,7 +28,7 @@ IN_THE_BUILDFILE = {
     "a protocol": ("FROM busybox\nEXPOSE 80/updp", "did you mean udp?"),
     "an option of check": ("# check=skp=all\nFROM busybox", "did you mean skip?"),
     "a stage": ("FROM busybox AS build\nFROM busybox\nCOPY --from=bulid /a /", "did you mean the stage build?"),
-    "a stage of a mount": ("FROM busybox AS build\nFROM busybox\nRUN --mount=from=bilud,target=/x y", "did you mean the stage build?"),
+    "a stage of a mount": ("FROM busybox AS build\nFROM busybox\nRUN --mount=from=bulid,target=/x y", "did you mean the stage build?"),
     "a parent stage": ("FROM busybox AS build\nFROM biuld", "did you mean the stage build?"),
 }
 
@@ -43,7 +43,7 @@ def test_in_the_buildfile(bench: Bench, text: str, hint: str) -> None:
 
 ON_THE_COMMAND_LINE = {
     "a command": (["biuld"], "did you mean build?"),
-    "an option": (["build", "--tagg", "x"], "Did you mean one of: '--tag'"),
+    "an option": (["build", "--tagg", "x"], "Did you mean '--tag'?"),
     "an option of another command": (["run", "--mvolume", "x"], "'--volume'"),
     "a target": (["build", "--target=relaese"], "did you mean release?"),
     "a policy": (["build", "--pull=alwasy"], "did you mean always?"),
@@ -67,6 +67,9 @@ def test_on_the_command_line(bench: Bench, arguments: list[str], hint: str) -> N
 def test_nothing_is_made_up(bench: Bench) -> None:
     assert "did you mean" not in bench.build("ABCDEFGH x", code=10).err
     assert "did you mean" not in bench.run("zzzzzz", code=2).err
+    for option in ("--nothing", "--mark", "--cash", "--exit"):
+        assert "ean" not in bench.run("build", option, bench.context, code=2).err.partition("No such option")[2]
+    assert "hint: `imgbuild images` lists" in bench.run("inspect", "bosyb", code=13).err  # three letters from busybox
     assert "hint: stages: debug" in bench.build("FROM busybox AS debug", "--target=zzzzzz", code=13).err
 
 
