@@ -68,7 +68,7 @@ def perform(
         return error.exit_code
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):
-            error.possibilities = _near_options(error)
+            error = click.NoSuchOption(error.option_name, possibilities=_near_options(error), ctx=error.ctx)
         with suppress(streams.OutputError):
             error.show()
         return CONTAINER_ERROR if container else error.exit_code

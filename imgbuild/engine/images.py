@@ -8,7 +8,7 @@ from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.lookup import find_image
 from imgbuild.engine.machine import this_platform
 from imgbuild.engine.registries import platform_of, reference
-from imgbuild.engine.workplace import Workplace, workplace
+from imgbuild.engine.workplace import Workplace, sweep_groups, workplace
 from imgbuild.errors import ConflictError, CorruptError, ImageError, UsageError
 from imgbuild.hints import Callable
 from imgbuild.light.contextlib import suppress
@@ -97,6 +97,7 @@ def prune(invocation: Invocation, everything: bool, on_wait: Callable[[], None])
     from imgbuild.engine.recorded import trim_history
 
     with workplace(invocation) as place:
+        sweep_groups()
         since = place.store.clock() - place.settings.keep_unused
         freed = _collect(place, unused_since=since, keep_cache=not everything, drop_untagged=True, on_wait=on_wait)
         builds = trim_history(place)
@@ -116,6 +117,7 @@ def check_store(invocation: Invocation, repair: bool, on_wait: Callable[[], None
     from imgbuild.store.fsck import Finding, check
 
     with workplace(invocation) as place:
+        sweep_groups()
         findings = check(place.store, repair=repair, containers=partial(_perhaps_in_use, place), on_wait=on_wait)
         try:
             _snapshots_in_use(place)

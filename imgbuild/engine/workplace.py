@@ -97,12 +97,18 @@ def workplace(
             settings = Settings()
         store = stack.enter_context(Store.open(root))
         if any(name.startswith(_MARK) for name in store.left_by_the_dead):
-            from imgbuild.sandbox import cgroup
-
-            cgroup.sweep(cgroup.here())
+            sweep_groups()
         if started:
             mark()
         yield Workplace(invocation, uid, features, store, settings, start_zygote, notice)
+
+
+def sweep_groups() -> None:
+    """Remove the control groups of processes that died. Those whose last process was still on its way out when the mark was found are left
+    for the next to do so."""
+    from imgbuild.sandbox import cgroup
+
+    cgroup.sweep(cgroup.here())
 
 
 def keep_failed(settings: Settings) -> Keep:

@@ -2,7 +2,8 @@
 
 A directory here holds RECORD (JSON) and what the step left: TREE, its upperdir; MOUNTS, what its mounts had; LOG, its output. It is made
 elsewhere and renamed into its place. Nothing of it changes afterwards: who looks at it holds a shared flock on it, and who takes it away
-an exclusive one. Directories without a record are files that a step was told to save.
+an exclusive one. Directories without a record are files that a step was told to save. One that a newer version kept is left as it is,
+with what it stands on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from imgbuild.errors import CorruptError, NotFoundError, UsageError
+from imgbuild.errors import CorruptError, NotFoundError, StoreError, UsageError
 from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator
 from imgbuild.light import json
 from imgbuild.light.contextlib import contextmanager, suppress
@@ -58,14 +59,19 @@ def failed_steps(root: Path) -> tuple[FailedStep, ...]:
     """All that are kept in the store at `root`, the newest first. One whose record can't be read is none."""
     found = []
     for directory in _directories(root):
-        with suppress(CorruptError, FileNotFoundError):
+        with suppress(CorruptError, StoreError, FileNotFoundError):
             found.append(read_failed(directory))
     return tuple(sorted(found, key=lambda step: (step.created, step.id), reverse=True))
 
 
 def find_failed(root: Path, word: str) -> FailedStep:
-    """The one that `word` means: ``last``, an id, or the beginning of one. NotFoundError where there is none."""
+    """The one that `word` means: ``last``, an id, or the beginning of one. NotFoundError where there is none, StoreError where a newer
+    version kept it."""
     steps = failed_steps(root)
+    if not any(step.id.startswith(word) for step in steps):
+        for directory in (path for path in _directories(root) if word and path.name.startswith(word)):
+            with suppress(CorruptError, FileNotFoundError):
+                read_failed(directory)
     found = list(steps[:1]) if word == LAST else [step for step in steps if word and step.id.startswith(word)]
     if len(found) > 1:
         raise UsageError(f"{word} is the beginning of {len(found)} failed steps' ids", hint="write more of it")
@@ -76,19 +82,18 @@ def find_failed(root: Path, word: str) -> FailedStep:
 
 
 def read_failed(directory: Path) -> FailedStep:
-    """The failed step in `directory`; CorruptError where its record can't be one, FileNotFoundError where it has none."""
+    """The failed step in `directory`; CorruptError where its record can't be one, StoreError where a newer version wrote it,
+    FileNotFoundError where it has none."""
     try:
         facts = json.loads((directory / RECORD).read_bytes())
-        stages = facts["stages"].values()
-        if facts["version"] != VERSION:
-            raise ValueError(facts["version"])
+        _check_version(directory.name, facts["version"])
         return FailedStep(
             id=directory.name,
             directory=directory,
             created=float(facts["created"]),
             size=int(facts["size"]),
             name=str(facts["step"]),
-            snapshots=frozenset(map(str, (*facts["lowers"], *(name for stage in stages for name in stage)))),
+            snapshots=_snapshots(facts),
             facts=facts,
         )
     except NotADirectoryError:
@@ -98,6 +103,35 @@ def read_failed(directory: Path) -> FailedStep:
             raise
         hint = "`imgbuild fsck --repair` takes it away"
         raise CorruptError(f"the record of the failed step {directory.name} can't be read", hint=hint) from None
+
+
+def of_newer_versions(root: Path) -> frozenset[str]:
+    """The snapshots that failed steps which a newer version kept stand on, as far as their records still name them so."""
+    found: set[str] = set()
+    for directory in _directories(root):
+        try:
+            read_failed(directory)
+        except StoreError:
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                found |= _snapshots(json.loads((directory / RECORD).read_bytes()))
+        except (CorruptError, FileNotFoundError):
+            continue
+    return frozenset(found)
+
+
+def _check_version(name: str, version: object) -> None:
+    if version == VERSION:
+        return
+    if type(version) is int and version > VERSION:
+        raise StoreError(
+            f"the failed step {name} was kept by a newer imgbuild: its record has the form {version}, this one knows {VERSION}",
+            hint="use that one",
+        )
+    raise ValueError(version)
+
+
+def _snapshots(facts: dict[str, Any]) -> frozenset[str]:
+    return frozenset(map(str, (*facts["lowers"], *(name for stage in facts["stages"].values() for name in stage))))
 
 
 @contextmanager

@@ -237,7 +237,12 @@ def _check_failed(store: Store, report: _Report) -> None:
         directory = store.root / "failed" / name
         if not (directory / RECORD).exists():
             continue  # files that a step was told to save
-        if problem := _failed_problem(store, directory):
+        try:
+            problem = _failed_problem(store, directory)
+        except StoreError as error:
+            report.add("failed", name, f"{error.message}; it is left as it is", repairable=False, note=True)
+            continue
+        if problem:
             report.failed.add(name)
             report.add("failed", name, problem)
 

@@ -15,7 +15,7 @@ from imgbuild.light.pathlib import Path
 from imgbuild.oci.config import parse_config
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests
-from imgbuild.store.failed import Keep, failed_steps, overdue
+from imgbuild.store.failed import Keep, failed_steps, of_newer_versions, overdue
 from imgbuild.store.failures import NoSpaceError, explained
 from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
@@ -143,7 +143,8 @@ def standing_on(containers: Containers) -> frozenset[str]:
 def failed_on(store: Store, going: Iterable[Path] = ()) -> set[str]:
     """The snapshots that failed steps stand on, but for those in `going`."""
     gone = set(going)
-    return {name for step in failed_steps(store.root) if step.directory not in gone for name in step.snapshots}
+    own = {name for step in failed_steps(store.root) if step.directory not in gone for name in step.snapshots}
+    return own | of_newer_versions(store.root)
 
 
 def _forget(store: Store, going: Plan) -> None:

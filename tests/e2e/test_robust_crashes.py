@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from registry_mock.client import Mock
 
+from imgbuild.sandbox import cgroup
+
 from .aftermath import assert_no_groups, assert_no_new_groups, assert_nothing_left, changes, die, groups, wait_for_the_end_of
 from .harness import PATIENCE, Bench, base_tar, copied, wait_for_line
 
@@ -115,6 +117,21 @@ def test_any_command_removes_the_groups_of_the_dead(template: Bench, tmp_path: P
         process.communicate(timeout=PATIENCE)
     wait_for_the_end_of(bench.processes)
     bench.run("images")
+    assert_no_groups(process.pid)
+
+
+@pytest.mark.parametrize("command", ["prune", "fsck"])
+def test_upkeep_removes_groups_that_nothing_else_knows_of(bench: Bench, command: str) -> None:
+    """Of what was killed, a process may have been on its way out when the next command cleaned up."""
+    place = cgroup.here()
+    parents = sorted({*place.controllers.values(), place.unified} - {""})
+    if not parents or not all(os.access(parent, os.W_OK) for parent in parents):
+        pytest.skip("needs control groups")
+    with bench.started("images") as process:
+        process.communicate(timeout=PATIENCE)
+    for parent in parents:
+        os.mkdir(f"{parent}/imgbuild-{process.pid}-1-left")
+    bench.run(command)
     assert_no_groups(process.pid)
 
 

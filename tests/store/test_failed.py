@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgbuild.errors import CorruptError, NotFoundError, UsageError
+from imgbuild.errors import CorruptError, NotFoundError, StoreError, UsageError
 from imgbuild.store.failed import Keep, failed_steps, find_failed, held, overdue, read_failed, take_away
 from imgbuild.store.fsck import broken, check
 from imgbuild.store.garbage import Policy, collect
@@ -54,6 +54,24 @@ def test_what_is_beyond_the_limits(store: Store, keep: Keep, going: list[str]) -
     assert [step.id for step in overdue(failed_steps(store.root), keep, 100.0)] == going
 
 
+def test_one_that_a_newer_version_kept_is_left(store: Store) -> None:
+    snapshot = put_snapshot(store, "kept", None, {"a": b"1"}).parent.name
+    directory = put_failed(store, "aa11", 1.0, lowers=(snapshot,))
+    facts = json.loads((directory / "failure.json").read_text())
+    (directory / "failure.json").write_text(json.dumps({**facts, "version": 2, "new": True}))
+    (finding,) = check(store, repair=True)
+    assert (finding.kind, finding.note) == ("failed", True)
+    assert "was kept by a newer imgbuild" in finding.message
+    collect(store, Policy())
+    assert directory.is_dir()
+    assert store.has_snapshot(snapshot)
+    assert failed_steps(store.root) == ()
+    with pytest.raises(StoreError, match="newer imgbuild"):
+        find_failed(store.root, "aa")
+    (directory / "failure.json").write_text(json.dumps({**facts, "version": "2"}))
+    assert [finding.note for finding in check(store)] == [False]
+
+
 def test_one_that_is_looked_at_stays(store: Store) -> None:
     put_failed(store, "aa", 1.0)
     (step,) = failed_steps(store.root)
@@ -79,7 +97,7 @@ def test_what_it_stands_on_is_no_garbage(store: Store) -> None:
     assert (freed.snapshots, freed.directories) == (1, 1)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"version": 2}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"version": 0}', "[" * 100_000])
 def test_a_record_that_is_none(store: Store, text: str) -> None:
     directory = put_failed(store, "aa", 1.0)
     (directory / "failure.json").write_text(text)
