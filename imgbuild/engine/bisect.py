@@ -221,10 +221,10 @@ def _within(states: list[State], request: BisectRequest) -> list[State]:
     for option, wanted in (("good", request.good), ("bad", request.bad)):
         if wanted is not None and wanted not in numbers:
             known = ", ".join(map(str, numbers))
-            raise UsageError(f"--{option} {wanted}: nothing that changed a file has this number", hint=f"the numbers are: {known}")
+            raise NotFoundError(f"--{option} {wanted}: nothing that changed a file has this number", hint=f"the numbers are: {known}")
     first = 0 if request.good is None else numbers.index(request.good)
     last = len(states) - 1 if request.bad is None else numbers.index(request.bad)
-    if first >= last:
+    if first >= last and (request.good, request.bad) != (None, None):
         raise UsageError("--good is to be before --bad")
     return states[first : last + 1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imgbuild.engine.registries import platform_of
 from imgbuild.engine.workplace import Workplace
-from imgbuild.errors import CorruptError, ImageError, NotFoundError, UsageError
+from imgbuild.errors import CorruptError, ImageError, NotFoundError
 from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, find_step, recent_builds, with_steps
 from imgbuild.insight.image import load_image
 from imgbuild.light import json
@@ -84,7 +84,8 @@ def layer_of(place: Workplace, step: StepRecord) -> Layer:
 def layers_after(place: Workplace, build: BuildRecord, step: StepRecord) -> tuple[Layer, ...]:
     """The layers of the root file system that a step left, lowest first."""
     if step.outcome not in ("done", "cached"):
-        raise UsageError(f"step {step.number} of the build {build.id} has left nothing: it was {step.outcome}", hint="name one before it")
+        left = f"step {step.number} of the build {build.id} has left nothing: it was {step.outcome}"
+        raise NotFoundError(left, hint="name one before it")
     chain = chain_of(build, step)
     own = [layer_of(place, each) for each in chain if each.layer is not None and not each.test]
     return (*base_of(place, build, chain), *own)

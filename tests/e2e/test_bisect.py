@@ -85,7 +85,7 @@ def test_good_and_bad(built: Bench) -> None:
     assert _texts(_found(built, "! test -e /one", "--good", "0", "--bad", str(bad))) == ["RUN echo 1 > /one"]
     assert _texts(_found(built, "! test -e /one", f"build:last/{bad}")) == ["RUN echo 1 > /one"]
     assert "before --bad" in built.run("bisect", "--test", "x", "--good", str(bad), "--bad", str(good), code=2).err
-    assert "the numbers are: 0, " in built.run("bisect", "--test", "x", "--good", "77", code=2).err
+    assert "the numbers are: 0, " in built.run("bisect", "--test", "x", "--good", "77", code=13).err
     assert "does not succeed before that" in built.run("bisect", "--test", "test -e /two", "--good", "0", code=14).err
 
 
@@ -136,6 +136,12 @@ def test_refused(built: Bench, bench: Bench) -> None:
     built.run("bisect", code=2)
     bench.build("FROM scratch\nCOPY Buildfile /\n")
     assert "can't be tested" in bench.run("bisect", "--test", "true", code=13).err
+
+
+def test_nothing_to_try(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN true\nRUN exit 3\n", code=1)
+    assert "there is nothing between" in bench.run("bisect", "--test", "x", "build:last", code=13).err
+    assert "has left nothing: it was failed" in bench.run("diff", "build:last/2", "build:last/1", code=13).err
 
 
 def test_a_build_that_failed(bench: Bench) -> None:

@@ -344,9 +344,11 @@ def test_builds_and_steps_that_are_not_there(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN echo 1 > /one\nRUN false\n", code=1)
     assert _files(bench, "build:last/1") == {"/one": "+2 B"}
     assert "has no result" in bench.run("diff", "busybox", "build:last", code=13).err
-    assert "was failed" in bench.run("diff", "build:last/2", code=2).err
-    for word in ("build:last/3", "build:last/x", "build:last/", "build:zzz", "build:"):
+    assert "was failed" in bench.run("diff", "build:last/2", code=13).err
+    for word in ("build:last/3", "build:zzz", "build:"):
         assert len(bench.run("diff", word, "busybox", code=13).errors) == 1, word
+    for word in ("build:last/x", "build:last/"):
+        assert "is not the number of a step" in bench.run("diff", word, "busybox", code=2).err
 
 
 def test_builds_for_several_platforms(bench: Bench) -> None:
