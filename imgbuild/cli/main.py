@@ -39,6 +39,7 @@ _COMMANDS = {
     "diff": "imgbuild.cli.diff:diff",
     "blame": "imgbuild.cli.blame:blame",
     "bisect": "imgbuild.cli.bisect:bisect",
+    "repro": "imgbuild.cli.repro:repro",
     "tag": "imgbuild.cli.images:tag",
     "rmi": "imgbuild.cli.images:rmi",
     "prune": "imgbuild.cli.upkeep:prune",

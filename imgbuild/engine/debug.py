@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from imgbuild.engine.again import resolv_conf
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.step_options import opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import workplace
 from imgbuild.hints import Callable
-from imgbuild.light.pathlib import Path
 from imgbuild.runtime.outcome import Outcome
 from imgbuild.solve.events import Notice
 from imgbuild.store.failed import FailedStep, failed_steps, find_failed, held
@@ -52,7 +52,7 @@ def debug(invocation: Invocation, request: DebugRequest, on_event: Callable[[obj
         with held(failed), LocalContext(failed.directory) as nothing, opened_agents(agents, place.environ) as opened:
             rooms = Rooms(
                 store=place.store, zygote=place.start_zygote, features=place.features, context=nothing, compression=Compression(),
-                host=HostNetwork(_resolv_conf()), secrets=secrets, agents=opened,
+                host=HostNetwork(resolv_conf()), secrets=secrets, agents=opened,
             )  # fmt: skip
             with reentered(rooms, failed, request.command, again=request.again) as again:
                 for notice in again.notices:
@@ -66,10 +66,3 @@ def debug(invocation: Invocation, request: DebugRequest, on_event: Callable[[obj
                 with SignalPipe() as signals:
                     status = supervise(lambda *ends: zygote.spawn(spec, *ends), streams, wiring, signals=signals)
                 return outcome_of(status, f"the command in the failed step {failed.id}", process.argv[0], None)
-
-
-def _resolv_conf() -> bytes:
-    try:
-        return Path("/etc/resolv.conf").read_bytes()
-    except OSError:
-        return b""

@@ -74,7 +74,7 @@ class Difference:
         old, new = self._views
         with explained(f"comparing {self.old.name} and {self.new.name}"):
             for top in self._tops():
-                found = compare(_entries(old, new, top), _entries(new, old, top), _Contents(old, new), times=self._request.times)
+                found = compare(entries(old, new, top), entries(new, old, top), Contents(old, new), times=self._request.times)
                 for change in found:
                     self._python.look(change)
                     yield change
@@ -126,7 +126,7 @@ class Difference:
         return old, new
 
 
-class _Contents:
+class Contents:
     """Contents and attributes of what both have."""
 
     def __init__(self, old: UnionView, new: UnionView) -> None:
@@ -179,7 +179,8 @@ def _lowers(place: Workplace, old: Subject, new: Subject, request: DiffRequest) 
     return old.lowers or image_lowers(place, old.layers), new.lowers or image_lowers(place, new.layers)
 
 
-def _entries(view: UnionView, other: UnionView, top: str) -> Iterator[Entry]:
+def entries(view: UnionView, other: UnionView, top: str = "/") -> Iterator[Entry]:
+    """What of a view may be another in the other one, in order."""
     names: dict[tuple[int, int], str] = {}
     for path, node in differing(view, other, top):
         yield _entry(view, path, node, names)

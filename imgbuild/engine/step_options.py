@@ -76,7 +76,7 @@ def run_defaults(request: StepOptions, build_args: Mapping[str, str]) -> RunDefa
         shm_size=_size("--shm-size", request.shm_size),
         ulimits=tuple({limit[0]: limit for limit in ulimits}.values()),
         cgroup_parent=request.cgroup_parent,
-        allow=frozenset(_allowed(word) for word in request.allow),
+        allow=frozenset(allowed(word) for word in request.allow),
     )
 
 
@@ -203,7 +203,8 @@ def _agent(text: str, paths: list[str]) -> Agent:
     return Agent(keys=tuple(keys))
 
 
-def _allowed(word: str) -> str:
+def allowed(word: str) -> str:
+    """What --allow names; UsageError where nothing is called so."""
     if word not in _ALLOWED and not (word.startswith("device=") and word != "device="):
         raise UsageError(f"--allow {word} is not known", hint=_nearest(word, _ALLOWED))
     return word

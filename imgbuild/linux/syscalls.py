@@ -12,6 +12,7 @@ import os
 
 from imgbuild.hints import Iterable, Sequence
 
+CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000

@@ -12,6 +12,7 @@ from imgbuild.layer.compression import Compression
 from imgbuild.layer.diff import changes, clamp
 from imgbuild.layer.pack import pack
 from imgbuild.light.pathlib import Path
+from imgbuild.oci.digest import DiffID
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.seen import Seen
@@ -92,6 +93,16 @@ def capture(
         if looked is not None:
             _record(store, lower, captured, looked)
     return captured
+
+
+def would_be(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False, seen: Seen | None = None) -> DiffID:
+    """The identity of the layer that a settled upperdir would become; nothing is kept."""
+    import hashlib
+
+    hasher = hashlib.sha256()
+    with UnionView(parents, userxattr=rootless, seen=seen) as view:
+        pack(changes(upper, view, epoch, rootless=rootless), upper, hasher.update)
+    return DiffID(f"sha256:{hasher.hexdigest()}")
 
 
 def recorded(store: Store, made: Compressed, compression: Compression) -> Layer:

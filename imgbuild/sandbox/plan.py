@@ -60,6 +60,8 @@ class Plan:
     cgroup: str
     cgroup_parent: str
     devices: tuple[str, ...]
+    time_offset: int
+    processors: int
 
     @property
     def foundation(self) -> tuple[object, ...]:
@@ -105,6 +107,8 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         cgroup=spec.cgroup_name,
         cgroup_parent=spec.cgroup_parent,
         devices=tuple(sorted({rule for _, rule in spec.devices})),
+        time_offset=spec.time_offset,
+        processors=spec.processors,
     )
 
 

@@ -92,6 +92,8 @@ class SandboxSpec:
     Every target in `mounts` exists in the root; so do /proc, /sys and /dev. `devices` are further devices of the host that may be
     opened: each one's path there and what control groups call it ("c 10:229"); they are among the mounts, as binds of that path.
     `cgroup_parent`: the group that the sandbox's own is made in, from the top of each hierarchy; else it is imgbuild's own.
+    `time_offset`: by how many seconds its clocks since boot are ahead of the machine's (0: they are the machine's); `processors`: how
+    many of the machine's it may run on (0: all).
     """
 
     root: Filesystem | Bind
@@ -106,6 +108,8 @@ class SandboxSpec:
     cgroup_parent: str = ""
     devices: tuple[tuple[str, str], ...] = ()
     sysctl: tuple[tuple[str, str], ...] = field(default=())
+    time_offset: int = 0
+    processors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

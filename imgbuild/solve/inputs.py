@@ -197,6 +197,12 @@ def mount_digests(inputs: Mapping[str, str], number: int) -> dict[str, str]:
     return {name.removeprefix(prefix): digest for name, digest in inputs.items() if name.startswith(prefix)}
 
 
+def context_digests(rooms: Rooms, op: CopyOp | MountOp, epoch: int) -> dict[str, str]:
+    """The digests of what a COPY or a mount reads of a build context as it is now, by their own names."""
+    tree = rooms.files(op.context)
+    return _named(copy_request(rooms, op, tree) if isinstance(op, CopyOp) else mount_request(tree, op.source, epoch)).digests
+
+
 def _of_mount(number: int) -> str:
     return f"mount {number} "
 

@@ -12,14 +12,12 @@ from imgbuild.graph.ops import Limits, MountOp, RunOp, Step
 from imgbuild.hints import Iterator, Mapping
 from imgbuild.light.contextlib import contextmanager
 from imgbuild.light.pathlib import Path
-from imgbuild.linux.mounts import Mount
 from imgbuild.rootfs.failed import failed_lowers, lowers_named
 from imgbuild.rootfs.stubs import StubShelf
 from imgbuild.sandbox.spec import SandboxSpec
 from imgbuild.snapshot import DirectoryLower, Lowers
-from imgbuild.snapshot.overlay import overlay_filesystem
+from imgbuild.solve.borrowed import BorrowedMounts
 from imgbuild.solve.failed import recorded_op
-from imgbuild.solve.mounts import StepMounts
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.run import RunJob, step_spec
 from imgbuild.store.failed import MOUNTS, FailedStep
@@ -60,7 +58,7 @@ def reentered(rooms: Rooms, failed: FailedStep, command: tuple[str, ...], *, aga
         yield Again(step_spec(rooms, job, active, mounts), notices)
 
 
-class _KeptMounts(StepMounts):
+class _KeptMounts(BorrowedMounts):
     """The mounts of a step, as it left them."""
 
     def __init__(
@@ -69,28 +67,12 @@ class _KeptMounts(StepMounts):
         super().__init__(rooms, op, inputs, stage_lowers, directory, lambda: False)  # type: ignore[arg-type]
         self._kept = failed.directory / MOUNTS
 
-    def _lock_caches(self) -> None:
-        """Somebody may look for hours; nobody has to wait for that, as nothing is written to them."""
-
     def _from_context(self, mount: MountOp, directory: Path) -> tuple[Lowers, str]:
         return (DirectoryLower(self._kept / directory.name / "context"),), "/source"
 
     def _written(self, directory: Path) -> Lowers:
         upper = self._kept / directory.name / "upper"
         return (DirectoryLower(upper),) if upper.is_dir() else ()
-
-    def _add_cache(self, mount: MountOp, number: int, directory: Path) -> None:
-        cache = self._cache_place(mount, number)
-        if not cache.is_dir():
-            cache = directory / "empty"
-            cache.mkdir(parents=True)
-        upper, work = directory / "upper", directory / "work"
-        for path in (upper, work):
-            path.mkdir(parents=True)
-        status = cache.stat()
-        upper.chmod(status.st_mode & 0o7777)
-        what = overlay_filesystem((DirectoryLower(cache),), upper, work, features=self._rooms.features)
-        self._place(Mount(what, mount.target, read_only=mount.read_only))
 
 
 def _without_missing(rooms: Rooms, op: RunOp) -> tuple[RunOp, tuple[str, ...]]:

@@ -53,7 +53,7 @@ Silent = tuple[float, Callable[[float], None]]
 class RunJob:
     """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, where the mount points are
     that images lack, and the `inputs` of its record. `started` is called when its process is there, `spent` with what each
-    attempt cost."""
+    attempt cost. `shape` makes of its sandbox the one that is used."""
 
     step: Step
     op: RunOp
@@ -66,6 +66,7 @@ class RunJob:
     started: Callable[[], None] = lambda: None
     on_event: OnEvent = lambda event: None
     spent: Callable[[Usage], None] = lambda usage: None
+    shape: Callable[[SandboxSpec], SandboxSpec] = lambda spec: spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,9 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
             raise error.located(job.step.span) from None
     attempts = job.op.limits.retry + 1
     for attempt in range(1, attempts + 1):
-        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", _hidden(rooms, job.op)) as log:
+        with rooms.snapshotter.prepare(job.lowers, "run") as active, StepLog(active.directory / "log", hidden(rooms, job.op)) as log:
             with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
-                ended = _attempt(rooms, job, active, mounts, log)
+                ended = run_once(rooms, job, active, mounts, log)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
                 lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)
                 return lower, ended.status.usage
@@ -111,8 +112,9 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
     raise AssertionError("the last attempt ends it")
 
 
-def _attempt(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log: StepLog) -> Ended:
-    spec = step_spec(rooms, job, active, mounts)
+def run_once(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log: StepLog) -> Ended:
+    """Run the command once, on an active snapshot, to its end."""
+    spec = job.shape(step_spec(rooms, job, active, mounts))
     with ExitStack() as stack:
         (out_read, out_write), (err_read, err_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, out_read)
@@ -237,7 +239,7 @@ def _limits(rooms: Rooms, op: RunOp) -> Limits:
     return replace(limits, io_device=disk_of(rooms.store.root)) if limits.limits_io else limits
 
 
-def _hidden(rooms: Rooms, op: RunOp) -> tuple[bytes, ...]:
+def hidden(rooms: Rooms, op: RunOp) -> tuple[bytes, ...]:
     """What is kept of no output: secrets, and passwords for proxies."""
     given = dict(entry.split("=", 1) for entry in op.proxy)
     return (*(secret.data for secret in rooms.secrets.values()), *(password.encode() for password in proxy_passwords(given)))
@@ -294,4 +296,4 @@ def _say_waiting(rooms: Rooms, sandbox: Sandbox, job: RunJob, seconds: float) ->
 
     if lines := waits_for(sandbox.pid):
         text = f"{job.step.name} has written nothing for {seconds:.0f} s: {'; '.join(lines)}"
-        job.on_event(Notice(redacted_text(text, _hidden(rooms, job.op))))
+        job.on_event(Notice(redacted_text(text, hidden(rooms, job.op))))

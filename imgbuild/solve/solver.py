@@ -324,7 +324,7 @@ class Solver:
     def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
         from imgbuild.solve.remembered import record
 
-        record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown))
+        record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown), self._stage_state)
 
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
         return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)

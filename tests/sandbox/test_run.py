@@ -212,6 +212,28 @@ def test_hostname(run: Run) -> None:
     assert os.uname().nodename != "box"
 
 
+def test_clocks_since_boot_are_ahead(run: Run) -> None:
+    if not os.path.exists("/proc/self/ns/time"):
+        pytest.skip("needs time namespaces")
+    before = float(Path("/proc/uptime").read_text().split()[0])
+    seconds = float(run("cat", "/proc/uptime", time_offset=5_000_000).out.split()[0])
+    assert before + 5_000_000 <= seconds < float(Path("/proc/uptime").read_text().split()[0]) + 5_000_001
+    assert float(run("cat", "/proc/uptime").out.split()[0]) < before + 1_000_000
+
+
+def test_numbers_of_processes_begin_where_they_are_told_to(run: Run) -> None:
+    if not os.path.exists("/proc/sys/kernel/ns_last_pid"):
+        pytest.skip("needs kernel.ns_last_pid")
+    script = "echo $$; sh -c 'echo $$; :'; :"
+    assert run("sh", "-c", script, sysctl=(("kernel.ns_last_pid", "9000"),)).lines == ["1", "9001"]
+    assert run("sh", "-c", script).lines == ["1", "2"]
+
+
+def test_fewer_processors(run: Run) -> None:
+    mask = run("grep", "Cpus_allowed_list", "/proc/self/status", processors=1).out.split()[1]
+    assert mask.isdigit()
+
+
 def test_read_only_root(run: Run) -> None:
     result = run("sh", "-c", "touch /x; echo y > /dev/shm/y", read_only_root=True)
     assert "Read-only" in result.out

@@ -69,6 +69,11 @@ def test_describe() -> None:
     assert "secret" not in " ".join(lines).replace("/run/secret", "")
 
 
+def test_describe_what_is_not_the_machines() -> None:
+    lines = describe(make_plan(replace(SPEC, time_offset=5, processors=1), FEATURES, b""))
+    assert {"clocks since boot ahead by 5 s", "processors 1"} <= set(lines)
+
+
 def test_a_root_that_is_made_of_mounts() -> None:
     """They are made in the sandbox's own process: what is sent there says how, and so does --debug."""
     layer = Filesystem("erofs", (("device", "/l/layer.tar"), ("ro", None)), source="/l/index.erofs")

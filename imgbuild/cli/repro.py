@@ -1,0 +1,98 @@
+"""``imgbuild repro``: whether steps of a build make the same again, and why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgbuild.cli.failures import printable
+from imgbuild.cli.findings import finding_json, finding_lines
+from imgbuild.engine.invocation import Invocation
+from imgbuild.hints import Iterator
+from imgbuild.light import json
+
+if TYPE_CHECKING:
+    from imgbuild.engine.repro import Reproduced
+    from imgbuild.insight.builds import StepRecord
+
+DIFFERS = 1
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[BUILD] [#STEP...]")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show every path that differs, not just the first of each step.")
+@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret that a step had: none is kept.")
+@click.option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys that a step had.")
+@click.option("--allow", multiple=True, metavar="RIGHT", help="What the build was allowed: security.insecure, device[=/dev/NAME].")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being run.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_obj
+def repro(
+    invocation: Invocation,
+    words: tuple[str, ...],
+    everything: bool,
+    secrets: tuple[str, ...],
+    ssh: tuple[str, ...],
+    allow: tuple[str, ...],
+    quiet: bool,
+    format_: str,
+) -> int:
+    """Run RUN steps of BUILD (last, last~1, or an id) twice again, the second time under another clock, machine's name, numbers of
+    processes and order of directories, and compare their layers with each other and with the one in the store. Without steps, all of them.
+
+    Nothing of it is kept. Ends with 0 where all are the same, with 1 where one differs.
+    """
+    from imgbuild.engine.repro import ReproRequest
+    from imgbuild.engine.repro import repro as run
+
+    build, steps = _parsed(words)
+    results: list[Reproduced] = []
+
+    def on_step(step: StepRecord) -> None:
+        if not quiet:
+            click.echo(printable(f"running #{step.number} {_short(step.text)} twice"), err=True)
+
+    def on_done(result: Reproduced) -> None:
+        results.append(result)
+        if format_ == "text":
+            for line in _lines(result, everything):
+                click.echo(printable(line))
+
+    record = run(invocation, ReproRequest(build, steps, secrets, ssh, allow), on_step, on_done)
+    differ = sum(not result.same for result in results)
+    if format_ == "json":
+        click.echo(json.dumps({"build": record.id, "steps": [_json(result) for result in results], "differs": bool(differ)}, indent=2))
+    else:
+        click.echo(f"{len(results)} step{'' if len(results) == 1 else 's'}: {len(results) - differ} the same again, {differ} not")
+    return DIFFERS if differ else 0
+
+
+def _parsed(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The build, the last one where the first word is a step, and the steps."""
+    return (words[0], words[1:]) if words and not words[0].startswith("#") else ("last", words)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 70 else line[:67] + "..."
+
+
+def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
+    step = result.record
+    place = f"  ({step.file.rpartition('/')[2]}:{step.line})" if step.file else ""
+    yield f"#{step.number} {_short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
+    if result.same:
+        if result.conditions.unvaried:
+            yield f"  but not tried: {'; '.join(result.conditions.unvaried)}"
+        return
+    yield from finding_lines(result.findings, result.more, everything=everything, earlier=result.earlier)
+
+
+def _json(result: Reproduced) -> dict[str, Any]:
+    step = result.record
+    return {
+        "number": step.number, "name": step.name, "file": step.file, "line": step.line, "same": result.same, "stored": result.stored,
+        "runs": list(result.runs), "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
+        "files": [finding_json(finding, result.earlier) for finding in result.findings], "more": result.more,
+    }  # fmt: skip

@@ -1,0 +1,182 @@
+"""Runs of past steps: once as a build runs them, and once more under circumstances that no step should depend on, as far as this machine
+can give them."""
+
+from __future__ import annotations
+
+import os
+
+from imgbuild.engine.outcomes import Unlike, unlike
+from imgbuild.engine.retrace import FIRST_PID, Retraced
+from imgbuild.engine.workplace import Workplace
+from imgbuild.errors import ConflictError, SandboxError
+from imgbuild.graph.ops import RunOp
+from imgbuild.hints import Iterator
+from imgbuild.insight.reasons import Circumstances
+from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager
+from imgbuild.light.pathlib import Path
+from imgbuild.linux.memory import in_memory, is_full
+from imgbuild.rootfs.materialize import materialize
+from imgbuild.solve.rerun import Conditions, Rerun, rerun
+from imgbuild.solve.rooms import Rooms
+from imgbuild.values import dataclass, replace
+
+HOSTNAME = "elsewhere-7c21"
+_LAST_PID = 20_000
+_TIME_OFFSET = 7_654_321
+_PART = 4
+"""Of the memory that is available, a step may fill one part of so many."""
+_TIMES_LAYER = 3
+"""So many times the size of its layer, a step may need while it runs."""
+_NS_LAST_PID, _PID_MAX, _TIME_NAMESPACE = "/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/pid_max", "/proc/self/ns/time"
+
+
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """What was another one in the second run, and what could not be, in words."""
+
+    varied: tuple[str, ...] = ()
+    unvaried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """The run under other circumstances."""
+
+    run: Rerun
+    made: Circumstances
+    conditions: Varied
+
+
+class Runs:
+    """Runs steps again; `memory` is a file system of so many bytes in memory, None where there is none."""
+
+    def __init__(self, place: Workplace, memory: Path | None, size: int) -> None:
+        self._place = place
+        self._memory = memory
+        self._size = size
+
+    def first(self, rooms: Rooms, retraced: Retraced, op: RunOp) -> AbstractContextManager[Rerun]:
+        """As a build runs it. What it left is there until the context ends."""
+        return self._run(rooms, retraced, op, Conditions())
+
+    def made(self, op: RunOp, run: Rerun) -> Circumstances:
+        """Under what the first run was."""
+        processors = len(os.sched_getaffinity(0))
+        return Circumstances(run.began, run.ended, op.hostname, FIRST_PID, run.uptime, processors, "disk")
+
+    @contextmanager
+    def second(self, rooms: Rooms, retraced: Retraced, op: RunOp, first: Rerun) -> Iterator[Second]:
+        """Under other circumstances: as many of them as the kernel and the size of the step allow."""
+        tried = self._conditions(retraced)
+        while True:
+            conditions = tried.pop(0)
+            stack = ExitStack()
+            try:
+                run = stack.enter_context(self._run(rooms, retraced, op, conditions))
+            except SandboxError:
+                if not tried:
+                    raise
+                continue
+            except ConflictError:
+                # What fails where there is no room left has not failed for good.
+                if conditions.memory is None or not is_full(conditions.memory):
+                    raise
+                tried = [replace(conditions, memory=None)]
+                continue
+            with stack:
+                processors = conditions.processors or len(os.sched_getaffinity(0))
+                pid = conditions.last_pid + 1 if conditions.last_pid else FIRST_PID
+                listing = "memory" if conditions.memory is not None else "disk"
+                made = Circumstances(run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing)
+                yield Second(run, made, _words(conditions, int(run.began) - int(first.began)))
+            return
+
+    def unlike(self, retraced: Retraced, runs: tuple[Rerun, Rerun], made: tuple[Circumstances, Circumstances]) -> Unlike:
+        """How the outcomes of two runs differ."""
+        if runs[0].diff_id == runs[1].diff_id:
+            return Unlike(())
+        old, new = ((*retraced.lowers, run.upper) for run in runs)
+        return unlike(old, new, made, rootless=self._place.features.rootless)
+
+    def unlike_stored(self, retraced: Retraced, run: Rerun, made: Circumstances) -> Unlike:
+        """How the outcome of a run differs from the layer in the store, if that is there."""
+        if retraced.layer is None or retraced.layer.diff_id == run.diff_id:
+            return Unlike(())
+        stored = materialize(self._place.store, (*retraced.below, retraced.layer), features=self._place.features, deep=False)
+        lowers = materialize(self._place.store, retraced.below, features=self._place.features, deep=False)
+        return unlike(stored, (*lowers, run.upper), (retraced.made, made), rootless=self._place.features.rootless)
+
+    def _run(self, rooms: Rooms, retraced: Retraced, op: RunOp, conditions: Conditions) -> AbstractContextManager[Rerun]:
+        return rerun(rooms, retraced.step, op, retraced.lowers, retraced.stages, retraced.inputs, conditions)
+
+    def _conditions(self, retraced: Retraced) -> list[Conditions]:
+        """What to try, one after the other, until the kernel allows it."""
+        layer = retraced.record.layer
+        fits = self._memory is not None and (layer.uncompressed if layer is not None else 0) * _TIMES_LAYER < self._size
+        processors = (len(os.sched_getaffinity(0)) + 1) // 2
+        full = Conditions(HOSTNAME, _last_pid(), _TIME_OFFSET if os.path.exists(_TIME_NAMESPACE) else 0, processors)
+        full = replace(full, memory=self._memory if fits else None)
+        fewer = replace(full, last_pid=0, time_offset=0)
+        return list(dict.fromkeys((full, replace(full, time_offset=0), fewer, replace(fewer, memory=None))))
+
+
+@contextmanager
+def opened_runs(place: Workplace) -> Iterator[Runs]:
+    """Starts the zygote: call it before there are threads. Nothing is left of it, however this process ends."""
+    from imgbuild.sandbox import cgroup
+    from imgbuild.sandbox.available import available_memory
+
+    with ExitStack() as stack:
+        size = (available_memory(cgroup.here()) or 0) // _PART
+        directory: Path | None = stack.enter_context(place.store.temporary("memory"))
+        try:
+            memory = stack.enter_context(in_memory(directory, size)) if directory is not None and size else None
+        except OSError:
+            memory = None
+        place.start_zygote()
+        yield Runs(place, memory, size)
+
+
+@contextmanager
+def empty_rooms(place: Workplace) -> Iterator[Rooms]:
+    """What runs of past steps work with, without any build context."""
+    from imgbuild.context.local import LocalContext
+    from imgbuild.layer.compression import Compression
+    from imgbuild.solve.etc import HostNetwork
+
+    with place.store.temporary("nothing") as directory, LocalContext(directory) as nothing:
+        yield Rooms(
+            store=place.store, zygote=place.start_zygote, features=place.features, context=nothing, compression=Compression(),
+            host=HostNetwork(resolv_conf()),
+        )  # fmt: skip
+
+
+def resolv_conf() -> bytes:
+    """This machine's."""
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except OSError:
+        return b""
+
+
+def _last_pid() -> int:
+    """What the number of the last process is to be; 0 where the kernel does not let it be set."""
+    if not os.path.exists(_NS_LAST_PID):
+        return 0
+    with open(_PID_MAX, encoding="ascii") as file:
+        return min(_LAST_PID, int(file.read()) // 2)
+
+
+def _words(conditions: Conditions, seconds: int) -> Varied:
+    """What was another one, and what was not."""
+    has = len(os.sched_getaffinity(0))
+    each = (
+        (f"the wall clock, by {seconds} s", True, ""),
+        ("the machine's name", bool(conditions.hostname), ""),
+        ("the numbers of processes", bool(conditions.last_pid), "the kernel does not let them be set"),
+        (f"the clocks since boot, by {conditions.time_offset} s", bool(conditions.time_offset), "the kernel has no time namespaces for us"),
+        (f"processors: {conditions.processors} of {has}", 0 < conditions.processors < has, "there is one alone"),
+        ("the order of directories, and the file system: memory", conditions.memory is not None, "it does not fit into memory"),
+    )
+    varied = tuple(name for name, done, _ in each if done)
+    return Varied(varied, tuple(f"{name.partition(', by')[0].partition(':')[0]}: {why}" for name, done, why in each if not done))
