@@ -19,16 +19,18 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"graph", "context", "store", "layer", "snapshot", "sandbox", "registry", "bake"}),
     frozenset({"rootfs", "transfer", "fetch"}),
     frozenset({"solve", "runtime", "insight", "settings"}),
+    frozenset({"report"}),
     frozenset({"engine"}),
     frozenset({"cli"}),
 )
 """Rooms from the ground up. A room imports what is below it."""
 
-PURE = frozenset({"values", "hints", "patterns", "errors", "oci", "buildfile", "graph", "bake"})
+PURE = frozenset({"values", "hints", "patterns", "errors", "oci", "buildfile", "graph", "bake", "report"})
 PURE_IMPORTS = frozenset(
     {"__future__", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "datetime", "enum", "fnmatch", "functools"}
     | {"_collections", "_collections_abc", "_operator"}
     | {"_sha2", "_sha256", "hashlib", "inspect", "itertools", "json", "operator", "posixpath", "re", "string", "types", "typing"}
+    | {"binascii", "heapq", "math"}
 )
 """What a pure room may import of the standard library: nothing that reaches a file, a clock, a process or the environment."""
 

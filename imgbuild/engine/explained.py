@@ -245,10 +245,10 @@ class Explaining:
         self._chronicle.on_event(StepMissed(miss.number, said, found.more if said == found.causes else 0))
 
 
-def earlier_builds(store: Store, build: BuildRecord) -> Iterator[BuildRecord]:
+def earlier_builds(store: Store, build: BuildRecord, before: float | None = None) -> Iterator[BuildRecord]:
     """The builds of what a build builds, the last one first, as far as they got to steps: those of the same target, else of any. A
-    Buildfile that is in no file of its own is told from others by its context."""
-    history, before, others, known = History(store), None, [], False
+    Buildfile that is in no file of its own is told from others by its context. `before`: only those that started before that time."""
+    history, others, known = History(store), list[BuildRecord](), False
     for size in _PAGES:
         page = recent_builds(history, size, buildfile=build.buildfile, before=before)
         for other in page:

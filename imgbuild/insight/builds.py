@@ -59,7 +59,9 @@ class StepLayerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error, as it was shown, and where. `kind` is its stable reference ("step-failed"), `exit_code` what imgbuild ended with."""
+    """An error, as it was shown, and where. `kind` is its stable reference ("step-failed"), `exit_code` what imgbuild ended with.
+    `source` are the lines that it is about, as they were (of many, the first); `column` and `end_column` (exclusive) what is meant of one,
+    from 1."""
 
     message: str = ""
     detail: str = ""
@@ -70,6 +72,9 @@ class Problem:
     file: str = ""
     line: int = 0
     end_line: int = 0
+    source: str = ""
+    column: int = 0
+    end_column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,8 @@ class BuildRecord:
     `options` has the other options of the command line by their name, as they were given, where they were; `args` the build arguments with
     their values; `secrets` and `ssh` only ids. `bases` are the images that it started from ("name", "digest", "platform"). `image`,
     `digest` and `size` are the result's: the image's ID, the digest and the size of its manifest or index. `warnings` are lint's ("rule",
-    "message", "file", "line", "end_line"), `notices` all else that was to be known. `version` is imgbuild's. `raw` is the JSON object.
+    "message", "file", "line", "end_line", "source"), and `notices` all else that was to be known. `version` is imgbuild's. `raw` is the
+    JSON object.
     """
 
     id: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from imgbuild.errors import ImgbuildError
+from imgbuild.errors import ImgbuildError, Span
 from imgbuild.graph.ops import BuildGraph, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 from imgbuild.light import json, threading
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _STARTED = "TransferStarted"
 _COSTS = ("build", "log", "layer", "usage", "capture")
 """What of a step is true of whoever finds it in the cache, too."""
+_MOST_LINES = 8
+_LONGEST_LINE = 400
+"""What a record keeps of the lines that an error or a warning is about."""
 
 
 class Chronicle:
@@ -64,8 +67,7 @@ class Chronicle:
             self._notices.append(event.text)
         elif isinstance(event, Warned):
             span = event.span
-            place = {"file": span.source.name, "line": span.line, "end_line": span.end_line}
-            self._warnings.append({"rule": event.rule, "message": event.message, **place})
+            self._warnings.append({"rule": event.rule, "message": event.message, **_place(span)})
         elif self._words is None and type(event).__name__ == _STARTED:
             self.begin()
         self._pass_on(event)
@@ -253,7 +255,7 @@ class Chronicle:
 
     def _error(self, error: ImgbuildError) -> dict[str, object]:
         """An error as a record has it; a step's last lines may have a secret in them."""
-        place = {"file": error.at.source.name, "line": error.at.line, "end_line": error.at.end_line} if error.at is not None else {}
+        place = _place(error.at) if error.at is not None else {}
         facts = {"message": error.message, "hint": error.hint, "detail": error.detail, "kind": error.reference, **place}
         facts["notes"] = "\n".join(error.notes)
         if self._secrets:
@@ -267,3 +269,11 @@ class Chronicle:
         with self._lock:
             if self._words is not None:
                 self._words.say(entry)
+
+
+def _place(span: Span) -> dict[str, object]:
+    """A place as a record has it: with its lines, since the file will be another one by the time that somebody looks."""
+    lines = span.source.lines[max(0, span.line - 1) : min(span.end_line, span.line + _MOST_LINES - 1)]
+    source = "\n".join(line[:_LONGEST_LINE] for line in lines)
+    columns = {"column": span.column, "end_column": span.end_column} if 0 < span.column <= _LONGEST_LINE else {}
+    return {"file": span.source.name, "line": span.line, "end_line": span.end_line, "source": source, **columns}

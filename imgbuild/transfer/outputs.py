@@ -52,17 +52,18 @@ def open_output(location: Path | BinaryIO, *, directory: bool) -> Iterator[Outpu
             location.mkdir(parents=True, exist_ok=True)
         yield _DirectoryOutput(location)
     else:
-        with _replacing(location) as file:
+        with replacing(location) as file:
             tar = _TarOutput(file.write)
             yield tar
             tar.finish()
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when all went well. Where `path` is no plain file (a pipe), that is written."""
+def replacing(path: Path, hint: str = "choose a file name, or save into the directory as a layout") -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when all went well. Where `path` is no plain file (a pipe), that is written. `hint` is for
+    who names a directory."""
     if path.is_dir():
-        raise UsageError(f"{path} is a directory", hint="choose a file name, or save into the directory as a layout")
+        raise UsageError(f"{path} is a directory", hint=hint)
     if path.exists() and not path.is_file():
         with explained(path), open(path, "wb") as stream:
             yield stream
@@ -134,7 +135,7 @@ class _DirectoryOutput:
         path = self._root / name
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(path) as file:
+            with replacing(path) as file:
                 for data in content:
                     file.write(data)
 

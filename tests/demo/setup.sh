@@ -17,7 +17,7 @@ case ${1:-} in
     bench) venv=.demo/venv what=(.)
         packages+=(docker-registry xfsprogs) peers=(buildah crun docker.io podman runc) ;;
     test) venv=.venv what=(-e '.[test]')
-        packages+=(buildah crun docker-registry fuse-overlayfs git iproute2 openssh-client openssl podman python3-venv qemu-user-static runc skopeo uidmap zstd) ;;
+        packages+=(buildah chromium chromium-driver crun docker-registry fuse-overlayfs git iproute2 openssh-client openssl podman python3-venv qemu-user-static runc skopeo uidmap zstd) ;;
     *) echo "usage: $0 demo|bench|test" >&2; exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || packages+=(uidmap)
@@ -71,7 +71,7 @@ make_venv() {
         "$python" -c 'import sys; print(sys.version, sys.executable)'
         cat pyproject.toml
         # Installed from the work tree, imgbuild follows its sources; as a user installs it, it is a copy.
-        [ "${what[0]}" = -e ] || find imgbuild -name '*.py' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        [ "${what[0]}" = -e ] || find imgbuild \( -name '*.py' -o -name 'page.*' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum)
     if [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$stamp" ]; then
         say "$venv: up to date"
