@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -291,20 +292,180 @@ def test_json_of_what_it_can_not_say() -> None:
     assert light_json.loads("[1]", parse_constant=refuse) == [1]
 
 
+def wait_until(condition: Callable[[], bool]) -> Iterator[None]:
+    """Looks again and again, for a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        os.sched_yield()
+        yield
+
+
 def test_signals_are_numbers() -> None:
     assert light_signal.SIGTERM == signal.SIGTERM
     assert light_signal.Signals(15) is signal.SIGTERM
     assert light_signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGTERM)
 
 
-def test_threads_are_the_standard_ones() -> None:
-    assert light_threading.Thread is threading.Thread
-    assert light_threading.get_ident() == threading.get_ident()
-    with light_threading.Lock() as taken:
+@pytest.fixture(params=[threading, light_threading], ids=["standard", "light"])
+def threads(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_what_threads_have(threads: Any) -> None:
+    assert threads.get_ident() == threading.get_ident()
+    assert threads.current_thread() is threading.current_thread()
+    with threads.Lock() as taken:
         assert taken
     for module in (light_threading, light_signal, light_re):
         with pytest.raises(AttributeError):
             module.nothing  # noqa: B018
+
+
+def test_a_thread_from_start_to_end(threads: Any) -> None:
+    go, seen = threads.Event(), []
+    thread = threads.Thread(target=lambda *words, more: (go.wait(), seen.append((words, more))), args=(1,), kwargs={"more": 2}, daemon=True)
+    with pytest.raises(RuntimeError):
+        thread.join()
+    assert not thread.is_alive()
+    before = light_threading.active_count()
+    thread.start()
+    assert thread.is_alive()
+    assert light_threading.active_count() == before + 1
+    thread.join(0)
+    assert thread.is_alive()
+    assert not go.is_set()
+    go.set()
+    thread.join()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert seen == [((1,), 2)]
+    with pytest.raises(RuntimeError):
+        thread.start()
+
+
+def test_what_a_thread_raises_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: said.append(error))
+
+    def end(error: BaseException) -> None:
+        raise error
+
+    for error in (ValueError("no"), SystemExit(3)):
+        thread = light_threading.Thread(target=end, args=(error,))
+        thread.start()
+        thread.join()
+        assert not thread.is_alive()
+    assert [str(error) for error in said] == ["no"]
+
+
+@pytest.mark.parametrize("of", [None, "Lock", "RLock"])
+def test_conditions(threads: Any, of: str | None) -> None:
+    condition = threads.Condition(*([] if of is None else [getattr(threads, of)()]))
+    with condition:
+        assert not condition.wait(0)
+        assert not condition.wait(0.001)
+        assert not condition.wait_for(lambda: False, 0.001)
+        assert condition.wait_for(lambda: True)
+        condition.notify()  # which nobody hears, and which is not kept for who comes later
+        assert not condition.wait(0.001)
+    waiting, woken = 0, []
+
+    def wait(number: int) -> None:
+        nonlocal waiting
+        with condition:
+            waiting += 1
+            assert condition.wait()
+            woken.append(number)
+
+    sleepers = [threads.Thread(target=wait, args=(number,)) for number in range(5)]
+    for sleeper in sleepers:
+        sleeper.start()
+    for _ in wait_until(lambda: waiting == 5):
+        pass
+    for number in (2, 3):
+        with condition:
+            condition.notify(number)
+        for _ in wait_until(lambda number=number: len(woken) == (2 if number == 2 else 5)):
+            pass
+    for sleeper in sleepers:
+        sleeper.join()
+    assert sorted(woken) == [0, 1, 2, 3, 4]
+
+
+def test_a_condition_lets_go_of_a_lock_that_is_held_twice(threads: Any) -> None:
+    condition, heard = threads.Condition(), []
+
+    def tell() -> None:
+        with condition:
+            heard.append(1)
+            condition.notify_all()
+
+    with condition, condition:
+        thread = threads.Thread(target=tell)
+        thread.start()
+        assert condition.wait(60)
+        assert heard == [1]
+    thread.join()
+
+
+def test_events(threads: Any) -> None:
+    event = threads.Event()
+    assert not event.wait(0.001)
+    event.set()
+    event.set()
+    assert event.is_set()
+    assert event.wait()
+    event.clear()
+    assert not event.is_set()
+    assert not event.wait(0)
+
+
+def test_semaphores(threads: Any) -> None:
+    places = threads.Semaphore(2)
+    with places:
+        assert places.acquire()
+        assert not places.acquire(blocking=False)
+        assert not places.acquire(timeout=0.001)
+        places.release()
+    most, inside, lock = 0, 0, threads.Lock()
+
+    def work() -> None:
+        nonlocal most, inside
+        for _ in range(50):
+            with places:
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                os.sched_yield()
+                with lock:
+                    inside -= 1
+
+    workers = [threads.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (inside, most) == (0, 2)
+
+
+def test_a_signal_ends_a_wait(threads: Any) -> None:
+    """As Ctrl-C must, whatever the main thread waits for."""
+
+    class Rang(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise Rang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for wait in (threads.Event().wait, threads.Semaphore(0).acquire):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            with pytest.raises(Rang):
+                wait()
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_functions() -> None:

@@ -66,10 +66,14 @@ _COMPLETION = "_IMGBUILD_COMPLETE"
 """What click is asked to complete a line by."""
 
 
-def _invocation(root: str | None, config: str | None, debug: bool) -> Invocation:
+def _invocation(root: str | None, config: str | None, debug: bool, *, ends: bool = False) -> Invocation:
     from imgbuild.engine.invocation import Invocation
 
-    return Invocation(environ=dict(os.environ), root=root, config=config, debug=debug)
+    return Invocation(environ=dict(os.environ), root=root, config=config, debug=debug, ends=ends)
+
+
+def _last_invocation(root: str | None, config: str | None, debug: bool) -> Invocation:
+    return _invocation(root, config, debug, ends=True)
 
 
 def main(argv: Sequence[str] | None = None, *, at_end: Callable[[], None] | None = None) -> None:
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None, *, at_end: Callable[[], None] | None
     streams.guard()
     # Imports make tens of thousands of objects that stay: to look for cycles among them again and again is a tenth of a short command.
     gc.set_threshold(100_000, 50, 50)
-    code = _run(list(sys.argv[1:] if argv is None else argv))
+    code = _run(list(sys.argv[1:]), _last_invocation) if argv is None else _run(list(argv), _invocation)
     streams.flush()
     if at_end is not None:
         at_end()
@@ -91,16 +95,16 @@ def main(argv: Sequence[str] | None = None, *, at_end: Callable[[], None] | None
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], invocation: Callable[..., Invocation]) -> int:
     debug = "--debug" in arguments
     container_command = _command_name(arguments) in ("run", "exec", "debug")
     try:
-        result = _quickly(arguments)
+        result = _quickly(arguments, invocation)
         if result is None:
             from imgbuild.cli.commands import perform
 
             heed_sigterm()
-            result = perform(_COMMANDS, _invocation, arguments, container=container_command)
+            result = perform(_COMMANDS, invocation, arguments, container=container_command)
         code = result
         sys.stdout.flush()
         sys.stderr.flush()
@@ -128,7 +132,7 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _quickly(arguments: list[str]) -> int | None:
+def _quickly(arguments: list[str], invocation: Callable[..., Invocation]) -> int | None:
     """Perform a command whose line is plain; None, and nothing is done, where click has to read it."""
     line = quick.split(arguments)
     if line is None or line[1] not in _DECLARED or _COMPLETION in os.environ:
@@ -143,7 +147,7 @@ def _quickly(arguments: list[str]) -> int | None:
         return None
     if name not in _OVER_AT_ONCE:
         heed_sigterm()
-    result = command.function(_invocation(**given), **words)
+    result = command.function(invocation(**given), **words)
     return result if isinstance(result, int) else 0
 
 

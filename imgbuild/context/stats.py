@@ -12,14 +12,20 @@ from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
-from imgbuild.hints import AbstractSet, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
+from imgbuild.hints import TYPE_CHECKING, AbstractSet, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 from imgbuild.linux.node import Node
+from imgbuild.oci.digest import Sha256, sha256
+
+if TYPE_CHECKING:
+    from imgbuild.oci.digest import Hash
 
 _RACY_NS = 2_000_000_000
 """The coarsest clock of a file system in use (FAT, 2 s)."""
 
 _BLOCK = 1 << 20
 _THREADS = 16
+_FEW_FILES = 200
+"""Files that are read before OpenSSL is worth its loading."""
 _MANY = 2000
 """From so many small files on, other processes that read some of them are worth their start."""
 _SHA256 = "sha256:"
@@ -208,10 +214,8 @@ class FileDigests:
             yield data, capability
 
     def _digest(self, directory: str, name: str, node: Node) -> bytes:
-        import hashlib
-
         path = f"{_prefix(directory)}/{name}"
-        content = hashlib.sha256()
+        content: Sha256 | Hash = Sha256()
         size = 0
         fd = self._tree.open(path)
         try:
@@ -227,22 +231,25 @@ class FileDigests:
             raise _changed(path)
         capabilities = self._tree.xattrs(path) if self._tree.local else {}
         if capabilities:
-            content = hashlib.sha256(content.digest() + b"".join(capabilities.values()))
+            content = sha256(content.digest() + b"".join(capabilities.values()))
         return content.digest()
 
 
 def digests_of(groups: Sequence[Files], load: Load, keep: Keep | None) -> Iterator[bytes]:
     """The digest of each of many small files, in their order. What is read is given to `keep`."""
-    from hashlib import sha256
+    hashed: Callable[[bytes], Hash] = sha256
+    if sum(len(files) for _, files in groups) > _FEW_FILES:
+        import hashlib
 
+        hashed = hashlib.sha256
     for directory, files in groups:
         prefix = _prefix(directory)
         for (name, _), content in zip(files, load(directory, files), strict=True):
             if keep is not None:
                 keep(f"{prefix}/{name}", content)
             data, capability = content
-            digest = sha256(data).digest()
-            yield sha256(digest + capability).digest() if capability else digest
+            digest = hashed(data).digest()
+            yield hashed(digest + capability).digest() if capability else digest
 
 
 def keeping(held: Held | None) -> Keep | None:

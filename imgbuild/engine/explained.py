@@ -23,6 +23,7 @@ from imgbuild.solve.nodes import Node, base_of, stands_on
 from imgbuild.solve.remembered import Miss
 from imgbuild.store.evidence import Tombstone, fetch_from
 from imgbuild.store.history import History
+from imgbuild.store.journal import lately
 from imgbuild.store.rows import StepRow, parse_record
 from imgbuild.store.store import Store
 from imgbuild.values import dataclass
@@ -248,16 +249,21 @@ class Explaining:
 def earlier_builds(store: Store, build: BuildRecord, before: float | None = None) -> Iterator[BuildRecord]:
     """The builds of what a build builds, the last one first, as far as they got to steps: those of the same target, else of any. A
     Buildfile that is in no file of its own is told from others by its context. `before`: only those that started before that time."""
-    history, others, known = History(store), list[BuildRecord](), False
+    others, known = list[BuildRecord](), set[str]()
+    subject = (build.target, build.bake_target)
+    # The last one has mostly been said and not been taken in, and tells all there is to tell.
+    for other in _lately(store) if before is None else ():
+        if other.buildfile == build.buildfile and _is_like(other, build) and (other.target, other.bake_target) == subject:
+            known.add(other.id)
+            yield other
+    history = History(store)
     for size in _PAGES:
         page = recent_builds(history, size, buildfile=build.buildfile, before=before)
         for other in page:
-            if other.id == build.id or not any(step.key for step in other.steps):
+            if other.id in known or not _is_like(other, build):
                 continue
-            if not build.buildfile.startswith("/") and other.context != build.context:
-                continue
-            if (other.target, other.bake_target) == (build.target, build.bake_target):
-                known = True
+            if (other.target, other.bake_target) == subject:
+                known.add(other.id)
                 yield other
             else:
                 others.append(other)
@@ -266,6 +272,22 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
         before = page[-1].started
     if not known:
         yield from others
+
+
+def _lately(store: Store) -> Iterator[BuildRecord]:
+    for record in lately(store.root):
+        try:
+            build = parse_build(record)
+        except (CorruptError, LookupError, TypeError, ValueError, AttributeError):  # the index may have better ones
+            return
+        yield build
+
+
+def _is_like(other: BuildRecord, build: BuildRecord) -> bool:
+    """Whether it is another build that got to steps, of what may be the same Buildfile."""
+    if other.id == build.id or not any(step.key for step in other.steps):
+        return False
+    return build.buildfile.startswith("/") or other.context == build.context
 
 
 _SCRATCH = ("scratch", "none")

@@ -23,6 +23,8 @@ class Invocation:
     root: str | None = None
     config: str | None = None
     debug: bool = False
+    ends: bool = False
+    """That the process ends with the command, by `os._exit`: what the kernel then closes need not be closed."""
 
     def store_root(self, uid: int) -> Path:
         """$IMGBUILD_ROOT, else the usual state directory of root, else the XDG data home."""

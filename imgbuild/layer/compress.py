@@ -11,7 +11,6 @@ without time, name or system. (ISA-L's bytes are the same on all x86-64 with SSE
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import zlib
@@ -22,14 +21,15 @@ from imgbuild.errors import LayerError
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Protocol
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
-from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.light import threading
-from imgbuild.oci.digest import DiffID, Digest
+from imgbuild.oci.digest import DiffID, Digest, Sha256
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+    from imgbuild.layer.stages import Stage
 
 FRAME = 2 << 20
 """How much content is compressed at once. The bytes depend on it."""
@@ -85,8 +85,8 @@ class _Pipeline:
     """Collects frames, hashes them, and hands them on: the only one directly, several through threads."""
 
     def __init__(self, write: Write, compression: Compression) -> None:
-        self._content = hashlib.sha256()
-        self._stored = hashlib.sha256()
+        self._content = Sha256()
+        self._stored = Sha256()
         self._write = write
         self._compressor, self._workers = _compressor(compression)
         self._parts: list[bytes | memoryview] = []
@@ -137,6 +137,8 @@ class _Pipeline:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(self._workers, "imgbuild-compress")
+            from imgbuild.layer.stages import Stage
+
             self._storing = Stage("imgbuild-store", lambda made: self._store(made.result()), self._workers + 1)
         self._hash(frame)
         self._storing.put(self._pool.submit(self._compressor.compress, frame))

@@ -10,13 +10,15 @@ import os
 import stat
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Callable, Iterable
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable
 from imgbuild.layer import WHITEOUT, sparse
 from imgbuild.layer.diff import Change
 from imgbuild.layer.failures import explained
 from imgbuild.layer.tar import CHUNK, TarEntry, TarWriter
 from imgbuild.light.pathlib import Path
-from imgbuild.linux.paths import Root
+
+if TYPE_CHECKING:
+    from imgbuild.linux.paths import Root
 
 _OPAQUE = b".wh..wh..opq"
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,6 +29,8 @@ def pack(changes: Iterable[Change], root: Path, write: Callable[[bytes], object]
 
     LayerError where a file is not any more what it was when the change was found.
     """
+    from imgbuild.linux.paths import Root
+
     writer = TarWriter(write)
     count = 0
     with explained(root), Root.open_path(root) as top:

@@ -7,8 +7,11 @@ from imgbuild.hints import TYPE_CHECKING, NewType
 from imgbuild.patterns import ASCII, pattern
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Iterable
     from hashlib import sha256 as _sha256
+
+    Hash = hashlib._Hash
 else:
     # Python's own function, which is slower for many bytes; to load OpenSSL for a few takes 3 ms.
     try:
@@ -20,6 +23,7 @@ else:
             from hashlib import sha256 as _sha256
 
 _FEW = 1 << 14
+"""Bytes that Python's own function hashes sooner than OpenSSL is loaded."""
 
 Digest = NewType("Digest", str)
 """``algorithm:hex`` of a blob's bytes as stored, compressed or not."""
@@ -49,11 +53,45 @@ def parse_diff_id(text: object) -> DiffID:
 
 def digest_of(data: bytes) -> Digest:
     """The sha256 digest of `data`."""
+    return Digest("sha256:" + sha256(data).hexdigest())
+
+
+def sha256(data: bytes) -> Hash:
+    """As that of `hashlib`, which is loaded for what is worth it."""
     if len(data) <= _FEW:
-        return Digest("sha256:" + _sha256(data).hexdigest())
+        return _sha256(data)
     import hashlib
 
-    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    return hashlib.sha256(data)
+
+
+class Sha256:
+    """As `sha256`, of what comes piece by piece."""
+
+    __slots__ = ("_few", "_hash")
+
+    def __init__(self) -> None:
+        self._few = bytearray()
+        self._hash: Hash | None = None
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add to what is hashed."""
+        if self._hash is None:
+            if len(self._few) + len(data) <= _FEW:
+                self._few += data
+                return
+            import hashlib
+
+            self._hash = hashlib.sha256(self._few)
+        self._hash.update(data)
+
+    def digest(self) -> bytes:
+        """The 32 bytes of all that there was so far."""
+        return _sha256(self._few).digest() if self._hash is None else self._hash.digest()
+
+    def hexdigest(self) -> str:
+        """The same in hex."""
+        return self.digest().hex()
 
 
 def chain_id(diff_ids: Iterable[DiffID]) -> ChainID:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.layer.compress import Compressed, Write, compress, parameters
 from imgbuild.layer.compression import Compression
-from imgbuild.layer.diff import changes, clamp
-from imgbuild.layer.pack import pack
 from imgbuild.light.pathlib import Path
-from imgbuild.oci.digest import DiffID
+from imgbuild.oci.digest import DiffID, Sha256
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
 from imgbuild.snapshot import DirectoryLower, Lowers
 from imgbuild.snapshot.seen import Seen
@@ -45,6 +43,8 @@ class Captured:
 
 def settle(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False, seen: Seen | None = None) -> None:
     """Give an upperdir the mtimes of its layer-to-be (see layer.diff), before anything uses it as a lower."""
+    from imgbuild.layer.diff import clamp
+
     with UnionView(parents, userxattr=rootless, seen=seen) as view:
         clamp(upper, epoch, view, rootless=rootless)
 
@@ -68,6 +68,9 @@ def capture(
     A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
     `check` is called often, and ends the capture by raising. `begun` is told of the blob before anything is written to it.
     """
+    from imgbuild.layer.diff import changes
+    from imgbuild.layer.pack import pack
+
     entries, exact = 0, True
 
     def left_out(path: bytes) -> None:
@@ -75,7 +78,6 @@ def capture(
         exact = False
 
     with UnionView(parents, userxattr=rootless, seen=seen) as view, store.blobs.writer(hashing=False) as blob:
-
         if begun is not None:
             begun(blob)
 
@@ -97,9 +99,10 @@ def capture(
 
 def would_be(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool = False, seen: Seen | None = None) -> DiffID:
     """The identity of the layer that a settled upperdir would become; nothing is kept."""
-    import hashlib
+    from imgbuild.layer.diff import changes
+    from imgbuild.layer.pack import pack
 
-    hasher = hashlib.sha256()
+    hasher = Sha256()
     with UnionView(parents, userxattr=rootless, seen=seen) as view:
         pack(changes(upper, view, epoch, rootless=rootless), upper, hasher.update)
     return DiffID(f"sha256:{hasher.hexdigest()}")

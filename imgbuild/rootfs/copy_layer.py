@@ -9,7 +9,6 @@ from imgbuild.layer import sparse
 from imgbuild.layer.compress import Write, compress
 from imgbuild.layer.failures import explained
 from imgbuild.layer.index import NotIndexable, TarIndex
-from imgbuild.layer.stages import Stage
 from imgbuild.layer.tar import CHUNK
 from imgbuild.light.contextlib import contextmanager
 from imgbuild.rootfs.capture import Captured, recorded
@@ -26,6 +25,7 @@ from imgbuild.store.trees import TAR
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
+    from imgbuild.layer.stages import Stage
     from imgbuild.store.blobs import BlobWriter
 
 _WAITING = 3
@@ -130,6 +130,8 @@ class _Sink:
             self._first = piece
             return
         if self._stage is None:
+            from imgbuild.layer.stages import Stage
+
             self._stage = Stage("imgbuild-copy", self._store, _WAITING)
             self._stage.put(self._first)
         self._stage.put(piece)

@@ -64,7 +64,7 @@ def materialize(
         lowers.append(lower)
     # Steps that left the same, nothing for one, have one lower, which overlay takes once: what it says further down, it says again above.
     lowers = list(reversed(dict.fromkeys(reversed(lowers))))
-    if deep and features is not None and features.erofs and len(lowers) >= _DEEP:
+    if deep and features is not None and features.erofs and sum(isinstance(lower, IndexedTarLower) for lower in lowers) >= _DEEP:
         from imgbuild.rootfs.merged import merge_lowers
 
         return merge_lowers(store, tuple(lowers), _DEEP, cancelled)

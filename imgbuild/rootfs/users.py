@@ -6,9 +6,12 @@ The rules are docker's: `lookup_user` for processes (USER, --user), `lookup_owne
 from __future__ import annotations
 
 from imgbuild.errors import BuildfileError
-from imgbuild.sandbox.spec import Identity
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.spec import Identity
 
 _LAST_ID = (1 << 32) - 2
 _LIMIT = 16 << 20
@@ -43,6 +46,8 @@ def lookup_user(view: UnionView, text: str) -> Identity:
     A number without an entry stands for itself, with group 0 and home "/". Supplementary groups come from /etc/group, and only
     where no group is given. BuildfileError for a name without an entry.
     """
+    from imgbuild.sandbox.spec import Identity
+
     name, _, group_name = text.partition(":")
     name = name or "0"
     user = _find_user(_users(view), name)

@@ -48,8 +48,9 @@ class Captures:
                 thread.start()
             self._changed.notify()
 
-    def command_runs(self, compression: Compression) -> None:
-        """While a step's command runs, this process only waits: it has time for layers, and, once, to import what makes them."""
+    def command_runs(self, compression: Compression, meanwhile: Callable[[], object]) -> None:
+        """While a step's command runs, this process only waits: it has time for layers, to import what makes them,
+        and for `meanwhile`."""
         with self._changed:
             first, self._ready = not self._ready, True
         if first:
@@ -57,6 +58,7 @@ class Captures:
         with self._changed:
             self._commands += 1
             self._pause.notify_all()
+        meanwhile()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until all is done, and the threads have ended, but not longer; None: as long as it takes. May be called again."""
@@ -87,7 +89,10 @@ class Captures:
 
 def _import(compression: Compression) -> None:
     with suppress(ImportError):  # said where it is used
-        import imgbuild.rootfs.capture  # noqa: F401
+        import imgbuild.layer.diff
+        import imgbuild.layer.pack
+        import imgbuild.rootfs.capture
+        import imgbuild.solve.remembered  # noqa: F401
         from imgbuild.layer.compress import parameters
 
         parameters(compression)

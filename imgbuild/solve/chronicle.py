@@ -20,7 +20,8 @@ from imgbuild.store import journal
 if TYPE_CHECKING:
     from imgbuild.oci.image import Layer
     from imgbuild.sandbox.spec import Usage
-    from imgbuild.solve.output import Keeper, Words
+    from imgbuild.solve.output import Keeper
+    from imgbuild.solve.underway import Words
 
 _STARTED = "TransferStarted"
 _COSTS = ("build", "log", "layer", "usage", "capture")
@@ -104,7 +105,7 @@ class Chronicle:
         with self._lock:
             if self._words is not None:
                 return
-            from imgbuild.solve.output import Words
+            from imgbuild.solve.underway import Words
 
             self._words = Words(self.root, self.build)
         self._say(self._header)

@@ -10,7 +10,6 @@ from imgbuild.rootfs import copy
 from imgbuild.rootfs.capture import Captured
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.union import UnionView
-from imgbuild.solve.commit import commit
 from imgbuild.solve.inputs import States, copy_request, mount_request, source_tree
 from imgbuild.solve.rooms import Rooms
 
@@ -30,6 +29,8 @@ def perform_copy(
             made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check, begun=begun)
             if made is not None:
                 return made
+        from imgbuild.solve.commit import commit
+
         with rooms.snapshotter.prepare(lowers, "copy") as active:
             copy.perform_copy(request, parents, active.upper, userxattr=rooms.features.rootless, check=check)
             return commit(rooms, active, None), None
@@ -38,6 +39,7 @@ def perform_copy(
 def perform_workdir(rooms: Rooms, op: WorkdirOp, lowers: Lowers) -> DirectoryLower | None:
     """The lower that a WORKDIR makes above `lowers`; None where its directory is there."""
     from imgbuild.rootfs import workdir
+    from imgbuild.solve.commit import commit
 
     with rooms.view(lowers) as parents, rooms.snapshotter.prepare(lowers, "workdir") as active:
         made = workdir.make_workdir(op.path, parents, active.upper, epoch=op.epoch, user=op.user, userxattr=rooms.features.rootless)

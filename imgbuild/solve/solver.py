@@ -29,7 +29,7 @@ from imgbuild.solve.nodes import Node, end, in_order, needs, ordinary_runs, test
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, Wanted, identity_after, look_up
 from imgbuild.solve.verdicts import Verdicts
-from imgbuild.solve.workers import Crew, Workers, beside
+from imgbuild.solve.workers import Crew, Once, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.values import dataclass, field
 
@@ -169,9 +169,7 @@ class Solver:
         self._memory: Memory = (self._crew.memory if self._crew is not None else None) or Memory(self._rooms.memory)
         self._chronicle.begin()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
-        before: dict[Hashable, list[Hashable]] = {
-            node: [other for other in needs(self._graph, node) if other in tasks] for node in missing
-        }
+        before: dict[Hashable, list[Hashable]] = {node: [other for other in needs(self._graph, node) if other in tasks] for node in missing}
         beside(lambda: self._work(tasks, before))
 
     def _work(self, tasks: dict[Hashable, Callable[[], None]], before: dict[Hashable, list[Hashable]]) -> None:
@@ -293,8 +291,8 @@ class Solver:
                 self._chronicle.cached(shown, found.ledger)
                 self._say_again(shown, found)
                 return True, None
-            self._missed(shown, (index, number), wanted, found.why)
-            lower, usage, captured = self._perform(wanted, parent, shown)
+            with Once(partial(self._missed, shown, (index, number), wanted, found.why)) as explain:
+                lower, usage, captured = self._perform(wanted, parent, shown, explain)
             self._chronicle.performed(shown, usage)
             with self._tally.lock:
                 self._tally.performed += 1
@@ -329,8 +327,8 @@ class Solver:
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
         return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)
 
-    def _perform(self, wanted: Wanted, parent: RootState, shown: int) -> tuple[Lower | None, Usage | None, Captured | None]:
-        """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it."""
+    def _perform(self, wanted: Wanted, parent: RootState, shown: int, explain: Once) -> tuple[Lower | None, Usage | None, Captured | None]:
+        """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it. Meanwhile, `explain` it."""
         rooms, step = self._rooms, wanted.step
         lowers = () if step.independent else parent.lowers()
         match step.op:
@@ -346,7 +344,7 @@ class Solver:
 
                 stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
                 inputs = json.loads(wanted.record)["inputs"]
-                started, spent = partial(self._captures.command_runs, rooms.compression), self._chronicle.spender(shown)
+                started, spent = partial(self._captures.command_runs, rooms.compression, explain), self._chronicle.spender(shown)
                 job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event, spent)
                 try:
                     with within(self._memory, rooms.store.index, self._chronicle, step, shown, self._on_event, stopped):
@@ -384,15 +382,16 @@ class Solver:
         shown: int,
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
-        from imgbuild.solve.commit import capture_step
-
         with held:
             try:
                 started = time.monotonic()
-                made = captured or capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried)
-                self._chronicle.captured(shown, made.layer, made.entries, made.uncompressed_size, time.monotonic() - started)
-                self._record(wanted, made.layer, lower, parent, shown)
-                promise.keep(StepLayer(made.layer))
+                if captured is None:
+                    from imgbuild.solve.commit import capture_step
+
+                    captured = capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried)
+                self._chronicle.captured(shown, captured.layer, captured.entries, captured.uncompressed_size, time.monotonic() - started)
+                self._record(wanted, captured.layer, lower, parent, shown)
+                promise.keep(StepLayer(captured.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
                     error.located(wanted.step.span)

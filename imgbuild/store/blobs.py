@@ -15,14 +15,13 @@ from imgbuild.hints import TYPE_CHECKING, BinaryIO, Callable, Iterable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
-from imgbuild.oci.digest import Digest, digest_of
+from imgbuild.oci.digest import Digest, Sha256, digest_of
 from imgbuild.patterns import ASCII, pattern
 from imgbuild.store.failures import REPAIR, explain, explained, missing_blob
 from imgbuild.store.temporary import locked_file
 
 if TYPE_CHECKING:
-    import hashlib
-
+    from imgbuild.oci.digest import Hash
     from imgbuild.store.following import Followed
 
 _FEW = 1 << 14
@@ -298,7 +297,9 @@ class VerifyingReader:
             raise _differs(self._digest)
 
 
-def _hasher(digest: Digest, data: bytes = b"") -> hashlib._Hash:
+def _hasher(digest: Digest, data: bytes = b"") -> Hash | Sha256:
+    if digest.startswith("sha256:") and not data:
+        return Sha256()
     import hashlib
 
     return hashlib.new(digest.partition(":")[0], data, usedforsecurity=False)

@@ -1,4 +1,4 @@
-"""SQLite as the index uses it: one connection a thread, opened when first needed; sqlite3's one door.
+"""SQLite as the index uses it: as many connections as are used at once, opened when first needed; sqlite3's one door.
 
 WAL with synchronous=NORMAL: a commit writes no more than a few pages and waits for no disk, a power cut may undo the last
 commits and never damages the file. OFF would save the sync of a checkpoint, and risk the whole index for it. What is in the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from _weakref import ref
 
 from imgbuild.errors import StoreError
 from imgbuild.hints import TYPE_CHECKING, Any, Iterator
@@ -25,6 +24,8 @@ APPLICATION = 0x696D6764
 """PRAGMA application_id: which program the file belongs to."""
 
 _BUSY_SECONDS = 30.0
+_LOG = 1 << 19
+"""Bytes of a log that are read again, by who opens the file, in some tenths of a millisecond."""
 _REBUILD = "run `imgbuild fsck --repair`: it makes a new index; images stay, the step cache is lost"
 
 
@@ -36,21 +37,26 @@ class Connections:
         self._schema = schema
         self._version = version
         self._local = threading.local()
-        self._open: set[ref[_Handle]] = set()
+        self._idle: list[_Handle] = []
+        self._all: set[_Handle] = set()
         self._mutex = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection; each statement sees the latest commits. sqlite's errors become StoreErrors."""
+        """A connection that no other thread uses meanwhile; each statement sees the latest commits. sqlite's errors become StoreErrors."""
         driver = _driver()
         try:
-            yield self._connection()
+            handle = self._taken()
+            try:
+                yield handle.connection
+            finally:
+                self._given_back(handle)
         except driver.Error as error:
             raise self._explain(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection inside one transaction, committed at the end, undone by an exception. Inside another one it is that."""
+        """As `reading`, inside one transaction, committed at the end, undone by an exception. Inside another one it is that."""
         with self.reading() as connection:
             if connection.in_transaction:
                 yield connection
@@ -74,28 +80,53 @@ class Connections:
     def close(self) -> None:
         """Close all connections; no thread may be using one. A later use opens anew."""
         with self._mutex:
-            handles = [handle for known in tuple(self._open) if (handle := known()) is not None]
-            self._open.clear()
+            handles = tuple(self._all)
+            self._all.clear()
+            self._idle.clear()
             self._local = threading.local()
         for handle in handles:
             handle.connection.close()
 
-    def _connection(self) -> sqlite3.Connection:
+    def leave(self) -> None:
+        """In the place of `close`, for a process that ends now. The last one to close brings the log into the file, which waits for the
+        disk three times: that is put off until the log is worth it. What is in the log is there for whoever opens the file next."""
+        try:
+            grown = os.stat(f"{self.path}-wal").st_size > _LOG
+        except OSError:
+            grown = True
+        if grown:
+            self.close()
+
+    def _taken(self) -> _Handle:
+        """The connection that this thread uses already, or one that nobody uses."""
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None:
-            handle = _Handle(self._connect())
-            self._local.handle = handle
             with self._mutex:
-                self._open.add(ref(handle, self._open.discard))
-        return handle.connection
+                handle = self._idle.pop() if self._idle else None
+            if handle is None:
+                handle = _Handle(self._connect())
+                with self._mutex:
+                    self._all.add(handle)
+            self._local.handle = handle
+        handle.uses += 1
+        return handle
+
+    def _given_back(self, handle: _Handle) -> None:
+        handle.uses -= 1
+        if not handle.uses and getattr(self._local, "handle", None) is handle:
+            self._local.handle = None
+            with self._mutex:
+                if handle in self._all:
+                    self._idle.append(handle)
 
     def _connect(self) -> sqlite3.Connection:
         with explained(self.path):
             self.path.parent.stat()
         if not (read_only := self._is_read_only()) and not self.path.exists():
             self._make()
-        # Where nobody can write, there may be no log either, without which SQLite opens only what it is told never changes.
-        address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1" if read_only else str(self.path)
+        # Where nobody can write, and there is no log, SQLite opens only what it is told never changes.
+        unchanging = "" if os.path.exists(f"{self.path}-wal") else "&immutable=1"
+        address = f"{self.path.absolute().as_uri()}?mode=ro{unchanging}" if read_only else str(self.path)
         uri = address.startswith("file:")
         connection: sqlite3.Connection = _driver().connect(
             address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
@@ -174,14 +205,13 @@ class Connections:
 
 
 class _Handle:
-    """Holds a thread's connection; the connection closes when its thread is gone (sqlite3.Connection has no weak references)."""
+    """A connection, and how often its thread uses it at the moment, one use within the other."""
+
+    __slots__ = ("connection", "uses")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self.connection.close()
+        self.uses = 0
 
 
 def _driver() -> Any:

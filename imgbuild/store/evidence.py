@@ -1,7 +1,8 @@
 """What is kept so that a miss can be explained: the trees of what steps read, and which steps were taken out of the cache, and when.
 
-A file of its own beside the index: nothing but explanations reads it, so a build in which everything is cached does not open it, and
-where it is lost or damaged, less can be said and nothing else happens.
+A database of its own beside the index: nothing but explanations reads it, so a build in which everything is cached does not open it, and
+where it is lost or damaged, less can be said and nothing else happens. Few nodes wait in a file beside it (`fresh`), so that a build
+that performs something small does not open it either.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import time
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import Callable, Iterable, Mapping, Protocol, Sequence
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, Protocol, Sequence
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.connections import Connections
+from imgbuild.store.failures import explained
+from imgbuild.store.fresh import LONG, Fresh
 from imgbuild.store.nodes import Node, node_of, pack, short, unpack
 from imgbuild.values import dataclass
 
+if TYPE_CHECKING:
+    import sqlite3
+
 FILE = "evidence.db"
+LOG = "evidence.log"
 
 SCHEMA = """
 CREATE TABLE nodes(digest BLOB PRIMARY KEY, entries BLOB NOT NULL);
@@ -25,6 +32,9 @@ CREATE INDEX evicted_by_time ON evicted(evicted)
 """
 VERSION = 1
 
+_INSERT = "INSERT OR IGNORE INTO nodes VALUES(?,?)"
+_LITTLE = 1 << 16
+"""Characters of texts that are not worth a database."""
 MOST_EVICTED = 10_000
 """How many steps that were taken out are remembered; then the oldest are forgotten."""
 
@@ -53,11 +63,13 @@ class Evidence:
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = root / FILE
+        self._fresh = Fresh(root / LOG)
         self.connections = Connections(self.path, SCHEMA, VERSION)
         self._clock = clock
 
-    def close(self) -> None:
-        self.connections.close()
+    def close(self, *, leave: bool = False) -> None:
+        """As `Connections.close`, or `leave` them."""
+        self.connections.leave() if leave else self.connections.close()
 
     def check(self) -> None:
         """Read the whole file, if there is one; StoreError where it is damaged."""
@@ -66,21 +78,24 @@ class Evidence:
 
     def keep(self, kept: Iterable[Texts]) -> None:
         """Keep trees: of what is known already, nothing is written again. A node is only there with all that is below it."""
+        kept = tuple(kept)
+        if self._fresh.size() < LONG and sum(len(text) for tree in kept for text in tree.texts.values()) <= _LITTLE:
+            self._fresh.add((digest, pack(node)) for tree in kept for digest, node in _new(tree, lambda digest: False))
+            return
         with self.connections.writing() as connection:
+            self._take_in(connection)
             for tree in kept:
-                known = {short(digest): digest for digest in tree.texts}
-                pending = [short(digest) for digest in tree.roots]
-                while pending:
-                    digest = pending.pop()
-                    own = known.pop(digest, None)
-                    if own is None or connection.execute("SELECT 1 FROM nodes WHERE digest=?", (bytes.fromhex(digest),)).fetchone():
-                        continue
-                    node = node_of(tree.texts[own], tree.sizes(own))
-                    connection.execute("INSERT OR IGNORE INTO nodes VALUES(?,?)", (bytes.fromhex(digest), pack(node)))
-                    pending.extend(node.below())
+                for digest, node in _new(tree, lambda digest: _has(connection, digest)):
+                    connection.execute(_INSERT, (digest, pack(node)))
+
+    def _take_in(self, connection: sqlite3.Connection) -> None:
+        with explained(self.path):
+            self._fresh.take(lambda nodes: connection.executemany(_INSERT, nodes))
 
     def node(self, digest: str) -> Node | None:
         """The node with that (short) digest."""
+        if (fresh := self._fresh.get(bytes.fromhex(digest))) is not None:
+            return unpack(fresh)
         if not self.path.exists():
             return None
         with self.connections.reading() as connection:
@@ -113,9 +128,10 @@ class Evidence:
 
     def sweep(self, roots: Iterable[str]) -> None:
         """Forget the trees that no input of these digests begins with. For who holds the store alone."""
-        if not self.path.exists():
+        if not self.path.exists() and not self._fresh.size():
             return
         with self.connections.writing() as connection:
+            self._take_in(connection)
             rows = connection.execute("SELECT digest FROM nodes").fetchall()
             unseen = {row[0].hex() for row in rows}
             pending = [short(digest) for digest in roots]
@@ -134,6 +150,26 @@ class Evidence:
         for suffix in ("-wal", "-shm", ""):
             with suppress(StoreError):
                 discard(Path(f"{self.path}{suffix}"))
+        with suppress(StoreError):
+            discard(self.path.with_name(LOG))
+
+
+def _new(tree: Texts, is_known: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Node]]:
+    """The nodes of a tree that are not known yet: those above such as are."""
+    texts = {short(digest): digest for digest in tree.texts}
+    pending = [short(digest) for digest in tree.roots]
+    while pending:
+        digest = pending.pop()
+        own = texts.pop(digest, None)
+        if own is None or is_known(bytes.fromhex(digest)):
+            continue
+        node = node_of(tree.texts[own], tree.sizes(own))
+        yield bytes.fromhex(digest), node
+        pending.extend(node.below())
+
+
+def _has(connection: sqlite3.Connection, digest: bytes) -> bool:
+    return connection.execute("SELECT 1 FROM nodes WHERE digest=?", (digest,)).fetchone() is not None
 
 
 def fetch_from(trees: Iterable[Texts], else_from: Callable[[str], Node | None] = lambda digest: None) -> Callable[[str], Node | None]:

@@ -175,7 +175,7 @@ class History:
 
     def _insert(self, records: Iterable[Record]) -> None:
         records = list(records)
-        if not records and self._is_made("history"):
+        if not records and (self._is_made("history") or not self._rows_of("SELECT 1 FROM builds LIMIT 1")):
             return
         rows = [
             (record["id"], record["started"], record["ended"], column(record["buildfile"]), column(record["target"]), packed(record))

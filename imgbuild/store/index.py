@@ -57,8 +57,8 @@ class Index:
         self._hits: set[str] = set()
         self._mutex = threading.Lock()
 
-    def close(self) -> None:
-        """Note which steps were used, and close every connection."""
+    def close(self, *, leave: bool = False) -> None:
+        """Note which steps were used, and close every connection, or `leave` them."""
         with self._mutex:
             hits, self._hits = tuple(self._hits), set()
         try:
@@ -67,7 +67,7 @@ class Index:
                 with self.connections.writing() as connection:
                     connection.executemany("UPDATE steps SET used=? WHERE key=?", [(now, key) for key in hits])
         finally:
-            self.connections.close()
+            self.connections.leave() if leave else self.connections.close()
 
     def disregard_hits(self) -> None:
         """What was looked up was only to be told of: it has not been used."""

@@ -11,10 +11,17 @@ from __future__ import annotations
 import fcntl
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 DIRECTORY = "history"
 JOURNAL = "history/journal"
 FORM = 1
 """The form of the records that are written, and the last one that is known."""
+_LONG = 1 << 18
+"""Bytes of a journal."""
 RUNNING = "running"
 """The file in a build's directory that it writes while it performs steps."""
 ENDING = "ending"
@@ -44,6 +51,31 @@ def append(root: str | os.PathLike[str], line: str) -> bool:
 def append_same(root: str | os.PathLike[str], build: str, started: float, ended: float, other: str) -> bool:
     """As `append`, of a build `build` that was the same as the build `other`, with every step found in the cache."""
     return append(root, f"=\t{build}\t{started:.6f}\t{ended:.6f}\t{other}")
+
+
+def lately(root: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The records that stand in the journal, the last one first; a build that was as another one is told by that one's record. It ends
+    where only the index can tell more, and says nothing of a long journal, which is better taken in."""
+    from imgbuild.light import json
+
+    try:
+        with open(f"{os.fspath(root)}/{JOURNAL}", "rb") as stream:
+            data = stream.read(_LONG + 1)
+    except OSError:
+        return
+    lines = [line for line in data.split(b"\n") if line] if len(data) <= _LONG else []
+    for line in reversed(lines):
+        if line[:1] == b"=":
+            name = b'"id":"%b"' % line.rpartition(b"\t")[2]
+            line = next((other for other in lines if other[:1] == b"{" and name in other), b"")
+            if not line:
+                return
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            yield record
 
 
 def _open(root: str) -> int:

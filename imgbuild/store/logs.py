@@ -65,7 +65,7 @@ class StepLog:
         """After the end: make one compressed file of a large log."""
         if not self.large:
             return
-        made = self._path.with_suffix(".log.z")
+        made = self._path.with_name(f"{self._path.name}.z")
         with suppress(OSError):
             packer = zlib.compressobj(1)
             with open(made, "wb") as out:
@@ -88,7 +88,7 @@ class StepLog:
 
     def _next_part(self) -> None:
         self.close()
-        first, second = self._path.with_suffix(".log.a"), self._path.with_suffix(".log.b")
+        first, second = self._path.with_name(f"{self._path.name}.a"), self._path.with_name(f"{self._path.name}.b")
         if self._part == second:
             with suppress(OSError):
                 os.rename(second, first)
@@ -141,7 +141,7 @@ def _frames(pieces: Iterator[bytes]) -> Iterator[tuple[int, int, bytes]]:
 
 def _pieces(files: list[Path]) -> Iterator[bytes]:
     for part in files:
-        unpacker = zlib.decompressobj() if part.suffix == ".z" else None
+        unpacker = zlib.decompressobj() if part.name.endswith(".z") else None
         with suppress(OSError, zlib.error), open(part, "rb") as stream:
             while piece := stream.read(_PIECE):
                 while piece:
@@ -157,9 +157,9 @@ def _named(root: Path, name: str) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     """The parts of a log in their order; the one file of a settled one, whose parts may be on their way out."""
-    parts, settled = _parts(path), path.with_suffix(".log.z")
+    parts, settled = _parts(path), path.with_name(f"{path.name}.z")
     return parts if parts and parts[0] == path else [settled] if settled.exists() else parts
 
 
 def _parts(path: Path) -> list[Path]:
-    return [part for part in (path, path.with_suffix(".log.a"), path.with_suffix(".log.b")) if part.exists()]
+    return [part for part in (path, path.with_name(f"{path.name}.a"), path.with_name(f"{path.name}.b")) if part.exists()]

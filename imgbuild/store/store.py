@@ -32,8 +32,8 @@ _DIRECTORIES = (
     "blobs", "blobs/sha256", "snapshots", "containers", "cache", "failed", "sources", "history", "replays", "locks", "tmp", "trash",
 )  # fmt: skip
 _FILES = (
-    "oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "evidence.db", "evidence.db-wal", "evidence.db-shm", "boot",
-    "erofs", "lock", "reserve", "secret-key",
+    "oci-layout", "index.json", "index.db", "index.db-wal", "index.db-shm", "evidence.db", "evidence.db-wal", "evidence.db-shm",
+    "evidence.log", "boot", "erofs", "lock", "reserve", "secret-key",
 )  # fmt: skip
 _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 
@@ -41,7 +41,7 @@ _TRASH_SECONDS, _TRASH_SHARE, _TRASH_MOST = 0.005, 0.05, 1.0
 class Store:
     """One store, open. Safe to share between threads; not across a fork (start the zygote first)."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time, leave: bool = False) -> None:
         """For `open`."""
         self.root = root
         self.clock = clock
@@ -53,16 +53,17 @@ class Store:
         self.left_by_the_dead: tuple[str, ...] = ()
         self._evidence: Evidence | None = None
         self._secret_key = b""
+        self._leave = leave
         self._mutex = threading.Lock()
         self._lease = Lease(root / "lock")
         self._opened = time.monotonic()
 
     @classmethod
-    def open(cls, root: Path, *, clock: Callable[[], float] = time.time) -> Store:
+    def open(cls, root: Path, *, clock: Callable[[], float] = time.time, leave: bool = False) -> Store:
         """Open the store at `root`, making it where there is none. Takes what dead processes left for trash (its names are in
         `left_by_the_dead`, as they may have left something beside the store, too), and after a reboot doubts what may not have
-        reached the disk. StoreError where the place can't be used or holds something else."""
-        store = cls(Path(os.path.abspath(root)), clock=clock)
+        reached the disk. StoreError where the place can't be used or holds something else. `leave`: the process ends after `close`."""
+        store = cls(Path(os.path.abspath(root)), clock=clock, leave=leave)
         _lay_out(store.root)
         with suppress(StoreError):  # on a read-only file system reading still works
             store.left_by_the_dead = store.scratch.sweep()
@@ -80,9 +81,9 @@ class Store:
     def close(self) -> None:
         """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open, a second
         at most); the rest of it stays for the next time or for a prune. Idempotent."""
-        self.index.close()
+        self.index.close(leave=self._leave)
         if self._evidence is not None:
-            self._evidence.close()
+            self._evidence.close(leave=self._leave)
         now = time.monotonic()
         moment = min(_TRASH_SECONDS + _TRASH_SHARE * (now - self._opened), _TRASH_MOST)
         with suppress(StoreError):

@@ -11,6 +11,7 @@ import stat
 from imgbuild.hints import Iterator
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.descent import Descent
+from imgbuild.oci.digest import Sha256, digest_of
 from imgbuild.store.failures import explained
 from imgbuild.values import dataclass
 
@@ -37,9 +38,7 @@ class Survey:
 
 def survey(path: Path) -> Survey:
     """Look over the tree at `path`, to be recorded with a snapshot and compared later."""
-    import hashlib
-
-    hasher, size, seen = hashlib.sha256(usedforsecurity=False), 0, set()
+    hasher, size, seen = Sha256(), 0, set()
     with explained(path):
         for name, full, status in _walk(os.fsencode(path)):
             if status.st_ino not in seen:
@@ -56,7 +55,7 @@ def survey_snapshot(directory: Path) -> Survey:
         forms.append(_survey_indexed(directory))
     if not forms or (directory / TREE).exists():
         forms.append(survey(directory / TREE))
-    tree = forms[0].tree if len(forms) == 1 else _digest(" ".join(form.tree for form in forms).encode())
+    tree = forms[0].tree if len(forms) == 1 else digest_of(" ".join(form.tree for form in forms).encode())
     return Survey(tree, sum(form.size for form in forms), sum(form.inodes for form in forms))
 
 
@@ -70,14 +69,8 @@ def _survey_indexed(directory: Path) -> Survey:
         size += status.st_size
         lines.append(f"{name} {status.st_mode} {status.st_uid} {status.st_gid} {status.st_size} {status.st_mtime_ns}\n")
     with explained(directory / INDEX):
-        lines.append(_digest((directory / INDEX).read_bytes()))
-    return Survey(_digest("".join(lines).encode()), size, len(names))
-
-
-def _digest(data: bytes) -> str:
-    import hashlib
-
-    return "sha256:" + hashlib.sha256(data, usedforsecurity=False).hexdigest()
+        lines.append(digest_of((directory / INDEX).read_bytes()))
+    return Survey(digest_of("".join(lines).encode()), size, len(names))
 
 
 def physical(path: Path, seen: set[tuple[int, int]]) -> int:

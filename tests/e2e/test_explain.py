@@ -264,9 +264,9 @@ def test_json_lines_have_the_fields(bench: Bench) -> None:
 def test_nothing_is_kept_of_a_build_that_is_cached(bench: Bench) -> None:
     bench.write(FILES)
     bench.build(TEXT)
-    before = (bench.root / "evidence.db").stat()
+    before = (bench.root / "evidence.log").stat()
     bench.build(TEXT)
-    after = (bench.root / "evidence.db").stat()
+    after = (bench.root / "evidence.log").stat()
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
 
 

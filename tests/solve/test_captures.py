@@ -119,10 +119,10 @@ def test_who_adds_waits_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_layer_waits_for_the_next_command_or_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 600.0)
     captures = Captures(1)
-    captures.command_runs(Compression("none"))
+    captures.command_runs(Compression("none"), lambda: None)
     begun = threading.Event()
     captures.add(begun.set)
-    captures.command_runs(Compression("none"))
+    captures.command_runs(Compression("none"), lambda: None)
     wait_for(begun)
     last = threading.Event()
     captures.add(last.set)

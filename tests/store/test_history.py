@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from imgbuild.errors import StoreError
-from imgbuild.solve.output import Words
+from imgbuild.solve.underway import Words
 from imgbuild.store import journal
 from imgbuild.store.history import History
 from imgbuild.store.rows import BuildRow, StepRow
@@ -245,3 +245,18 @@ def test_the_journal_needs_next_to_nothing() -> None:
 def test_nothing_fails_for_a_journal_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "history").write_text("a file")
     assert not journal.append(tmp_path, "{}")
+
+
+def test_what_was_said_lately_is_told_without_the_index(tmp_path: Path) -> None:
+    assert list(journal.lately(tmp_path)) == []
+    for number in (1, 2):
+        journal.append(tmp_path, f'{{"id":"b{number}","steps":[]}}')
+    journal.append(tmp_path, "torn {")
+    journal.append_same(tmp_path, "b3", 1.0, 2.0, "b1")
+    assert [record["id"] for record in journal.lately(tmp_path)] == ["b1", "b2", "b1"]
+    journal.append_same(tmp_path, "b4", 1.0, 2.0, "b0")  # which the index knows
+    assert list(journal.lately(tmp_path)) == []
+    journal.append(tmp_path, '{"id":"b5"}')
+    assert [record["id"] for record in journal.lately(tmp_path)] == ["b5"]
+    journal.append(tmp_path, '{"id":"b6","pad":"%s"}' % ("x" * (1 << 18)))
+    assert list(journal.lately(tmp_path)) == []

@@ -284,3 +284,31 @@ def test_what_is_recorded_together_is_one_transaction(store: Store) -> None:
             index.record_snapshot(SnapshotRow("too", None, 1, 1, ""))
     assert index.snapshot("together") == row
     assert index.snapshot("too") is not None
+
+
+LEAVE = """
+import os, sys
+from pathlib import Path
+from imgbuild.store.rows import StepRow
+from imgbuild.store.store import Store
+store = Store.open(Path(sys.argv[1]), leave=True)
+for number in range(int(sys.argv[2])):
+    store.index.record_step(StepRow(f"{sys.argv[2]}-{number}", b"x" * 5000, None, "", True, "{}", "b", 1.0))
+store.close()
+os._exit(0)
+"""
+
+
+def test_who_ends_leaves_its_log_to_the_next_one(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    log = root / "index.db-wal"
+    run_child(LEAVE, root, 2)
+    assert 0 < log.stat().st_size < 1 << 19
+    run_child(LEAVE, root, 3)
+    with Store.open(root) as store:
+        assert {row.key for row in store.index.steps()} == {"2-0", "2-1", "3-0", "3-1", "3-2"}
+    assert not log.exists()
+    run_child(LEAVE, root, 150)
+    assert not log.exists()
+    with Store.open(root) as store:
+        assert len(store.index.steps()) == 155
