@@ -85,6 +85,13 @@ class StepFailed(ImgbuildError):
     usage: Any = None
 
 
+class LeakError(ImgbuildError):
+    """A layer or an image's config would have the bytes of a secret."""
+
+    reference = "secret-leak"
+    exit_code = 1
+
+
 class UsageError(ImgbuildError):
     """The command line asks for something that can't be meant."""
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--load", is_flag=True, hidden=True, help="Accepted: what is built is always in the store.")
 @click.option("--no-cache", is_flag=True, help="Perform every step.")
 @click.option("--pull", is_flag=True, help="Ask the registries for all bases.")
-@click.option("--allow", multiple=True, metavar="RIGHT", help="Grant what a target wants: network.host, security.insecure, device.")
+@click.option(
+    "--allow", multiple=True, metavar="RIGHT", help="Grant what a target wants: network.host, security.insecure, device, secret.leak."
+)
 @click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="How many steps may run at once, all targets together.")
 @click.option("--progress", type=click.Choice(PROGRESS), default="auto", show_default=True)
 @click.option("--replay-logs", is_flag=True, help="Show again what cached steps wrote when they were performed.")

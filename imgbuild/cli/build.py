@@ -57,7 +57,7 @@ def pull_alone(args: list[str]) -> list[str]:
     help="A secret for RUN --mount=type=secret; with keyed=false, another value performs no step again.",
 )  # fmt: skip
 @option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys for RUN --mount=type=ssh.")
-@option("--allow", multiple=True, metavar="RIGHT", help="What steps may ask for: security.insecure, device[=NAME], network.host.")
+@option("--allow", multiple=True, metavar="RIGHT", help="What may be: security.insecure, device[=NAME], network.host, secret.leak[=ID].")
 @option("--network", default="default", metavar="MODE", help="The network of RUN: default, host or none.")
 @option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="A line of /etc/hosts; host-gateway is this machine.")
 @option("--shm-size", metavar="SIZE", help="The size of /dev/shm in RUN.")

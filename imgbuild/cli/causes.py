@@ -14,6 +14,7 @@ _PLAIN = {
     "new": "the instruction is new",
     "no-cache": "--no-cache",
     "layer": "its layer is gone from the store",
+    "leak": "its layer has a secret, as it was allowed to then",
     "remade": "the step before it was performed again, and left something else",
     "lost": "the store's memory of it is lost",
 }

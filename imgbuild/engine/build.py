@@ -159,6 +159,8 @@ def _build(
     with sent_ahead(place, outputs, names, compression) as ahead:
         with reported(outputs, graph) as verdicts:
             solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
+        if plan.leaks is not None and solution.performed and plan.leaks.short:
+            on_event(Notice(f"too short to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.short))}"))
         from imgbuild.engine.assemble import assemble
 
         built = assemble(place.store, graph, solution, compression.kind, plan)
@@ -209,10 +211,16 @@ def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_e
         lint.check_stages(options, bases)
     graphs = [lower(buildfile, options, bases) for options in targets]
     if len(graphs) == 1:
-        return graphs[0]
-    from imgbuild.graph.merge import merge
+        graph = graphs[0]
+    else:
+        from imgbuild.graph.merge import merge
 
-    return merge(graphs)
+        graph = merge(graphs)
+    if plan.leaks is not None:
+        from imgbuild.engine.leaks import check_words
+
+        check_words(plan.leaks, graph, plan)
+    return graph
 
 
 def base_of(need: BaseNeed, image: Image) -> Base:
@@ -297,7 +305,8 @@ def _solve(
     """The solution, and, where it is `watched`, what was looked at in the build context, if that is not too much."""
     from imgbuild.solve.solver import Solver
 
-    final = _final_steps(graph) if ahead is not None else frozenset()
+    # What may have a secret is looked through first, as a whole.
+    final = _final_steps(graph) if ahead is not None and plan.leaks is None else frozenset()
     with opened_rooms(place, request, plan, graph, chronicle.on_event) as opened:
         rooms = replace(opened, begun=lambda step: ahead.begin if ahead is not None and id(step) in final else None)
         width = request.parallel or place.settings.parallelism or DEFAULT_PARALLEL
@@ -338,6 +347,7 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
             silence=place.settings.silence,
             memory=place.settings.memory,
             remotes=fetch_sources(fetchers, graph),
+            leaks=plan.leaks,
         )
 
 

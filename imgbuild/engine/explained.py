@@ -36,7 +36,7 @@ _MOST = 1000
 """Causes of one step that are recorded; more are counted, up to a number that takes no time."""
 _COUNTED = 9000
 
-_ABSENT = {"cache": "no-cache", "parent": "remade", "layer": "layer"}
+_ABSENT = {"cache": "no-cache", "parent": "remade", "layer": "layer", "leak": "leak"}
 _ENDINGS = ("failed", "canceled", "interrupted")
 
 
@@ -213,7 +213,7 @@ class Naming:
         return text_of(self._graph.stages[changed[0]].step_at(changed[1])[0].name) if changed is not None else "the base"
 
 
-_GENERAL = frozenset(("parent", "first", "new", "no-cache", "remade", "layer", "evicted", "failed", "lost", "unknown"))
+_GENERAL = frozenset(("parent", "first", "new", "no-cache", "remade", "layer", "leak", "evicted", "failed", "lost", "unknown"))
 """Causes that are no field: each step has its own."""
 
 

@@ -10,7 +10,7 @@ from imgbuild.engine.request import BuildPlan, BuildRequest
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.arguments import PROXY_ARGUMENTS, proxy_passwords
-from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.solve.chronicle import Chronicle
@@ -77,14 +77,28 @@ def note_plan(chronicle: Chronicle, request: BuildRequest, plan: BuildPlan) -> N
     """What is known of the build when its request has been checked. Of secrets and agents, only the ids; no values of proxies."""
     given = {word.partition("=")[0] for word in request.build_args}
     shown = {name: value for name, value in plan.options.build_args.items() if name in given and name not in PROXY_ARGUMENTS}
+    options = chronicle.header["options"]
+    if plan.secrets:
+        shown, options = _without(plan, shown), _without(plan, options)
     facts = {
-        "args": shown, "secrets": sorted(plan.secrets), "ssh": sorted(plan.agents),
+        "options": options, "args": shown, "secrets": sorted(plan.secrets), "ssh": sorted(plan.agents),
         "names": [name.familiar() for name in plan.names],
     }  # fmt: skip
     platforms = [str(target.platform) for target in plan.targets]
     chronicle.note(buildfile=_buildfile(plan), platforms=platforms, **{name: value for name, value in facts.items() if value})
     passwords = (password.encode() for password in proxy_passwords(plan.options.build_args))
     chronicle.hide((*(secret.data for secret in plan.secrets.values()), *passwords))
+
+
+def _without(plan: BuildPlan, value: Any) -> Any:
+    """What was asked for, without the bytes of secrets."""
+    from imgbuild.solve.redaction import redacted_text
+
+    if isinstance(value, str):
+        return redacted_text(value, [secret.data for secret in plan.secrets.values()])
+    if isinstance(value, dict):
+        return {name: _without(plan, inner) for name, inner in value.items()}
+    return tuple(_without(plan, inner) for inner in value) if isinstance(value, tuple) else value
 
 
 def subject_of(request: BuildRequest, plan: BuildPlan) -> dict[str, str]:

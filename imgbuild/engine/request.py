@@ -9,7 +9,7 @@ from imgbuild.engine.machine import this_platform
 from imgbuild.engine.output_options import Output, parse_outputs, refuse_single
 from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
-from imgbuild.engine.step_options import read_agents, read_secrets, run_defaults
+from imgbuild.engine.step_options import looked_for, read_agents, read_secrets, run_defaults
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.arguments import LowerOptions
@@ -18,6 +18,7 @@ from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from imgbuild.layer.leaks import Leaks
     from imgbuild.solve.agents import Agent
     from imgbuild.solve.secrets import Secret
 
@@ -78,6 +79,8 @@ class BuildPlan:
     created: int | None
     contexts: Mapping[str, NamedContext]
     annotations: tuple[Annotation, ...]
+    leaks: Leaks | None
+    """What looks for the secrets, where any were given."""
 
     @property
     def options(self) -> LowerOptions:
@@ -114,7 +117,8 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
         refuse_single(outputs)
     every = (*annotations, *(annotation for output in outputs for annotation in output.annotations))
     check_annotations(every, tuple(options.platform for options in targets), index)
-    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts, annotations)
+    leaks = looked_for(request.allow, secrets)
+    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts, annotations, leaks)
 
 
 def _stages(texts: tuple[str, ...]) -> frozenset[str]:

@@ -13,11 +13,14 @@ from imgbuild.light.pathlib import Path
 from imgbuild.values import replace
 
 if TYPE_CHECKING:
+    from imgbuild.layer.leaks import Leaks
     from imgbuild.solve.agents import Agent, Agents
     from imgbuild.solve.secrets import Secret
 
 _NETWORKS = ("default", "none", "host")
-_ALLOWED = ("network.host", "security.insecure", "device")
+LEAK = "secret.leak"
+_ALLOWED = ("network.host", "security.insecure", "device", LEAK)
+_ALLOWED_ONES = ("device=", f"{LEAK}=")
 _SECRET_KEYS = ("id", "src", "source", "env", "type", "keyed")
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _LARGEST_KEY = 100 << 10
@@ -124,6 +127,16 @@ def read_secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str
     return found
 
 
+def looked_for(allow: tuple[str, ...], secrets: Mapping[str, Secret]) -> Leaks | None:
+    """What looks for the secrets where they should not be, but for those that are allowed to be there."""
+    if not secrets:
+        return None
+    from imgbuild.layer.leaks import Leaks
+
+    allowed = [name for name in secrets if LEAK in allow or f"{LEAK}={name}" in allow]
+    return Leaks({name: secret.data for name, secret in secrets.items()}, allowed)
+
+
 def _fields(text: str) -> dict[str, str]:
     from imgbuild.buildfile.words import split_csv
 
@@ -205,7 +218,7 @@ def _agent(text: str, paths: list[str]) -> Agent:
 
 def allowed(word: str) -> str:
     """What --allow names; UsageError where nothing is called so."""
-    if word not in _ALLOWED and not (word.startswith("device=") and word != "device="):
+    if word not in _ALLOWED and not (word.startswith(_ALLOWED_ONES) and word not in _ALLOWED_ONES):
         raise UsageError(f"--allow {word} is not known", hint=_nearest(word, _ALLOWED))
     return word
 

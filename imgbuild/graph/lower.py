@@ -119,6 +119,7 @@ class _StageLowering:
         self.steps: list[Step] = []
         self.tests: list[StageTest] = []
         self.lines: list[HistoryLine] = []
+        self._span: Span | None = None
         self.arguments: dict[str, str] = dict(parent.arguments) if parent else {}
         self.author: str = parent.author if parent else (base.author if base else "")
         self.config: RunConfig = replace(parent.config if parent else (base.config if base else RunConfig()), on_build=())
@@ -191,7 +192,7 @@ class _StageLowering:
 
     def _step(self, op: RunOp | CopyOp | WorkdirOp, text: str, span: Span, created_by: str) -> None:
         number = len(self.steps) + 1
-        self.lines.append(HistoryLine(created_by, len(self.steps)))
+        self.lines.append(HistoryLine(created_by, len(self.steps), span))
         name = f"[{self._prefix}{number}/{self._total}] {' '.join(text.split())}"
         self.steps.append(Step(op, name, span, self._stale, tuple(self.arguments) if isinstance(op, RunOp) else ()))
 
@@ -220,9 +221,10 @@ class _StageLowering:
 
     def note(self, created_by: str) -> None:
         """A line of history without a layer."""
-        self.lines.append(HistoryLine(created_by))
+        self.lines.append(HistoryLine(created_by, span=self._span))
 
     def _instruction(self, item: ast.Instruction) -> None:
+        self._span = item.span
         match item:
             case ast.Test():
                 lower_test(self, item)

@@ -264,10 +264,11 @@ class StageTest:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """One entry of the history to be; `step` is the number of the stage's own step whose layer it names, if any."""
+    """One entry of the history to be; `step` is the number of the stage's own step whose layer it names, if any, `span` the instruction."""
 
     created_by: str
     step: int | None = None
+    span: Span | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ Json = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One reason. `kind` is "file", "arg", "env", "variable", "base", "instruction", "flag", "option", "user", "workdir", "shell", "epoch",
-    "version" where a field differs; "parent" where only what the step stands on does; "first", "new", "evicted", "no-cache",
-    "layer" and "remade" where none does. `subject` is the path, the name of the variable, flag or option; `what` of it differs: for a
-    file, added, removed, content, mode and others, joined by commas; of a "first", "forgotten" where builds were forgotten. `where` is
-    what a file was read from, "" for the build context. `old` and `new` are the values, None where there is none; sizes are of files, in
-    bytes."""
+    "version", "secret" where a field differs; "parent" where only what the step stands on does; "first", "new", "evicted", "no-cache",
+    "layer", "leak" and "remade" where none does. `subject` is the path, the name of the variable, flag or option, the id of the secret;
+    `what` of it differs: for a file, added, removed, content, mode and others, joined by commas; of a "first", "forgotten" where builds
+    were forgotten. `where` is what a file was read from, "" for the build context. `old` and `new` are the values, None where there is
+    none; sizes are of files, in bytes."""
 
     kind: str
     subject: str = ""

@@ -68,12 +68,15 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def compress(produce: Callable[[Write], object], write: Write, compression: Compression) -> Compressed:
+def compress(
+    produce: Callable[[Write], object], write: Write, compression: Compression, look: Callable[[bytes], object] | None = None
+) -> Compressed:
     """Run `produce(write_uncompressed)` here, and `write` the compressed bytes, from another thread where there is more than one frame.
+    `look` is shown all of the content, in large pieces in their order.
 
     What either of them raises is raised; then what was written is incomplete.
     """
-    pipeline = _Pipeline(write, compression)
+    pipeline = _Pipeline(write, compression, look)
     try:
         produce(pipeline.feed)
         return pipeline.finish()
@@ -84,7 +87,8 @@ def compress(produce: Callable[[Write], object], write: Write, compression: Comp
 class _Pipeline:
     """Collects frames, hashes them, and hands them on: the only one directly, several through threads."""
 
-    def __init__(self, write: Write, compression: Compression) -> None:
+    def __init__(self, write: Write, compression: Compression, look: Callable[[bytes], object] | None) -> None:
+        self._look = look
         self._content = Sha256()
         self._stored = Sha256()
         self._write = write
@@ -144,6 +148,8 @@ class _Pipeline:
         self._storing.put(self._pool.submit(self._compressor.compress, frame))
 
     def _hash(self, data: bytes) -> None:
+        if self._look is not None:
+            self._look(data)
         self._content.update(data)
         self.uncompressed += len(data)
 

@@ -7,7 +7,7 @@ In two parts. `settle`, when a step has ended and nothing has its upper as a low
 from __future__ import annotations
 
 from imgbuild.hints import TYPE_CHECKING, Callable
-from imgbuild.layer.compress import Compressed, Write, compress, parameters
+from imgbuild.layer.compress import Compressed, Write, compress, decompressing, parameters
 from imgbuild.layer.compression import Compression
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import DiffID, Sha256
@@ -21,6 +21,7 @@ from imgbuild.store.trees import Survey, survey
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
+    from imgbuild.layer.leaks import Leaks
     from imgbuild.store.blobs import BlobWriter
 
 _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
@@ -29,12 +30,13 @@ _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYE
 @dataclass(frozen=True, slots=True)
 class Captured:
     """A layer and its sizes in bytes; how many tar `entries` it has (none: nothing changed), and whether the directory holds exactly
-    the layer, so that it was recorded as its lower on any parents."""
+    the layer, so that it was recorded as its lower on any parents. `leaks` are the secrets that were found in it, and may be there."""
 
     layer: Layer
     uncompressed_size: int
     entries: int
     exact: bool
+    leaks: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -61,12 +63,14 @@ def capture(
     check: Callable[[], None] | None = None,
     seen: Seen | None = None,
     begun: Callable[[BlobWriter], object] | None = None,
+    leaks: Leaks | None = None,
 ) -> Captured:
     """Make the layer that `lower`, a settled directory that nothing writes to, is above `parents`, and record it. One that is not
     `rooted` leaves the root directory as it is on whatever it is put.
 
     A lower that is one of the store's snapshots gets its row, too. Idempotent: the same directory gives the same blob.
-    `check` is called often, and ends the capture by raising. `begun` is told of the blob before anything is written to it.
+    `check` is called often, and ends the capture by raising. `begun` is told of the blob before anything is written to it. LeakError, and
+    no blob, where `leaks` looks for what is in the layer, and may not be.
     """
     from imgbuild.layer.diff import changes
     from imgbuild.layer.pack import pack
@@ -87,11 +91,11 @@ def capture(
             found = found if rooted else (change for change in found if change.path)
             entries = pack(found, lower.path, write if check is None else _checked(write, check))
 
-        made = compress(produce, blob.write, compression)
+        made, found = looked_through(leaks, produce, blob, compression)
         blob.commit_as(made.digest)
     looked = survey(lower.path) if lower.path == store.snapshot_path(lower.path.parent.name) else None
     with store.index.together():
-        captured = Captured(recorded(store, made, compression), made.uncompressed_size, entries, exact)
+        captured = Captured(recorded(store, made, compression), made.uncompressed_size, entries, exact, found)
         if looked is not None:
             _record(store, lower, captured, looked)
     return captured
@@ -106,6 +110,18 @@ def would_be(upper: Path, parents: Lowers, epoch: int | None, *, rootless: bool 
     with UnionView(parents, userxattr=rootless, seen=seen) as view:
         pack(changes(upper, view, epoch, rootless=rootless), upper, hasher.update)
     return DiffID(f"sha256:{hasher.hexdigest()}")
+
+
+def looked_through(
+    leaks: Leaks | None, produce: Callable[[Write], object], blob: BlobWriter, compression: Compression
+) -> tuple[Compressed, tuple[str, ...]]:
+    """Compress into the blob, and look for secrets meanwhile: those that were found and may be there. LeakError where others are."""
+    search = leaks.search() if leaks is not None else None
+    if search is None:
+        return compress(produce, blob.write, compression), ()
+    made = compress(produce, blob.write, compression, search.look)
+    with open(blob.path, "rb") as stream:
+        return made, search.judge(lambda: decompressing(stream))
 
 
 def recorded(store: Store, made: Compressed, compression: Compression) -> Layer:

@@ -6,12 +6,12 @@ import os
 
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterator
 from imgbuild.layer import sparse
-from imgbuild.layer.compress import Write, compress
+from imgbuild.layer.compress import Write
 from imgbuild.layer.failures import explained
 from imgbuild.layer.index import NotIndexable, TarIndex
 from imgbuild.layer.tar import CHUNK
 from imgbuild.light.contextlib import contextmanager
-from imgbuild.rootfs.capture import Captured, recorded
+from imgbuild.rootfs.capture import Captured, looked_through, recorded
 from imgbuild.rootfs.copy import CopyRequest
 from imgbuild.rootfs.copy_entries import Unfit, entries
 from imgbuild.rootfs.copy_perform import planned
@@ -25,6 +25,7 @@ from imgbuild.store.trees import TAR
 
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
+    from imgbuild.layer.leaks import Leaks
     from imgbuild.layer.stages import Stage
     from imgbuild.store.blobs import BlobWriter
 
@@ -41,17 +42,18 @@ def copy_layer(
     rooted: bool = True,
     check: Callable[[], None],
     begun: Callable[[BlobWriter], object] | None = None,
+    leaks: Leaks | None = None,
 ) -> tuple[IndexedTarLower, Captured] | None:
     """The copy above `parents` as a lower and as a layer, both in the store, as `perform_copy` and `capture` would make them; None where
     only they can. For stores whose indexed tars can be mounted (rootfs.indexed.usable). `begun` is told of the blob before anything is
-    written to it."""
+    written to it, and `leaks` looks for secrets, as for `capture`."""
     with explained(f"the destination {request.destination!r}"):
         destination = planned(request, parents)
         actions = destination.take()
         if any(isinstance(action, Extract) for action in actions):
             return None
         try:
-            return _Making(store, parents, compression, rooted, check, begun).make(actions, dict(destination.directories()))
+            return _Making(store, parents, compression, rooted, check, begun, leaks).make(actions, dict(destination.directories()))
         except (Unfit, NotIndexable):
             return None
 
@@ -65,6 +67,7 @@ class _Making:
         rooted: bool,
         check: Callable[[], None],
         begun: Callable[[BlobWriter], object] | None,
+        leaks: Leaks | None,
     ) -> None:
         self._store = store
         self._parents = parents
@@ -72,6 +75,7 @@ class _Making:
         self._rooted = rooted
         self._check = check
         self._begun = begun
+        self._leaks = leaks
 
     def make(self, actions: list[Action], directories: dict[str, Metadata]) -> tuple[IndexedTarLower, Captured]:
         store, root = self._store, directories["/"]
@@ -90,7 +94,7 @@ class _Making:
 
                 sink = _Sink(tar)
                 copy = CopyTar(self._parents, Batches(sink.put), index, self._check, rooted=self._rooted)
-                made = compress(produce, blob.write, self._compression)
+                made, found = looked_through(self._leaks, produce, blob, self._compression)
                 image = index.image(tar.size)
                 blob.commit_as(made.digest)
             # Overlay takes the top directory from the topmost lower: one that is not in the layer is that of these parents.
@@ -98,7 +102,7 @@ class _Making:
             with store.index.together():
                 layer = recorded(store, made, self._compression)
                 lower = commit_indexed(store, directory, image, os.urandom(16).hex(), layer.diff_id if exact else None)
-        return lower, Captured(layer, made.uncompressed_size, copy.entries, exact)
+        return lower, Captured(layer, made.uncompressed_size, copy.entries, exact, found)
 
 
 class _Sink:

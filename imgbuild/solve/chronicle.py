@@ -18,13 +18,13 @@ from imgbuild.solve.nodes import Node, base_of, stands_on
 from imgbuild.store import journal
 
 if TYPE_CHECKING:
-    from imgbuild.oci.image import Layer
+    from imgbuild.rootfs.capture import Captured
     from imgbuild.sandbox.spec import Usage
     from imgbuild.solve.output import Keeper
     from imgbuild.solve.underway import Words
 
 _STARTED = "TransferStarted"
-_COSTS = ("build", "log", "layer", "usage", "capture")
+_COSTS = ("build", "log", "layer", "usage", "capture", "leaks")
 """What of a step is true of whoever finds it in the cache, too."""
 _MOST_LINES = 8
 _LONGEST_LINE = 400
@@ -65,10 +65,10 @@ class Chronicle:
     def on_event(self, event: Any) -> None:
         """Note what a record holds of an event, and pass it on."""
         if isinstance(event, Notice):
-            self._notices.append(event.text)
+            self._notices.append(str(self._told({"text": event.text})["text"]))
         elif isinstance(event, Warned):
             span = event.span
-            self._warnings.append({"rule": event.rule, "message": event.message, **_place(span)})
+            self._warnings.append(self._told({"rule": event.rule, "message": event.message, **_place(span)}))
         elif self._words is None and type(event).__name__ == _STARTED:
             self.begin()
         self._pass_on(event)
@@ -187,11 +187,14 @@ class Chronicle:
         if seconds:
             self._steps[number]["waited"] = round(seconds, 6)
 
-    def captured(self, number: int, layer: Layer, entries: int, uncompressed: int, seconds: float) -> None:
-        """The layer of a step is made."""
-        blob = layer.blob
-        facts = {"diff_id": layer.diff_id, "digest": blob.digest, "size": blob.size, "uncompressed": uncompressed, "entries": entries}
-        self._steps[number].update(layer=facts, capture=round(seconds, 6))
+    def captured(self, number: int, made: Captured, seconds: float) -> None:
+        """The layer of a step is made; of the secrets that may be in it, the ids are known."""
+        blob = made.layer.blob
+        facts = {
+            "diff_id": made.layer.diff_id, "digest": blob.digest, "size": blob.size, "uncompressed": made.uncompressed_size,
+            "entries": made.entries,
+        }  # fmt: skip
+        self._steps[number].update(layer=facts, capture=round(seconds, 6), **({"leaks": made.leaks} if made.leaks else {}))
 
     def costs(self, number: int) -> dict[str, Any]:
         """What the index shall remember of how a step was performed."""
@@ -259,11 +262,15 @@ class Chronicle:
         place = _place(error.at) if error.at is not None else {}
         facts = {"message": error.message, "hint": error.hint, "detail": error.detail, "kind": error.reference, **place}
         facts["notes"] = "\n".join(error.notes)
-        if self._secrets:
-            from imgbuild.solve.redaction import redacted_text
+        return {name: value for name, value in self._told(facts).items() if value} | {"exit_code": error.exit_code}
 
-            facts = {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
-        return {name: value for name, value in facts.items() if value} | {"exit_code": error.exit_code}
+    def _told(self, facts: dict[str, object]) -> dict[str, object]:
+        """Facts without what is to be hidden."""
+        if not self._secrets:
+            return facts
+        from imgbuild.solve.redaction import redacted_text
+
+        return {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
 
     def _say(self, entry: Mapping[str, object]) -> None:
         """A line for who finds that this process died."""

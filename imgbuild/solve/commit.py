@@ -32,5 +32,6 @@ def capture_step(rooms: Rooms, step: Step, lower: Lower, parent: RootState, chec
     lowers = () if step.independent else parent.lowers()
     ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
     return capture(
-        rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=rooms.seen, begun=rooms.begun(step)
-    )
+        rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=rooms.seen, begun=rooms.begun(step),
+        leaks=rooms.leaks,
+    )  # fmt: skip

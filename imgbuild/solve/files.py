@@ -26,7 +26,7 @@ def perform_copy(
             from imgbuild.rootfs.copy_layer import copy_layer
 
             rooted, begun = not step.independent, rooms.begun(step)
-            made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check, begun=begun)
+            made = copy_layer(rooms.store, request, parents, rooms.compression, rooted=rooted, check=check, begun=begun, leaks=rooms.leaks)
             if made is not None:
                 return made
         from imgbuild.solve.commit import commit

@@ -119,7 +119,7 @@ class Forecast:
     def _found(self, step: Step, wanted: Wanted, below: _After) -> StepLayer | Absent | None:
         """What the index has; None where that counts only if the step below leaves what it left before."""
         if below.state is not None or step.independent:
-            return look_up(self._rooms.store, step, wanted.key, self._stand_in(below), self._rooms.compression, self._build)
+            return look_up(self._rooms, step, wanted.key, self._stand_in(below), self._build)
         if self._rooms.store.index.step(wanted.key) is None:
             return Absent("record")
         return Absent("cache") if step.no_cache else None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imgbuild.context.tree import Tree
     from imgbuild.graph.ops import RemoteSource, Step
     from imgbuild.layer.compression import Compression
+    from imgbuild.layer.leaks import Leaks
     from imgbuild.linux.features import Features
     from imgbuild.sandbox.zygote import Zygote
     from imgbuild.snapshot.snapshotter import DirectorySnapshotter
@@ -53,6 +54,8 @@ class Rooms:
     """What was fetched, by the source without its `position` and `unpack`."""
     begun: Callable[[Step], Callable[[BlobWriter], object] | None] = lambda step: None
     """Who shall be told of the blob of a step's layer when it begins to be made."""
+    leaks: Leaks | None = None
+    """What looks for secrets in layers, where any were given."""
     seen: Seen = field(default_factory=Seen, repr=False)
     """What was seen of the lowers that the build reads."""
 

@@ -325,7 +325,7 @@ class Solver:
         record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown), self._stage_state)
 
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
-        return look_up(self._rooms.store, wanted.step, wanted.key, parent, self._rooms.compression, self._build)
+        return look_up(self._rooms, wanted.step, wanted.key, parent, self._build)
 
     def _perform(self, wanted: Wanted, parent: RootState, shown: int, explain: Once) -> tuple[Lower | None, Usage | None, Captured | None]:
         """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it. Meanwhile, `explain` it."""
@@ -372,14 +372,7 @@ class Solver:
             return self._stubs
 
     def _capture(
-        self,
-        held: ExitStack,
-        promise: Promise,
-        lower: Lower,
-        captured: Captured | None,
-        parent: RootState,
-        wanted: Wanted,
-        shown: int,
+        self, held: ExitStack, promise: Promise, lower: Lower, captured: Captured | None, parent: RootState, wanted: Wanted, shown: int
     ) -> None:
         """Make the layer of a performed step, and the record that lets others find it; then let go of the step's lock."""
         with held:
@@ -389,11 +382,13 @@ class Solver:
                     from imgbuild.solve.commit import capture_step
 
                     captured = capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried)
-                self._chronicle.captured(shown, captured.layer, captured.entries, captured.uncompressed_size, time.monotonic() - started)
+                self._chronicle.captured(shown, captured, time.monotonic() - started)
                 self._record(wanted, captured.layer, lower, parent, shown)
                 promise.keep(StepLayer(captured.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
                     error.located(wanted.step.span)
+                if self._rooms.leaks is not None:  # files with a secret do not stay either, when nothing stands on them any more
+                    self._ending.callback(self._rooms.store.erase, lower.directory)
                 promise.break_(error)
                 self._workers.fail(error)

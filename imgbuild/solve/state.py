@@ -17,8 +17,7 @@ from imgbuild.values import dataclass, field
 
 if TYPE_CHECKING:
     from imgbuild.context.digest import Kept
-    from imgbuild.layer.compression import Compression
-    from imgbuild.store.store import Store
+    from imgbuild.solve.rooms import Rooms
 
 Materialize = Callable[[tuple[Layer, ...]], Lowers]
 
@@ -35,7 +34,7 @@ class StepLayer:
 @dataclass(frozen=True, slots=True)
 class Absent:
     """That a step is not found, and why: there is no "record"; it is only to be found without "cache"; it was performed on another
-    "parent" than this one, of the same key; or its "layer" is gone."""
+    "parent" than this one, of the same key; its "layer" is gone; or there is a secret in that, a "leak" which was allowed."""
 
     why: str
 
@@ -193,10 +192,12 @@ def ground(parent: RootState, step: Step) -> str:
     return "" if step.independent else parent.chain()
 
 
-def look_up(store: Store, step: Step, key: StepKey, parent: RootState, compression: Compression, build: str) -> StepLayer | Absent:
+def look_up(rooms: Rooms, step: Step, key: StepKey, parent: RootState, build: str) -> StepLayer | Absent:
     """What the index knows of the step, if its layer is really there and it was performed on the very bytes of this parent: one that
     is not deterministic, and was performed again, must not get a child that saw another outcome. Without a cache only what this
-    build performed itself counts, so that equal steps of it are one."""
+    build performed itself counts, so that equal steps of it are one. No secret that this build was given may be in it, unless that is
+    allowed now."""
+    store = rooms.store
     row = store.index.step(key)
     if row is None:
         return Absent("record")
@@ -205,10 +206,12 @@ def look_up(store: Store, step: Step, key: StepKey, parent: RootState, compressi
     ledger = json.loads(row.usage)
     if ledger.get("parent") != ground(parent, step):
         return Absent("parent")
+    if rooms.leaks is not None and rooms.leaks.forbids(ledger.get("leaks", ())):
+        return Absent("leak")
     ledger.setdefault("build", row.build)
     if row.empty or row.diff_id is None:
         return StepLayer(None, ledger)
-    asked = str(compression)
+    asked = str(rooms.compression)
     known = sorted(store.index.layers_of(row.diff_id), key=lambda layer: not layer.compression.startswith(asked))
     present = (layer for layer in known if store.blobs.has(layer.blob.digest, layer.blob.size))
     layer = next(present, None)

@@ -140,6 +140,14 @@ class Store:
         """Make a tree of the store disappear at once; its deletion follows."""
         self.scratch.discard(path)
 
+    def erase(self, path: Path) -> None:
+        """Delete a tree of the store now, however long that takes; what can't be deleted disappears, and is tried again later."""
+        from imgbuild.store.removal import remove_tree
+
+        with suppress(StoreError):
+            remove_tree(path)
+        self.discard(path)
+
     def flush(self) -> None:
         """Bring all blobs that this process committed to disk. (`tags.set` does so for the image that it names.)"""
         self.blobs.flush()

@@ -1,0 +1,242 @@
+"""Finds secrets in what becomes a layer, while it is made: their bytes as they are, as base64, as hex, and URL-encoded.
+
+What is looked for are strings: the secret without the end of its line, what of a file of several lines is surely no everyday text, and
+encodings. Base64 has three of them, by where in a group of three bytes the secret begins. Of long secrets pieces are encoded that
+no tool's line breaks can part both of. Each string is looked for in each piece of the tar as a whole, and across the pieces' borders.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+from imgbuild.errors import LeakError
+from imgbuild.hints import Callable, Collection, Iterable, Iterator, Mapping
+from imgbuild.layer.tar import Stream, read_tar
+from imgbuild.light import re, threading
+from imgbuild.light.collections import Counter
+from imgbuild.linux.search import Haystack
+from imgbuild.values import dataclass, field
+
+SHORTEST = 8
+"""Bytes: what is shorter would be found in many a layer that has nothing to hide."""
+_LONGEST = 4096
+"""Of what is longer, that much is looked for."""
+_PIECE = 48
+"""Bytes of a secret that are encoded in one piece; of a longer one it is two, of half that."""
+_HEX_PIECE = 30
+_MOST = 64
+"""So many times a string is found in one layer before it is enough."""
+_MOST_LINES = 16
+_NAMED = 5
+
+_TOKEN = rb"[A-Za-z0-9+/=_~-]{16,}"
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+_COMPONENT = _UNRESERVED | frozenset(b"!'()*")
+
+_FORMS = {"raw": "", "line": " (a line of it)", "base64": " (as base64)", "hex": " (as hex)", "url": " (URL-encoded)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A string that tells of a secret, in the form "raw", "line", "base64", "hex" or "url"."""
+
+    data: bytes = field(repr=False)
+    secret: str
+    form: str
+
+    @property
+    def how(self) -> str:
+        """The form in words that follow others."""
+        return _FORMS[self.form]
+
+
+def signs(secret: str, data: bytes) -> tuple[Sign, ...]:
+    """The strings that tell of the secret with this id; none where it is too short."""
+    whole = data.strip(b"\r\n")
+    if len(whole) < SHORTEST:
+        return ()
+    found = {whole[:_LONGEST]: "raw"}
+    tokens = _tokens(whole)
+    for token in _two(tokens) if b"-----BEGIN" in whole else tokens[:_MOST_LINES]:
+        found.setdefault(token, "line")
+    pieces, short = _pieces(whole, tokens)
+    for piece in pieces:
+        for encoded in _base64(piece):
+            found.setdefault(encoded, "base64")
+            found.setdefault(encoded.translate(bytes.maketrans(b"+/", b"-_")), "base64")
+    for piece in short:
+        found.setdefault(piece.hex().encode(), "hex")
+        found.setdefault(piece.hex().upper().encode(), "hex")
+    for kept in (_UNRESERVED, _COMPONENT):
+        encoded = b"".join(bytes((byte,)) if byte in kept else b"%%%02X" % byte for byte in whole[:_LONGEST])
+        for spelled in (encoded, encoded.replace(b"%20", b"+"), _lower(encoded)):
+            found.setdefault(spelled, "url")
+    return tuple(Sign(data, secret, form) for data, form in found.items())
+
+
+def _has_both(word: bytes) -> bool:
+    """Whether there are letters and digits in it."""
+    return any(48 <= byte < 58 for byte in word) and any(chr(byte).isalpha() for byte in word)
+
+
+def _two(tokens: list[bytes]) -> list[bytes]:
+    """Who leaves a key leaves all of its lines."""
+    return [tokens[len(tokens) // 2], tokens[-1]] if tokens else []
+
+
+def _lower(encoded: bytes) -> bytes:
+    """URL-encoded bytes with their hex digits in lower case."""
+    first, *rest = encoded.split(b"%")
+    return b"%".join((first, *(part[:2].lower() + part[2:] for part in rest)))
+
+
+def _tokens(whole: bytes) -> list[bytes]:
+    """Of several lines (or, in JSON, of what stands for their ends), those that are one word of letters and digits, or end in one; but not
+    the first of a PEM block, which all keys of a kind begin with."""
+    found, first = [], False
+    for line in whole.replace(b"\\n", b"\n").split(b"\n"):
+        line = line.strip()
+        if b"-----" in line:
+            first = True
+            continue
+        word = re.split(rb"[\s=:](?=[^=])", line)[-1].strip(b"\"', ") if line else b""
+        if not first and re.fullmatch(_TOKEN, word) and _has_both(word):
+            found.append(word[:_LONGEST])
+        first = False
+    return found if len(found) > 1 or b"\n" in whole else []
+
+
+def _pieces(whole: bytes, tokens: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """What is encoded as base64, and what as hex."""
+    if len(whole) <= _PIECE:
+        return [whole], [whole[:_HEX_PIECE]]
+    middle = len(whole) // 2
+    core = tokens[len(tokens) // 2][:_PIECE] if tokens else whole[middle - _PIECE // 2 : middle + _PIECE // 2]
+    if len(core) < _PIECE:
+        return [core], [core[:_HEX_PIECE]]
+    half, less = _PIECE // 2, _HEX_PIECE // 2
+    return [core[:half], core[half:]], [core[:less], core[less : 2 * less]]
+
+
+def _base64(piece: bytes) -> Iterator[bytes]:
+    """What of the piece's base64 is the same whatever stands before and behind it, for each way to begin."""
+    for skipped in range(3):
+        rest = piece[skipped:]
+        yield b2a_base64(rest[: len(rest) // 3 * 3], newline=False)
+
+
+class Leaks:
+    """What a build looks for: the bytes of its secrets, by their ids. `allowed` are the ids of those that may be found."""
+
+    def __init__(self, secrets: Mapping[str, bytes], allowed: Iterable[str] = ()) -> None:
+        self._secrets = secrets
+        self._allowed = frozenset(allowed)
+        self._signs: tuple[Sign, ...] | None = None
+        self._lock = threading.Lock()
+
+    def signs(self) -> tuple[Sign, ...]:
+        """All strings that tell of a secret."""
+        with self._lock:
+            if self._signs is None:
+                every = (sign for name in sorted(self._secrets) for sign in signs(name, self._secrets[name]))
+                self._signs = tuple({sign.data: sign for sign in every}.values())
+            return self._signs
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """The ids of secrets that can't be looked for."""
+        return tuple(name for name in sorted(self._secrets) if not signs(name, self._secrets[name]))
+
+    def search(self) -> Search | None:
+        """A search through one layer; None where there is nothing to look for."""
+        return Search(self.signs(), self._allowed) if self.signs() else None
+
+    def forbids(self, found: Iterable[str]) -> bool:
+        """Whether a layer in which these secrets were found is not allowed now."""
+        return any(name in self._secrets and name not in self._allowed for name in found)
+
+    def sign_in(self, data: bytes) -> Sign | None:
+        """What is in a text that should not be there."""
+        return next((sign for sign in self.signs() if sign.secret not in self._allowed and sign.data in data), None)
+
+
+    def hidden(self, text: str) -> str:
+        """A text without what tells of secrets."""
+        return hidden(text.encode("utf-8", "surrogateescape"), self.signs())
+
+
+class Search:
+    """A search through one layer. It is shown all of the tar, in pieces in their order."""
+
+    def __init__(self, signs: tuple[Sign, ...], allowed: Collection[str]) -> None:
+        self._signs = signs
+        self._allowed = allowed
+        self._border = max(len(sign.data) for sign in signs) - 1
+        self._tail = b""
+        self._position = 0
+        self._hits: list[tuple[int, Sign]] = []
+        self._counts: Counter[Sign] = Counter()
+
+    def look(self, data: bytes) -> None:
+        """Look at the next piece."""
+        tail, begin = self._tail, self._position - len(self._tail)
+        border, whole = tail + data[: self._border], Haystack(data)
+        for sign in self._signs:
+            size = len(sign.data)
+            if tail:  # what begins in the last piece and ends in this one
+                start = max(0, len(tail) - size + 1)
+                self._note(sign, Haystack(border[start : len(tail) + size - 1]), begin + start)
+            self._note(sign, whole, self._position)
+        self._position += len(data)
+        self._tail = (tail + data if len(data) < self._border else data)[-self._border :]
+
+    def _note(self, sign: Sign, data: Haystack, begin: int) -> None:
+        start = 0
+        while (at := data.find(sign.data, start)) >= 0 and self._counts[sign] < _MOST:
+            self._counts[sign] += 1
+            self._hits.append((begin + at, sign))
+            start = at + 1
+
+    def judge(self, opened: Callable[[], Stream]) -> tuple[str, ...]:
+        """The ids of secrets that were found and may be there; LeakError where there are others. `opened` gives what was looked at again,
+        for the names of files."""
+        if not self._hits:
+            return ()
+        ids = {sign.secret for _, sign in self._hits}
+        forbidden = sorted((hit for hit in self._hits if hit[1].secret not in self._allowed), key=lambda hit: hit[0])
+        if forbidden:
+            raise self._error(list(dict.fromkeys(self._told(opened(), forbidden))))
+        return tuple(sorted(ids))
+
+    def _error(self, told: list[tuple[str, str]]) -> LeakError:
+        (text, secret), *others = told
+        notes = [other for other, _ in others[:_NAMED]]
+        if len(others) > _NAMED:
+            notes.append(f"and {len(others) - _NAMED} more")
+        return LeakError(
+            f"the step's layer would hold a secret: {text}",
+            hint=f"use it where it is mounted, or write it to a mount (type=tmpfs); if it is meant: --allow secret.leak={secret}",
+            notes=tuple(notes),
+        )
+
+    def _told(self, stream: Stream, hits: list[tuple[int, Sign]]) -> Iterator[tuple[str, str]]:
+        """In words which file has what, and the secret's id; a file's name only as far as it has no secret."""
+        at, seen = 0, set()
+        for entry, reader in read_tar(stream):
+            content = reader.offset or 0
+            while at < len(hits) and hits[at][0] < content + reader.size:
+                position, sign = hits[at]
+                at += 1
+                if (entry.name, sign.secret) not in seen:
+                    seen.add((entry.name, sign.secret))
+                    where = "it" if position >= content else "its name, target or attributes"
+                    yield f"{hidden(entry.name, self._signs)!r} has the secret {sign.secret!r} in {where}{sign.how}", sign.secret
+            if at == len(hits):
+                return
+
+
+def hidden(text: bytes, signs: Iterable[Sign]) -> str:
+    """A text with *** in the place of the strings."""
+    for sign in signs:
+        text = text.replace(sign.data, b"***")
+    return text.decode("utf-8", "surrogateescape")
