@@ -224,7 +224,7 @@ class _Bake:
         contexts = dict(planned.plan.contexts)
         for name, context in contexts.items():
             if context.kind == "stored" and context.value in self._results:
-                contexts[name] = replace(context, value=self._results[context.value].digest)
+                contexts[name] = replace(context, value=self._results[context.value].digest, target=context.value)
         return replace(planned.plan, contexts=contexts)
 
 

@@ -15,6 +15,7 @@ from imgbuild.graph.remote import parse_context
 from imgbuild.hints import TYPE_CHECKING, Iterator, Literal, Mapping
 from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.light.pathlib import Path
+from imgbuild.oci.image import INDEX_TYPES, Descriptor, parse_index
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass, replace
@@ -32,11 +33,12 @@ Kind = Literal["directory", "image", "layout", "stored", "remote"]
 @dataclass(frozen=True, slots=True)
 class NamedContext:
     """One named context: `name` as it is looked up, `value` without the prefix that says the kind. An image of the store
-    ("stored") is what other targets of a bake are."""
+    ("stored") is what other targets of a bake are: then `target` is the name of that one."""
 
     name: str
     kind: Kind
     value: str
+    target: str = ""
 
     def seen(self) -> ContextKind:
         """What the graph needs to know of it."""
@@ -99,10 +101,33 @@ def context_image(place: Workplace, context: NamedContext, platform: Platform) -
         from imgbuild.engine.lookup import find_image
 
         _, descriptor = find_image(place.store, context.value)
+        if context.target:
+            _check_target(place, context, descriptor, platform)
         return read_image(place.store, descriptor, platform)
     except ImgbuildError as error:
         error.message = f"the build context {context.name!r} can't be used: {error.message}"
         raise
+
+
+def _check_target(place: Workplace, context: NamedContext, descriptor: Descriptor, platform: Platform) -> None:
+    """ImageError where another target of a bake was not built for the platform that it is read for. (An image with one platform is taken
+    for what it is elsewhere, with a warning: of targets of one file, it is known which was meant.)"""
+    built = _platforms(place, descriptor)
+    if not any(platform.accepts(each) for each in built):
+        raise ImageError(
+            f"the target {context.target} is built for {', '.join(map(str, built))} only, and is read for {platform}",
+            hint=f"add {platform} to its platforms, or say that another one is meant: FROM --platform=... {context.name}",
+        )
+
+
+def _platforms(place: Workplace, descriptor: Descriptor) -> list[Platform]:
+    """What an image or an index is for."""
+    from imgbuild.transfer.images import read_image
+
+    if descriptor.media_type not in INDEX_TYPES:
+        return [read_image(place.store, descriptor, None).config.platform]
+    entries = parse_index(place.store.blobs.read(descriptor.digest), descriptor.media_type).manifests
+    return [entry.platform for entry in entries if entry.platform is not None and entry.platform.os != "unknown"]
 
 
 def _layout(context: NamedContext) -> tuple[Path, str | None, str | None]:

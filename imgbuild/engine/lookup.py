@@ -47,9 +47,10 @@ def _by_id(store: Store, text: str) -> Descriptor | None:
         return None
     prefix = f"sha256:{match[1]}"
     found = {entry.descriptor.digest: entry.descriptor for entry in store.tags.entries() if _has_id(store, entry.descriptor, prefix)}
-    if len(found) > 1:
+    whole = [digest for digest in found if digest == prefix]  # which may be in an index, too
+    if len(found) > 1 and not whole:
         raise UsageError(f"{text} is the beginning of {len(found)} images' IDs", hint="write more of it")
-    return next((replace(descriptor, annotations=()) for descriptor in found.values()), None)
+    return next((replace(found[digest], annotations=()) for digest in whole or found), None)
 
 
 def _has_id(store: Store, descriptor: Descriptor, prefix: str) -> bool:

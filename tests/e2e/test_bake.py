@@ -308,6 +308,25 @@ def test_settings_and_build_files_are_told_apart(bench: Bench) -> None:
     assert "imgbuild bake -f" in done.err
 
 
+def test_a_target_that_is_built_for_another_platform(bench: Bench) -> None:
+    bench.write({"f": "f", "imgbuild.yaml": """
+targets:
+  one: {platforms: [linux/arm64], buildfile-inline: "FROM scratch\\nCOPY f /f\\n"}
+  two: {platforms: [linux/arm64, linux/s390x], buildfile-inline: "FROM scratch\\nCOPY f /f\\n"}
+  copies: {contexts: {built: "target:one"}, platforms: [linux/amd64], buildfile-inline: "FROM scratch\\nCOPY --from=built /f /\\n"}
+  starts: {contexts: {built: "target:two"}, platforms: [linux/amd64], buildfile-inline: "FROM built\\nCOPY f /g\\n"}
+  means: {contexts: {built: "target:one"}, buildfile-inline: "FROM --platform=linux/arm64 built\\nCOPY f /g\\n"}
+  same: {contexts: {built: "target:two"}, platforms: [linux/arm64], buildfile-inline: "FROM built\\nCOPY f /g\\n"}
+"""})
+    for target, built in (("copies", "one is built for linux/arm64"), ("starts", "two is built for linux/arm64, linux/s390x")):
+        done = bench.run("bake", target, code=19)
+        assert len(done.errors) == 1
+        assert f"{built} only, and is read for linux/amd64" in done.errors[0]
+        assert "add linux/amd64 to its platforms" in done.err
+    bench.run("bake", "means", "same")
+
+
+
 def test_errors_point_into_the_build_file(bench: Bench) -> None:
     said = _refused(bench, "targets:\n  default:\n    contxt: .\n")
     assert said.startswith("imgbuild: error: imgbuild.yaml:3:5: unknown key 'contxt' in the target default\n")

@@ -65,7 +65,7 @@ def test_a_name_that_another_one_changes_meanwhile(bench: Bench) -> None:
     wait = "echo begun; until [ -e /c/go ]; do sleep 0.1; done"
     bench.write({"Buildfile": f"FROM base\nRUN --mount=type=cache,target=/c touch /c/begun; {wait}; echo > /n\n"})
     with bench.started("build", "--progress=plain", "-t", "x", ".") as process:
-        wait_for_line(process, b"begun")
+        wait_for_line(process, b"| begun")  # its title has the word, too
         bench.run("tag", "other", "base")
         (begun,) = bench.root.glob("cache/**/begun")
         begun.with_name("go").touch()
