@@ -22,7 +22,7 @@ from imgbuild.runtime.names import random_name
 from imgbuild.sandbox.spec import Identity, Process
 from imgbuild.store.failures import explain, explained
 from imgbuild.store.locks import wait_flock
-from imgbuild.store.temporary import without_reserve, write_all
+from imgbuild.store.temporary import make_reserve, without_reserve, write_all
 from imgbuild.values import asdict, dataclass, field, replace
 from imgbuild.values import fields as fields_of
 
@@ -129,6 +129,7 @@ class Records:
                 lock = os.open(directory / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             _write(directory, record)
+            make_reserve(self._root.parent)  # for its end: the last one may have used it up
         return Held(self, record, lock)
 
     def all(self) -> tuple[ContainerRecord, ...]:

@@ -68,7 +68,10 @@ def write_durably(path: Path, data: bytes, temporary: Path, *, mode: int = 0o644
 
 
 def make_reserve(root: Path) -> None:
-    """Hold some space back, for `without_reserve`; as far as there is any."""
+    """Hold some space back, for `without_reserve`; as far as there is any. Where it is held already, that is seen at a glance."""
+    with suppress(OSError):
+        if os.stat(root / "reserve").st_size >= _RESERVE:
+            return
     with suppress(OSError):
         with open(root / "reserve", "ab") as stream:
             os.posix_fallocate(stream.fileno(), 0, _RESERVE)
