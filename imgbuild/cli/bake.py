@@ -95,15 +95,17 @@ def _answers(invocation: Invocation, request: BakeRequest, call: str) -> int:
 
 
 def _listing(kind: str, project: Project) -> str:
-    from imgbuild.cli.tables import table
+    from imgbuild.cli.tables import shortened, table
 
     if kind in ("targets", "type=targets"):
-        rows = [[name, "group: " + ", ".join(word.name for word in group.members)] for name, group in project.groups.items()]
-        rows += [[name, target.text("description") or ""] for name, target in project.targets.items() if name not in project.groups]
+        groups = {name: ", ".join(word.name for word in group.members) for name, group in project.groups.items()}
+        rows = [[name, shortened(f"group: {members}")] for name, members in groups.items()]
+        targets = [(name, target) for name, target in project.targets.items() if name not in project.groups]
+        rows += [[name, shortened(target.text("description") or "")] for name, target in targets]
         return table(["TARGET", "DESCRIPTION"], rows)
     if kind in ("variables", "type=variables"):
         return table(
             ["VARIABLE", "VALUE", "DEFAULT", "DESCRIPTION"],
-            [[each.name, each.value or "", each.default or "", each.description] for each in project.variables],
+            [[each.name, *map(shortened, (each.value or "", each.default or "", each.description))] for each in project.variables],
         )
     raise UsageError(f"--list {kind!r} is not understood", hint="it lists targets or variables")

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgbuild.cli.tables import shortened, shortened_path, table
 from imgbuild.engine.invocation import Invocation
 from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.blame import Blamed
 
-_LONGEST = 60
+_LONGEST = 120
+"""Characters of where something came from, which may be several instructions behind each other."""
 
 
 @click.command()
@@ -22,7 +24,7 @@ _LONGEST = 60
 @click.option("-a", "--all", "everything", is_flag=True, help="All that layers did to it, also what is hidden or deleted by now.")
 @click.option("-r", "--recursive", is_flag=True, help="Each file below PATH.")
 @click.option("--platform", metavar="PLATFORM", help="Which image of an index; default: this machine's.")
-@click.option("--no-trunc", is_flag=True, help="Print whole instructions.")
+@click.option("--no-trunc", is_flag=True, help="Print whole paths and instructions.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_obj
 def blame(
@@ -31,7 +33,6 @@ def blame(
     """Show which layer of IMAGE wrote PATH last: its instruction, and, where it was built here, the line of the Buildfile, the build and
     what it was copied from. IMAGE is a name, ID or digest, or build:last, build:ID.
     """
-    from imgbuild.cli.tables import table
     from imgbuild.engine.blame import BlameRequest
     from imgbuild.engine.blame import blame as find
 
@@ -48,15 +49,17 @@ def blame(
 def _row(blamed: Blamed, whole: bool) -> list[str]:
     origin = blamed.origin
     build = f"{origin.build[:12]}/{origin.step}" if origin.build else ""
-    return [
-        blamed.path, _did(blamed), str(origin.number), build, origin.place, _short(origin.instruction, whole), _source(blamed, whole)
-    ]  # fmt: skip
+    path, source = blamed.path, _source(blamed, whole)
+    place = origin.place
+    if not whole:
+        path, place, source = shortened_path(path), shortened_path(place), shortened(source, _LONGEST)
+    return [path, _did(blamed, whole), str(origin.number), build, place, _short(origin.instruction, whole), source]
 
 
-def _did(blamed: Blamed) -> str:
+def _did(blamed: Blamed, whole: bool) -> str:
     trace = blamed.trace
     if trace.said == "deleted":
-        return "deleted" if trace.at == blamed.path else f"deleted {trace.at}"
+        return "deleted" if trace.at == blamed.path else f"deleted {trace.at if whole else shortened_path(trace.at)}"
     assert trace.node is not None
     return "made" if stat.S_ISDIR(trace.node.mode) else "wrote"
 
@@ -71,8 +74,7 @@ def _source(blamed: Blamed, whole: bool) -> str:
 
 
 def _short(instruction: str, whole: bool) -> str:
-    text = " ".join(instruction.split())
-    return text if whole or len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return " ".join(instruction.split()) if whole else shortened(instruction)
 
 
 def _json(blamed: Blamed) -> dict[str, Any]:

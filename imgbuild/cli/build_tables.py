@@ -6,13 +6,12 @@ import time
 from typing import Any
 
 from imgbuild.cli.progress import human_size
-from imgbuild.cli.tables import duration, plain, table
+from imgbuild.cli.tables import duration, plain, shortened, shortened_path, table
 from imgbuild.hints import Iterator
 from imgbuild.insight.beside import Comparison
 from imgbuild.insight.builds import BuildRecord, Problem, StepRecord, Usage, untold
 from imgbuild.insight.timing import Timing, timing
 
-_TEXT = 50
 _SHORT = 8
 
 
@@ -73,8 +72,8 @@ def comparison_text(one: BuildRecord, two: BuildRecord, found: Comparison) -> st
     for pair in found.steps:
         step = pair.second or pair.first
         assert step is not None
-        changed = words[pair.what] if pair.what != "text" or pair.first is None else f"was: {_short(pair.first.text)}"
-        rows.append([_short(step.name), *_outcomes(pair.first, pair.second), *_peaks(pair.first, pair.second), changed])
+        changed = words[pair.what] if pair.what != "text" or pair.first is None else f"was: {shortened(pair.first.text)}"
+        rows.append([shortened(step.name), *_outcomes(pair.first, pair.second), *_peaks(pair.first, pair.second), changed])
     heads = ["INSTRUCTION", "A", "B", "PEAK A", "PEAK B", "CHANGED"]
     return "\n".join([*lines, "", table(heads, rows)])
 
@@ -126,7 +125,7 @@ def _step_row(step: StepRecord, build: BuildRecord) -> list[str]:
     known = [each for each in network if each is not None]
     return [
         f"#{step.number}",
-        _short(step.name),
+        shortened(step.name),
         ", ".join([outcome, *events]),
         _lasted(step.outcome, step.seconds),
         _seconds(usage),
@@ -173,8 +172,8 @@ def _problem(problem: Problem) -> list[str]:
 def _title(build: BuildRecord) -> str:
     """What a build is known by: its names, else its target or its Buildfile."""
     target = build.bake_target or build.target
-    name = ", ".join(build.names) or build.buildfile
-    return f"{target}: {name}" if target else name
+    name = shortened(", ".join(build.names)) or shortened_path(build.buildfile)
+    return f"{shortened(target)}: {name}" if target else name
 
 
 def _option(value: object) -> str:
@@ -194,8 +193,3 @@ def _lasted(outcome: str, seconds: float) -> str:
 
 def _age(started: float) -> str:
     return f"{duration(max(0, int(time.time() - started)))} ago"
-
-
-def _short(text: str) -> str:
-    first = text.splitlines()[0] if text else ""
-    return first if len(first) <= _TEXT and first == text else first[: _TEXT - 3] + "..."

@@ -81,7 +81,7 @@ def enter_failed(invocation: Invocation, error: StepFailed) -> int:
 def _list(steps: tuple[object, ...], form: str) -> None:
     from imgbuild.cli.failures import printable
     from imgbuild.cli.progress import human_size
-    from imgbuild.cli.tables import duration, table
+    from imgbuild.cli.tables import duration, shortened, shortened_path, table
     from imgbuild.store.failed import FailedStep
 
     found = [step for step in steps if isinstance(step, FailedStep)]
@@ -94,8 +94,8 @@ def _list(steps: tuple[object, ...], form: str) -> None:
         cause = step.facts.get("cause")
         words = str(cause.get("message", "")) if isinstance(cause, dict) else ""
         place = f"{step.facts.get('source')}:{step.facts.get('line')}"
-        age, shown = duration(max(0, int(time.time() - step.created))), printable(step.name)
-        rows.append([step.id, age, human_size(step.size), place, shown, printable(words)])
+        age, shown = duration(max(0, int(time.time() - step.created))), shortened(printable(step.name))
+        rows.append([step.id, age, human_size(step.size), shortened_path(place), shown, shortened(printable(words))])
     say(table(["ID", "AGE", "SIZE", "PLACE", "STEP", "WHY"], rows))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgbuild.cli.tables import age, table
+from imgbuild.cli.tables import age, shortened, table
 from imgbuild.engine.invocation import Invocation
 from imgbuild.light import json
 
@@ -79,7 +79,7 @@ def inspect(invocation: Invocation, names: tuple[str, ...], platform: str | None
 @click.command()
 @click.argument("name")
 @_PLATFORM
-@click.option("--no-trunc", is_flag=True, help="Print whole instructions.")
+@click.option("--no-trunc", is_flag=True, help="Print whole instructions and comments.")
 @_FORMAT
 @click.pass_obj
 def history(invocation: Invocation, name: str, platform: str | None, no_trunc: bool, format_: str) -> None:
@@ -105,9 +105,10 @@ def history(invocation: Invocation, name: str, platform: str | None, no_trunc: b
 
     lines = []
     for row in rows:
-        text = " ".join(row.created_by.split())
-        shown = text if no_trunc or len(text) <= 60 else text[:57] + "..."
-        lines.append([age(row.created), shown, human_size(row.size), row.comment])
+        shown, comment = row.created_by, row.comment
+        if not no_trunc:
+            shown, comment = shortened(shown), shortened(comment)
+        lines.append([age(row.created), " ".join(shown.split()), human_size(row.size), " ".join(comment.split())])
     click.echo(table(["CREATED", "CREATED BY", "SIZE", "COMMENT"], lines))
 
 

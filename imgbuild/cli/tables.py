@@ -7,6 +7,7 @@ import time
 from imgbuild.hints import Sequence
 from imgbuild.oci.times import parse_time
 
+_LEFT_OUT = "..."
 _UNITS = (("year", 365 * 86400), ("month", 30 * 86400), ("week", 7 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60))
 
 
@@ -20,6 +21,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def plain(text: str) -> str:
     """The text as one line of what can be printed."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The text as one line of `most` characters at the most: what is left out at its end is "..."."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - len(_LEFT_OUT)]}{_LEFT_OUT}"
+
+
+def shortened_path(text: str, most: int = 60) -> str:
+    """As `shortened`, of what is told by its end."""
+    return text if len(text) <= most else f"{_LEFT_OUT}{text[len(_LEFT_OUT) - most :]}"
 
 
 def age(created: str) -> str:

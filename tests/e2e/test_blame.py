@@ -130,6 +130,24 @@ def test_urls(bench: Bench) -> None:
     assert found["source"] == url
 
 
+def test_no_column_takes_all_the_room(bench: Bench) -> None:
+    deep = "/".join(["directory-of-a-long-name"] * 5)
+    bench.write({f"{deep}/file": "x"})
+    bench.build(f"FROM busybox\nCOPY . /\nRUN true {'and-so-on ' * 20}\nRUN exit 3 {'and-so-on ' * 20}\n", code=1)
+    bench.build(f"FROM busybox\nCOPY . /\nRUN echo {'and-so-on ' * 20} > /{deep}/other\n", "-t", "n" * 70)
+    blamed = ("blame", "-r", "x", "/directory-of-a-long-name")
+    for command in (blamed, ("debug", "--list"), ("builds", "ls"), ("builds", "show"), ("history", "x")):
+        lines = bench.run(*command).out.splitlines()
+        assert any("..." in line for line in lines), command
+        assert max(len(line) for line in lines if "   " in line) < 400, command
+    assert f"/{deep}/file" in bench.run(*blamed, "--no-trunc").out
+    (found,) = json.loads(bench.run("blame", "--format", "json", "x", f"/{deep}/file").out)
+    assert found["path"] == f"/{deep}/file"
+    (failed,) = json.loads(bench.run("debug", "--list", "--format", "json").out)
+    assert failed["step"].count("and-so-on") == 20
+
+
+
 def test_refused(built: Bench) -> None:
     said = built.run("blame", "x", "/gone", code=13).err
     assert "it was deleted by RUN rm -r /d" in said
