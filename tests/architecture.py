@@ -69,6 +69,13 @@ NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What only these may use."""
 
+HEAVY = frozenset({"re", "json", "pathlib", "contextlib", "functools", "enum", "signal", "threading", "collections"})
+"""Modules of the standard library that `light` stands for: each brings in others, which a build in which all is cached, a run and an exec
+have no time for. What is imported only for types is not; `collections.abc` is there before any program begins."""
+
+HEAVY_ALLOWED = ("light/", "hints.py", "patterns.py", "cli/start.py", "cli/bundling.py")
+"""Who may: what stands for them, and what compiles patterns in advance."""
+
 BANNED_MODULES = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "misc"})
 MOST_LINES = 400
 
@@ -105,6 +112,15 @@ class Module:
                     package = f"{PACKAGE}/{self.path}".split("/")[: -node.level]
                     base = ".".join([*package, *([base] if base else [])])
                 yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+    def imports_when_run(self) -> Iterator[tuple[int, str]]:
+        """As `imports`, without what only type checkers read."""
+        unread: set[int] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+                for statement in node.body:
+                    unread.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
+        yield from ((line, name) for line, name in self.imports() if line not in unread)
 
     def strings(self) -> Iterator[tuple[int, str]]:
         """Line and text of all literals, bytes too, but docstrings."""
@@ -190,6 +206,16 @@ def doors(modules: Modules) -> list[str]:
     ]
 
 
+def lightness(modules: Modules) -> list[str]:
+    """What `light` stands for is taken from there."""
+    return [
+        f"{module.path}:{line}: {name} brings in what a build, run or exec has no time for: take it from {PACKAGE}.light.{top}"
+        for module in modules
+        for line, name in module.imports_when_run()
+        if (top := name.partition(".")[0]) in HEAVY and not name.startswith("collections.abc") and not _within(module, HEAVY_ALLOWED)
+    ]
+
+
 def lines(modules: Modules) -> list[str]:
     """Some words stand in one place only."""
     return [
@@ -245,4 +271,4 @@ def frozen_values(modules: Modules) -> list[str]:
     return found
 
 
-RULES: tuple[Rule, ...] = (floors, purity, doors, lines, names, sizes, charters, vague_names, frozen_values)
+RULES: tuple[Rule, ...] = (floors, purity, doors, lightness, lines, names, sizes, charters, vague_names, frozen_values)

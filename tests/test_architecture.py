@@ -8,7 +8,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from architecture import FLOORS, RULES, Module, Rule, charters, doors, floors, frozen_values, lines, names, purity, read, sizes, vague_names
+from architecture import (
+    FLOORS,
+    RULES,
+    Module,
+    Rule,
+    charters,
+    doors,
+    floors,
+    frozen_values,
+    lightness,
+    lines,
+    names,
+    purity,
+    read,
+    sizes,
+    vague_names,
+)
 from demo.cli import Imgbuild
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +65,11 @@ def test_every_floor_is_built() -> None:
         (doors, "sandbox/x.py", "import ctypes"),
         (doors, "rootfs/x.py", "import sqlite3"),
         (doors, "engine/x.py", "from rich.console import Console"),
+        (lightness, "solve/x.py", "import re"),
+        (lightness, "cli/x.py", "def f():\n    from pathlib import Path"),
+        (lightness, "store/x.py", "from collections import deque"),
+        (lightness, "engine/x.py", "import json.decoder"),
+        (lightness, "engine/x.py", "from imgbuild.hints import TYPE_CHECKING\nif TYPE_CHECKING:\n    import re\nelse:\n    import enum"),
         (lines, "sandbox/x.py", "x = 'lowerdir=/a'"),
         (lines, "snapshot/x.py", "x = f'{1}lowerdir={2}'"),
         (lines, "rootfs/x.py", "x = b'.wh.gone'"),
@@ -80,6 +101,8 @@ def test_rule_can_fail(rule: Rule, path: str, text: str) -> None:
         (purity, "graph/x.py", "from imgbuild.light import json\nfrom imgbuild.oci.digest import Digest\nimport re"),
         (doors, "registry/x.py", "import requests"),
         (doors, "layer/compress.py", "import zstandard"),
+        (lightness, "solve/x.py", "from imgbuild.light import re\nfrom collections.abc import Iterator\nimport retry"),
+        (lightness, "solve/x.py", "if TYPE_CHECKING:\n    from pathlib import Path"),
         (lines, "snapshot/overlay.py", "x = 'lowerdir=/a'"),
         (lines, "oci/x.py", "'''Says .wh. and lowerdir= in words.'''\ndef f():\n    '''Authorization.'''"),
         (names, "cli/x.py", "import os\nprint(os.environ)"),
