@@ -81,8 +81,7 @@ def _layers(place: Workplace, build: BuildRecord) -> tuple[tuple[ReportLayer, ..
             made[key] = _files(place, layer.blob, budget)
         files, deleted = made[key]
         number_of = layer.step.number if layer.step is not None else None
-        uncompressed = layer.step.layer.uncompressed if layer.step is not None and layer.step.layer is not None else None
-        layers.append(ReportLayer(number, number_of, layer.instruction, layer.diff_id, layer.size, uncompressed, files, deleted))
+        layers.append(ReportLayer(number, number_of, layer.instruction, layer.diff_id, layer.size, layer.uncompressed, files, deleted))
     return tuple(layers), image is not None
 
 
@@ -92,6 +91,7 @@ class _Layer:
     instruction: str
     diff_id: str
     size: int
+    uncompressed: int
     blob: Digest | None
 
 
@@ -102,12 +102,13 @@ def _image_layers(place: Workplace, build: BuildRecord) -> list[_Layer] | None:
     except _GONE:
         return None
     steps = _chain(place, build)
+    stored = {layer.diff_id: layer.blob.size for layer in image.layers}
     found: list[_Layer] = []
     for row in rows:  # the topmost first, as the chain is walked
         if row.layer is not None:
             step = steps.pop() if steps and steps[-1].layer is not None and steps[-1].layer.diff_id == row.layer else None
             instruction = step.text if step is not None else one_line(row.created_by)
-            found.append(_Layer(step, instruction, row.layer, row.size, row.blob))
+            found.append(_Layer(step, instruction, row.layer, stored[row.layer], row.size, row.blob))
     return found[::-1]
 
 
@@ -127,7 +128,7 @@ def _step_layers(place: Workplace, build: BuildRecord) -> list[_Layer]:
                 blob: Digest | None = layer_of(place, step).blob.digest
             except _GONE:
                 blob = None
-            found.append(_Layer(step, step.text, step.layer.diff_id, step.layer.size, blob))
+            found.append(_Layer(step, step.text, step.layer.diff_id, step.layer.size, step.layer.uncompressed, blob))
     return found
 
 

@@ -21,14 +21,14 @@ CauseWords = Callable[[Cause], str]
 @dataclass(frozen=True, slots=True)
 class ReportLayer:
     """A layer: its place from 1, the lowest; the `step` of the build that made it, None of a base's; the instruction; the size of its blob
-    and of its tar (None: not known); its `files`, None where the store does not have them any more; the number of names that it deletes."""
+    and of its tar; its `files`, None where the store does not have them any more; the number of names that it deletes."""
 
     number: int
     step: int | None
     instruction: str
     diff_id: str
     size: int
-    uncompressed: int | None
+    uncompressed: int
     files: Files | None
     deleted: int = 0
 

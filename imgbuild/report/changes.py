@@ -14,18 +14,19 @@ from imgbuild.values import fields
 
 _FEW, _MOST = 3, 60
 """Causes of one step that are said at once, and that are listed."""
+_LISTED = 10
+"""Steps that came or went that are shown without being asked for."""
 _WORDS = {"key": "with another key", "text": "another instruction", "added": "new", "removed": "no longer there"}
 
 
 def changes(report: Report, words: CauseWords) -> Html:
     """The section's content."""
     roots, with_them = _grouped(report.build.steps)
-    if roots:
-        why = element("ul", [_why(step, with_them.get(step.number, []), words) for step in roots], class_="causes")
-    else:
-        text = "Every step that was reached was found in the cache." if report.build.steps else "No step was reached."
-        why = element("p", text, class_="note")
-    return element("div", element("h3", "Why steps were performed"), why, element("h3", "Since the build before"), list(_since(report)))
+    why = element("ul", [_why(step, with_them.get(step.number, []), words) for step in roots], class_="causes") if roots else None
+    if why is None and report.build.steps:
+        why = element("p", "Every step that was reached was found in the cache.", class_="note")
+    head = element("h3", "Why steps were performed") if why else None
+    return element("div", head, why, element("h3", "Since the build before"), list(_since(report)))
 
 
 def _grouped(steps: Sequence[StepRecord]) -> tuple[list[StepRecord], dict[int, list[StepRecord]]]:
@@ -103,7 +104,9 @@ def _since(report: Report) -> Iterator[Html]:
         yield element("div", table, class_="scroll", tabindex=0, role="region", aria_label="What differs")
     listed = [pair for pair in found.steps if pair.what in ("text", "added", "removed")]
     if listed:
-        yield element("ul", [_pair(pair, report.build) for pair in listed], class_="pairs")
+        pairs = element("ul", [_pair(pair, report.build) for pair in listed], class_="pairs")
+        summary = element("summary", f"{count_text(len(listed), 'step')} that came, went or became another")
+        yield pairs if len(listed) <= _LISTED else element("details", summary, pairs)
 
 
 def _counted(found: Comparison) -> str:

@@ -9,7 +9,7 @@ from imgbuild.values import dataclass
 
 _DEEPEST = 24
 """Directories within directories; what is deeper is one name."""
-_WIDEST = 48
+_WIDEST = 300
 """Names of a directory; the others are one."""
 
 
@@ -50,17 +50,16 @@ class Tree:
             here.children[parts[-1]] = size
 
     def bounded(self, most: int) -> Files:
-        """At most so many of them, but for some that stand for others: the largest directories are opened first."""
+        """At most so many of them that have a size, but for some that stand for others: the largest directories are opened first."""
         _measure(self._root)
         opened: dict[int, list[tuple[str, _Directory | int]]] = {}
         waiting: list[tuple[int, int, _Directory]] = []
         self._wait(waiting, self._root, 0)
         left, order = most, 1
-        while waiting:
+        while waiting and left > 0:
             _, _, directory = heappop(waiting)
-            shown = sorted(directory.children.items(), key=lambda pair: (-_size(pair[1]), pair[0]))[:_WIDEST]
-            if len(shown) > left:
-                continue
+            sized = [pair for pair in directory.children.items() if _size(pair[1])]
+            shown = sorted(sized, key=lambda pair: (-_size(pair[1]), pair[0]))[: min(_WIDEST, left)]
             left -= len(shown)
             opened[id(directory)] = shown
             for _, child in shown:

@@ -37,8 +37,6 @@ def items_of(build: BuildRecord) -> list[Item]:
 
 def graph(build: BuildRecord, found: Timing) -> Html:
     """The section's content."""
-    if not build.steps:
-        return element("p", "No step was reached.", class_="note")
     items = items_of(build)
     placed = places(items)
     lanes = 1 + max(place.lane for place in placed.values())
@@ -54,7 +52,7 @@ def graph(build: BuildRecord, found: Timing) -> Html:
     )  # fmt: skip
     hint = element("p", "Arrow keys go from step to step, Enter leads to its costs.", class_="hint js")
     return element("div", element("div", picture, class_="scroll graph", tabindex=0, role="region", aria_label="Graph, to be scrolled"),
-                   _legend(build), hint, _table(build, found), class_="graph-all")  # fmt: skip
+                   _legend(build, found), hint, _table(build, found), class_="graph-all")  # fmt: skip
 
 
 def _heads(build: BuildRecord) -> dict[str, str]:
@@ -118,7 +116,7 @@ def _rectangle(box: Rectangle, round_: float) -> Html:
                    rx=number_text(round_), class_="box")  # fmt: skip
 
 
-def _legend(build: BuildRecord) -> Html:
+def _legend(build: BuildRecord, found: Timing) -> Html:
     words = {"cached": "found in the cache", "done": "performed"}
     outcomes = [outcome for outcome in ("cached", "done", "failed", "canceled", "interrupted", "running")
                 if any(step.outcome == outcome for step in build.steps)]  # fmt: skip
@@ -130,8 +128,10 @@ def _legend(build: BuildRecord) -> Html:
         )
         for outcome in outcomes
     ]
-    line = element("svg", element("path", d="M1 6H25", class_="edge strong"), width=26, height=12, aria_hidden="true")
-    return element("ul", keys, element("li", line, " critical path"), class_="legend")
+    if found.path:
+        line = element("svg", element("path", d="M1 6H25", class_="edge strong"), width=26, height=12, aria_hidden="true")
+        keys.append(element("li", line, " critical path"))
+    return element("ul", keys, class_="legend")
 
 
 def _table(build: BuildRecord, found: Timing) -> Html:

@@ -54,7 +54,7 @@ def _tiles(report: Report, found: Timing) -> Iterator[tuple[str, str, str]]:
 
 def _facts(build: BuildRecord) -> Iterator[tuple[str, Child]]:
     """What was asked for; a text that could be long is one that is cut."""
-    options = ", ".join(f"--{name.replace('_', '-')} {_option(value)}".rstrip() for name, value in build.options.items())
+    options = ", ".join(f"{name.replace('_', '-')} {_option(value)}".rstrip() for name, value in build.options.items())
     bases = [
         element("span", base.get("name", ""), " ", element("code", base.get("digest", "")[:19], class_="place"), class_="item")
         for base in build.bases

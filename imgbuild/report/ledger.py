@@ -60,8 +60,6 @@ COLUMNS: tuple[Column, ...] = (
 
 def ledger(build: BuildRecord) -> Html:
     """The section's content."""
-    if not build.steps:
-        return element("p", "No step was reached.", class_="note")
     known = [
         column
         for column in COLUMNS

@@ -18,7 +18,7 @@ def logs(report: Report) -> Html:
     """The section's content."""
     shown = [log for log in report.logs if log.head or log.gone]
     if not shown:
-        return element("p", "The steps wrote nothing." if report.build.steps else "No step was reached.", class_="note")
+        return element("p", "The steps wrote nothing.", class_="note")
     steps = {step.number: step for step in report.build.steps}
     failed = {step.number for step in report.build.steps if step.outcome == "failed"}
     only = len(shown) == 1

@@ -218,9 +218,10 @@
       button.addEventListener("click", () => back(index));
       return button;
     };
-    const open = (item) => {
+    const open = (item) => { // and what is all of it, too
       path.push(item);
-      draw(inside(item)[0]);
+      for (let [only, more] = inside(item); only && !more && inside(only).length; [only, more] = inside(only)) path.push(only);
+      draw(inside(path[path.length - 1])[0]);
     };
     const back = (index) => {
       const from = path[index + 1];
@@ -254,7 +255,7 @@
     const only = one("#find-only");
     const marks = "highlights" in CSS ? { found: new Highlight(), current: new Highlight() } : null;
     if (marks) for (const [name, mark] of Object.entries(marks)) CSS.highlights.set(name, mark);
-    let hits = [], at = -1, wanted = "";
+    let hits = [], at = -1, wanted = "", waiting = 0;
     const ranges = (line, word) => {
       // Runs of colors are elements of their own: places are counted over all of them.
       const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
@@ -307,6 +308,7 @@
       }
     };
     const go = (step) => {
+      clearTimeout(waiting);
       if (field.value.toLowerCase() !== wanted) search();
       if (!hits.length) return;
       if (at >= 0) hits[at].line.classList.remove("now");
@@ -318,10 +320,9 @@
         marks.current.clear();
         for (const range of ranges(line, wanted)) marks.current.add(range);
       }
-      line.scrollIntoView({ block: "center" });
+      line.scrollIntoView({ block: "center", behavior: "instant" });
       count.textContent = `${(at + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")} lines`;
     };
-    let waiting = 0;
     field.addEventListener("input", () => {
       clearTimeout(waiting);
       waiting = setTimeout(search, lines.length > 5000 ? 150 : 0);
@@ -343,7 +344,7 @@
       if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
       event.preventDefault();
       field.focus();
-      one("#logs").scrollIntoView({ block: "start" });
+      one("#logs").scrollIntoView({ block: "start", behavior: "instant" });
     });
   }
 

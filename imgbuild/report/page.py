@@ -6,7 +6,7 @@ import hashlib
 from binascii import b2a_base64
 
 from imgbuild.hints import Iterator
-from imgbuild.insight.timing import timing
+from imgbuild.insight.timing import Timing, timing
 from imgbuild.report import CauseWords, Report
 from imgbuild.report.changes import changes
 from imgbuild.report.graph import graph
@@ -75,14 +75,20 @@ def _sections(report: Report, words: CauseWords) -> Iterator[tuple[str, str, Htm
     found = timing(build.steps)
     if (error := failure(build)) is not None:
         yield "failure", "Why it failed" if build.status == "failed" else "How it ended", error
-    yield "timeline", "Timeline", timeline(build, found)
-    yield "graph", "Graph", graph(build, found)
+    performed = any(step.outcome != "cached" for step in build.steps)
+    if build.steps:
+        yield "timeline", "Timeline", timeline(build, found)
+        yield "graph", "Graph", graph(build, found if performed else Timing())  # the time of looking up is no path to be shortened
+    else:
+        yield "steps", "Steps", element("p", "The build has no steps." if build.status == "done" else "No step was reached.", class_="note")
     yield "changes", "What changed", changes(report, words)
     yield "layers", "Layers", treemap(report)
-    yield "ledger", "Ledger", ledger(build)
+    if build.steps:
+        yield "ledger", "Ledger", ledger(build)
     if (said := warnings(build)) is not None:
         yield "warnings", "Warnings", said
-    yield "logs", "Logs", logs(report)
+    if build.steps:
+        yield "logs", "Logs", logs(report)
 
 
 def _section(name: str, title: str, content: Html) -> Html:

@@ -26,7 +26,8 @@ def treemap(report: Report) -> Html:
         text = "The image has no layers." if report.of_image else "No layer was made."
         return element("p", text, class_="note")
     listed = [layer for layer in report.layers if layer.files is not None and layer.files.size]
-    intro = "The layers of the image" if report.of_image else "The layers that the steps made"
+    several = " for this machine's platform" if len(report.build.platforms) > 1 else ""
+    intro = f"The layers of the image{several}" if report.of_image else "The layers that the steps made"
     total = sum(_whole(layer) for layer in report.layers)
     stored = sum(layer.size for layer in report.layers)
     words = (
@@ -118,7 +119,7 @@ def _row(layer: ReportLayer, total: int) -> Html:
         "tr",
         element("th", f"{layer.number} ", link, " ", name, scope="row"),
         element("td", _counted(layer), class_="n"),
-        element("td", size_text(whole) if layer.files or layer.uncompressed is not None else size_text(None), class_="n"),
+        element("td", size_text(whole), class_="n"),
         element("td", element("div", bar, element("span", share_text(whole, total)), class_="share")),
         element("td", size_text(layer.size), class_="n"),
         element("td", _largest(layer)),
@@ -156,4 +157,4 @@ def _title(layer: ReportLayer) -> str:
 
 
 def _whole(layer: ReportLayer) -> int:
-    return layer.files.size if layer.files is not None else layer.uncompressed or 0
+    return layer.files.size if layer.files is not None else layer.uncompressed

@@ -191,7 +191,8 @@ def test_headings_and_landmarks() -> None:
     ("report", "words"),
     [
         (Report(build(step(1, outcome="cached"), step(2, outcome="cached"))), "Nothing was performed: all 2 steps were found in the cache"),
-        (Report(build()), "No step was reached."),
+        (Report(build()), "The build has no steps."),
+        (Report(build(status="failed")), "No step was reached."),
         (Report(build(), of_image=True), "The image has no layers."),
         (Report(build(step(1))), "No layer was made."),
         (Report(build(step(1)), layers=(ReportLayer(1, 1, "RUN x", "sha256:1", 5, 10, None),)), "not kept"),

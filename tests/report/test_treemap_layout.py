@@ -47,7 +47,7 @@ def test_the_last_word_on_a_path_counts() -> None:
     entries = [("a", 5), ("a/b", 2), ("./c//d", 3), ("c/d", 4), ("e", None), ("", None)]
     tree = tree_of(entries, 100)
     assert (tree.size, tree.count) == (6, 2)
-    assert [(child.name, child.size, child.directory) for child in tree.children] == [("c", 4, True), ("a", 2, True), ("e", 0, True)]
+    assert [(child.name, child.size, child.directory) for child in tree.children] == [("c", 4, True), ("a", 2, True), ("", 0, False)]
 
 
 @given(st.integers(1, 400))
@@ -71,6 +71,13 @@ def test_a_hundred_thousand_files_are_a_few_hundred_nodes() -> None:
     tree = tree_of(((f"d{number // 1000}/f{number}", 10) for number in range(100_000)), 500)
     assert tree.count == 100_000
     assert tree.nodes < 600
+
+
+def test_what_has_no_size_takes_no_room() -> None:
+    links = [(f"bin/tool{number}", 0) for number in range(400)]
+    tree = tree_of([*links, ("bin/busybox", 9), ("etc/passwd", 1)], 10)
+    assert [(path, size) for path, size in largest(tree, 9)] == [("/bin/busybox", 9), ("/etc/passwd", 1)]
+    assert tree.count == 402
 
 
 def test_depth_is_bounded() -> None:
