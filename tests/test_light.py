@@ -529,3 +529,15 @@ def test_patterns() -> None:
     assert found[1] == "\n"
     assert light_re.fullmatch("A", "a", light_re.IGNORECASE)
     assert light_re.error is re.error
+
+
+def test_what_was_asked_for_last_is_remembered() -> None:
+    calls: list[int] = []
+
+    @light_functools.lru_cache(maxsize=2)
+    def double(number: int) -> int:
+        calls.append(number)
+        return 2 * number
+
+    assert [double(number) for number in (1, 2, 1, 3, 2)] == [2, 4, 2, 6, 4]
+    assert calls == [1, 2, 3, 2]

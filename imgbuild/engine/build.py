@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 
-from imgbuild.buildfile.instructions import Arg, Buildfile
+from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.engine.contexts import context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.junit import reported
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import sent_ahead, write_outputs
 from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
@@ -25,7 +24,7 @@ from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
 from imgbuild.graph.outline import BaseNeed, base_references
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping
 from imgbuild.light import json
-from imgbuild.light.contextlib import ExitStack, contextmanager
+from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
@@ -37,6 +36,7 @@ from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.context.local import SeenDirectory
+    from imgbuild.engine.output_options import Output
     from imgbuild.engine.replay import Question, Watch
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.chronicle import Chronicle
@@ -157,7 +157,7 @@ def _build(
     compression = _compression(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
-        with reported(outputs, graph) as verdicts:
+        with _reported(outputs, graph) as verdicts:
             solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
         if plan.leaks is not None and solution.performed and plan.leaks.short:
             on_event(Notice(f"too short to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.short))}"))
@@ -178,6 +178,17 @@ def _build(
 
         write_note(watch, place.store, plan, graph, seen, built, result)
     return result
+
+
+def _reported(outputs: Iterable[Output], graph: BuildGraph) -> AbstractContextManager[Verdicts]:
+    """What the tests of a build are heard by; with the reports that were asked for."""
+    if any(output.kind == "junit" for output in outputs):
+        from imgbuild.engine.junit import reported
+
+        return reported(tuple(outputs), graph)
+    from imgbuild.solve.verdicts import Verdicts
+
+    return nullcontext(Verdicts())
 
 
 def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True) -> BuildGraph:
@@ -204,7 +215,9 @@ def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_e
                     else:
                         image = _pull_base(place, puller, need.reference, need.platform, request.pull, layers)
                 except ImgbuildError as error:
-                    raise _near_stage(error, need, buildfile).located(need.span) from None
+                    from imgbuild.engine.meant import with_near_stage
+
+                    raise with_near_stage(error, need, buildfile).located(need.span) from None
                 bases[need.key] = base_of(need, image)
     _say_unused(buildfile, plan.options, bases, on_event)
     for options in targets:
@@ -237,17 +250,6 @@ def base_of(need: BaseNeed, image: Image) -> Base:
     )
 
 
-def _near_stage(error: ImgbuildError, need: BaseNeed, buildfile: Buildfile) -> ImgbuildError:
-    """The error of a base that can't be had, with the stage of nearly its name, which may have been meant."""
-    from imgbuild.buildfile.suggest import did_you_mean
-
-    stages = [stage.origin.alias for stage in buildfile.stages if stage.origin.alias]
-    near = did_you_mean(need.reference.familiar().removesuffix(":latest"), stages)
-    if near is not None:
-        error.hint = near.replace("did you mean ", "did you mean the stage ")
-    return error
-
-
 def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base], on_event: OnEvent) -> None:
     """A build argument that nothing declares is a slip more often than not."""
     triggers = [parse_trigger(text, base.name) for base in bases.values() for text in base.config.on_build]
@@ -256,16 +258,9 @@ def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[Base
         on_event(Notice(f"no stage has the name that --no-cache-filter gives: {', '.join(unknown)}"))
     unused = unused_arguments(buildfile, options, triggers)
     if unused:
-        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(_with_near(unused, buildfile))}"))
+        from imgbuild.engine.meant import with_near_arguments
 
-
-def _with_near(names: Iterable[str], buildfile: Buildfile) -> list[str]:
-    """The names, each with the argument that it may have been meant for."""
-    from imgbuild.buildfile.lint import written
-    from imgbuild.buildfile.suggest import nearest
-
-    declared = [word.text for item in written(buildfile) if isinstance(item, Arg) for word, _ in item.pairs]
-    return [f"{name} (did you mean {near}?)" if (near := nearest(name, declared)) else name for name in names]
+        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(with_near_arguments(unused, buildfile))}"))
 
 
 def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str, layers: bool) -> Image:

@@ -10,23 +10,25 @@ from itertools import islice
 
 from imgbuild.errors import CorruptError, StoreError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
-from imgbuild.hints import Callable, Iterable, Iterator
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator
 from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds
 from imgbuild.insight.causes import Cause, Words, cause_fields, record_causes
 from imgbuild.insight.lineage import Place, predecessors, text_of
-from imgbuild.insight.trees import Change, changes
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import suppress
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import StepMissed
 from imgbuild.solve.nodes import Node, base_of, stands_on
 from imgbuild.solve.remembered import Miss
-from imgbuild.store.evidence import Tombstone, fetch_from
-from imgbuild.store.history import History
 from imgbuild.store.journal import lately
+from imgbuild.store.records import admitted
 from imgbuild.store.rows import StepRow, parse_record
 from imgbuild.store.store import Store
 from imgbuild.values import dataclass
+
+if TYPE_CHECKING:
+    from imgbuild.insight.trees import Change
+    from imgbuild.store.evidence import Tombstone
 
 _BUILDS = 8
 """Earlier builds that are looked into, the last one first."""
@@ -85,6 +87,8 @@ class Past:
         if (stone := self._store.evidence.tombstone(key)) is not None:
             return Explanation((_evicted("evicted", stone),))
         if next(self._builds(), None) is None:
+            from imgbuild.store.history import History
+
             return Explanation((Cause("first", what="forgotten" if History(self._store).has_forgotten(self._buildfile) else ""),))
         unknown: Explanation | None = None
         for before in self._befores(miss.node):
@@ -141,11 +145,12 @@ class Past:
         return Place(at, _stage(str(stage.platform), stage.name), number, text_of(stage.step_at(number)[0].name))
 
     def _compared(self, miss: Miss, before: Before, row: StepRow) -> Explanation:
-        stored = self._store.evidence.node
-        fresh = fetch_from(miss.wanted.kept, stored)
-
         def differ(old: str, new: str) -> Iterable[Change]:
-            return changes(old, new, stored, fresh)
+            from imgbuild.insight.trees import changes
+            from imgbuild.store.evidence import fetch_from
+
+            stored = self._store.evidence.node
+            return changes(old, new, stored, fetch_from(miss.wanted.kept, stored))
 
         was = Words(before.step.text, frozenset(json.loads(row.usage).get("arguments", ())), _base(before))
         found = record_causes(row.fields(), parse_record(miss.wanted.record), was, self._words(miss.node), differ)
@@ -256,6 +261,8 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
         if other.buildfile == build.buildfile and _is_like(other, build) and (other.target, other.bake_target) == subject:
             known.add(other.id)
             yield other
+    from imgbuild.store.history import History
+
     history = History(store)
     for size in _PAGES:
         page = recent_builds(history, size, buildfile=build.buildfile, before=before)
@@ -275,12 +282,9 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
 
 
 def _lately(store: Store) -> Iterator[BuildRecord]:
-    for record in lately(store.root):
-        try:
-            build = parse_build(record)
-        except (CorruptError, LookupError, TypeError, ValueError, AttributeError):  # the index may have better ones
-            return
-        yield build
+    for value in lately(store.root):
+        if (record := admitted(value)) is not None:
+            yield parse_build(record)
 
 
 def _is_like(other: BuildRecord, build: BuildRecord) -> bool:

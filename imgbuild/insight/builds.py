@@ -11,11 +11,13 @@ line had been understood. Its steps are those that were looked at, in the order 
 from __future__ import annotations
 
 from imgbuild.errors import NotFoundError, StoreError, UsageError
-from imgbuild.hints import Any, Callable, Mapping, Sequence
-from imgbuild.store.history import History
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 from imgbuild.store.journal import FORM
 from imgbuild.store.records import LATEST
 from imgbuild.values import dataclass, field, fields
+
+if TYPE_CHECKING:
+    from imgbuild.store.history import History
 
 _MOST = 1 << 62
 """A number that no count of bytes reaches."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from imgbuild.graph.key import SECRET_INPUT
-from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping, Sequence
-from imgbuild.insight.trees import Change
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 from imgbuild.light.collections import Counter
 from imgbuild.values import asdict, dataclass, fields
 
-Differ = Callable[[str, str], Iterable[Change]]
+if TYPE_CHECKING:
+    from imgbuild.insight.trees import Change
+
+Differ = Callable[[str, str], "Iterable[Change]"]
 """In what two inputs with these digests differ."""
 
 Json = Mapping[str, Any]

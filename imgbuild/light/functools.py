@@ -5,10 +5,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from functools import cache, cached_property, partial
+    from functools import cache, cached_property, lru_cache, partial
     from typing import Any
 else:
-    from _functools import partial
+    from _functools import _lru_cache_wrapper, partial
 
     def cache(function: Callable[..., Any]) -> Callable[..., Any]:
         """As `functools.cache`, of a function whose arguments come by position."""
@@ -22,6 +22,10 @@ else:
 
         cached.__name__, cached.__doc__, cached.__wrapped__ = function.__name__, function.__doc__, function
         return cached
+
+    def lru_cache(maxsize: int = 128, typed: bool = False) -> Callable[..., Any]:
+        """As `functools.lru_cache`, always with its parentheses."""
+        return lambda function: _lru_cache_wrapper(function, maxsize, typed, tuple)
 
     class cached_property:
         """As `functools.cached_property`."""
@@ -40,4 +44,4 @@ else:
             return value
 
 
-__all__ = ["cache", "cached_property", "partial"]
+__all__ = ["cache", "cached_property", "lru_cache", "partial"]

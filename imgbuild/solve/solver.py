@@ -293,20 +293,20 @@ class Solver:
                 return True, None
             with Once(partial(self._missed, shown, (index, number), wanted, found.why)) as explain:
                 lower, usage, captured = self._perform(wanted, parent, shown, explain)
-            self._chronicle.performed(shown, usage)
-            with self._tally.lock:
-                self._tally.performed += 1
-            identity = identity_after(parent, step, wanted.key)
-            if lower is None:
-                self._record(wanted, None, None, parent, shown)
-                self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=StepLayer(None))
+                self._chronicle.performed(shown, usage)
+                with self._tally.lock:
+                    self._tally.performed += 1
+                identity = identity_after(parent, step, wanted.key)
+                if lower is None:
+                    self._record(wanted, None, None, parent, shown)
+                    self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=StepLayer(None))
+                    return False, usage
+                promise = Promise()
+                self._states[(index, number)] = RootState(
+                    identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
+                )
+                self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, shown))
                 return False, usage
-            promise = Promise()
-            self._states[(index, number)] = RootState(
-                identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
-            )
-            self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, shown))
-            return False, usage
 
     def _stage_state(self, index: int) -> RootState:
         return self._states[end(self._graph, index)]

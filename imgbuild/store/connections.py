@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from imgbuild.errors import StoreError
 from imgbuild.hints import TYPE_CHECKING, Any, Iterator
-from imgbuild.light import threading
+from imgbuild.light import functools, threading
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import PRUNE, IndexDamagedError, NoSpaceError, explain, explained
@@ -217,12 +218,27 @@ class _Handle:
 def _driver() -> Any:
     """SQLite as the interpreter has it: the module around that registers how to store dates, for which it imports them."""
     try:
-        import _sqlite3
+        with _with_functools():
+            import _sqlite3
     except ImportError:  # the standard library promises only this
         import sqlite3
 
         return sqlite3
     return _sqlite3
+
+
+@contextmanager
+def _with_functools() -> Iterator[None]:
+    """SQLite's module takes one function from `functools`, which imports ten others: where nobody has loaded it, ours stands for it."""
+    if "functools" in sys.modules or "_sqlite3" in sys.modules:
+        yield
+        return
+    sys.modules["functools"] = functools
+    try:
+        yield
+    finally:
+        if sys.modules.get("functools") is functools:
+            del sys.modules["functools"]
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -53,9 +53,9 @@ def append_same(root: str | os.PathLike[str], build: str, started: float, ended:
     return append(root, f"=\t{build}\t{started:.6f}\t{ended:.6f}\t{other}")
 
 
-def lately(root: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The records that stand in the journal, the last one first; a build that was as another one is told by that one's record. It ends
-    where only the index can tell more, and says nothing of a long journal, which is better taken in."""
+def lately(root: str | os.PathLike[str]) -> Iterator[Any]:
+    """The records that stand in the journal, as JSON values, the last one first; a build that was as another one is told by that one's.
+    It ends where only the index can tell more, and says nothing of a long journal, which is better taken in."""
     from imgbuild.light import json
 
     try:
@@ -74,8 +74,7 @@ def lately(root: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict):
-            yield record
+        yield record
 
 
 def _open(root: str) -> int:
