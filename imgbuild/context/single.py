@@ -10,7 +10,7 @@ from imgbuild.context.stats import FileDigests
 from imgbuild.hints import Iterator
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
-from imgbuild.linux.reading import read_at_most
+from imgbuild.linux.reading import read_and_close
 
 _ROOT = Node(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 2, 0, 1, 0)
 
@@ -41,11 +41,7 @@ class SingleFile:
         return os.open(self._data, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
-        fd = self.open(path)
-        try:
-            return read_at_most(fd, node.size + 1), b""
-        finally:
-            os.close(fd)
+        return read_and_close(self.open(path), node.size + 1), b""
 
     def readlink(self, path: str) -> str:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)

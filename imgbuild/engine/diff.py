@@ -12,14 +12,14 @@ from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import LayerError, NotFoundError, UsageError
 from imgbuild.hints import Iterator
 from imgbuild.insight import packages
-from imgbuild.insight.compare import Change, Entry, Kind, Xattrs, compare, order
+from imgbuild.insight.compare import Change, Entry, Xattrs, compare, order
 from imgbuild.insight.config_changes import ConfigChange, config_changes
 from imgbuild.insight.packages import PackageChange
 from imgbuild.insight.text_changes import MOST_BYTES, unified
 from imgbuild.layer.failures import explained
 from imgbuild.layer.xattrs import portable
 from imgbuild.light.contextlib import ExitStack, contextmanager, suppress
-from imgbuild.linux.node import Node
+from imgbuild.linux.node import KINDS, Node
 from imgbuild.rootfs.lowers import find_lower
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.decided import decided
@@ -30,15 +30,6 @@ from imgbuild.values import dataclass, replace
 
 _CHUNK = 1 << 20
 _MOST_DATABASE = 64 << 20
-_KINDS: dict[int, Kind] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +178,7 @@ def entries(view: UnionView, other: UnionView, top: str = "/") -> Iterator[Entry
 
 
 def _entry(view: UnionView, path: str, node: Node, names: dict[tuple[int, int], str]) -> Entry:
-    kind = _KINDS[stat.S_IFMT(node.mode)]
+    kind = KINDS[stat.S_IFMT(node.mode)]
     first = names.setdefault((node.dev, node.ino), path) if kind == "file" and node.nlink > 1 else path
     return Entry(
         path=path,

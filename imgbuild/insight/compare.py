@@ -9,9 +9,9 @@ import os
 from typing import Literal, Protocol
 
 from imgbuild.hints import Iterable, Iterator
+from imgbuild.linux.node import Kind
 from imgbuild.values import dataclass
 
-Kind = Literal["file", "dir", "symlink", "char", "block", "fifo", "socket"]
 Verb = Literal["added", "removed", "changed"]
 Aspect = Literal["type", "content", "mode", "owner", "link", "hardlink", "device", "xattrs", "time"]
 Xattrs = tuple[tuple[bytes, bytes], ...]

@@ -33,21 +33,13 @@ from imgbuild.layer.tar import CHUNK
 from imgbuild.layer.xattrs import Xattrs, portable, read_xattrs
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.descent import Descent
-from imgbuild.linux.node import Node
+from imgbuild.linux.node import KINDS, Node
 from imgbuild.values import dataclass, replace
 
 ChangeKind = Literal["whiteout", "opaque", "file", "dir", "symlink", "hardlink", "char", "block", "fifo"]
 
 _SECOND = 1_000_000_000
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_KINDS: dict[int, ChangeKind] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +262,8 @@ class _Walk:
 
     def _plain_change(self, parent: int, name: bytes, path: bytes, status: os.stat_result, *, with_xattrs: bool) -> Change | None:
         """Anything but a directory as a change; None for sockets, which tar has no word for."""
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
+        kind = KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None or kind == "socket":
             return None
         raw: dict[str, bytes] = {}
         if kind == "file" and with_xattrs:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 from operator import attrgetter
 
-from imgbuild.hints import Iterable, Iterator, NamedTuple
+from imgbuild.hints import Iterable, Iterator, Literal, NamedTuple
 from imgbuild.light.functools import partial
+
+Kind = Literal["file", "dir", "symlink", "char", "block", "fifo", "socket"]
+KINDS: dict[int, Kind] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+"""What the type bits of a mode are called."""
 
 
 class Node(NamedTuple):

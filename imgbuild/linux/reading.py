@@ -5,6 +5,14 @@ from __future__ import annotations
 import os
 
 
+def read_and_close(fd: int, size: int) -> bytes:
+    """As `read_at_most`, of a descriptor that nobody else needs."""
+    try:
+        return read_at_most(fd, size)
+    finally:
+        os.close(fd)
+
+
 def read_at_most(fd: int, size: int) -> bytes:
     """The bytes of an open file from where it stands, but no more than `size`."""
     data = os.read(fd, size)

@@ -16,18 +16,11 @@ from imgbuild.layer.tar import CHUNK, Kind, TarEntry, TarWriter
 from imgbuild.layer.upper import Metadata, UpperTree
 from imgbuild.layer.xattrs import Xattrs, portable
 from imgbuild.light.pathlib import Path
+from imgbuild.linux.node import KINDS
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass, replace
 
 _SECOND = 1_000_000_000
-_KINDS: dict[int, Kind] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +106,10 @@ def entries_below(view: UnionView, top: str = "/") -> Iterator[tuple[TarEntry, s
     their bytes. The first name of a file that has several is the file, the others are links to it."""
     links: dict[tuple[int, int], bytes] = {}
     for path, status in view.walk(top):
-        kind = _KINDS.get(stat.S_IFMT(status.mode))
-        if kind is None:
+        seen = KINDS.get(stat.S_IFMT(status.mode))
+        if seen is None or seen == "socket":  # tar has no word for it
             continue
+        kind: Kind = seen
         name = os.fsencode(path[len(top) :]).lstrip(b"/") or b"."
         link = b""
         xattrs: Xattrs = ()

@@ -14,7 +14,7 @@ import stat
 from imgbuild.hints import Iterator, TracebackType
 from imgbuild.light.contextlib import closing, contextmanager
 from imgbuild.linux.node import Node
-from imgbuild.linux.reading import read_at_most
+from imgbuild.linux.reading import read_and_close, read_at_most
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.snapshot import Lowers
 from imgbuild.snapshot.readers import LowerReader, is_whiteout, reader_of
@@ -100,11 +100,7 @@ class UnionView:
 
     def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
         """The bytes of a small regular file, at most one more than `node` says; nothing of its attributes."""
-        fd = self.open(path)
-        try:
-            return read_at_most(fd, node.size + 1), b""
-        finally:
-            os.close(fd)
+        return read_and_close(self.open(path), node.size + 1), b""
 
     def readlink(self, path: str) -> str:
         """The target of the symlink at a real path."""
