@@ -124,7 +124,7 @@ def _step_row(step: StepRecord, build: BuildRecord) -> list[str]:
     network = [usage.network_received, usage.network_sent]
     known = [each for each in network if each is not None]
     return [
-        f"#{step.number}",
+        step.label,
         shortened(step.name),
         ", ".join([outcome, *events]),
         _lasted(step.outcome, step.seconds),

@@ -121,7 +121,7 @@ class _Text:
         self._rest = b""
 
     def begin(self, step: StepRecord) -> None:
-        click.echo(plain(f"#{step.number} {step.name}"))
+        click.echo(plain(f"{step.label} {step.name}"))
 
     def output(self, step: StepRecord, seconds: float, stream: int, data: bytes) -> None:
         from imgbuild.cli.progress import readable

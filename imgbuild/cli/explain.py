@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _WIDE = 100
 _SHOWN = (
-    "number", "name", "stage", "position", "file", "line", "key", "outcome", "seconds", "build", "causes", "differs", "more", "against",
+    "number", "shown", "name", "stage", "position", "file", "line", "key", "outcome", "seconds", "build", "causes", "differs", "more",
+    "against",
 )  # fmt: skip
 
 
@@ -39,13 +40,14 @@ def explain(invocation: Invocation, format_: str, build: str, step: str | None) 
         click.echo(json.dumps(_fields(record, steps), indent=2))
         return
     began = datetime.fromtimestamp(record.started).strftime("%Y-%m-%d %H:%M:%S")
-    click.echo(plain(f"build {record.id} of {record.buildfile}, {began}: {record.cached} cached, {record.performed} performed"))
+    of = f"{record.bake_target} of {record.buildfile}" if record.bake_target else record.buildfile
+    click.echo(plain(f"build {record.id} of {of}, {began}: {record.cached} cached, {record.performed} performed"))
     for each in steps:
         click.echo("\n".join(map(plain, _lines(each))))
 
 
 def _lines(step: StepRecord) -> Iterator[str]:
-    yield f"#{step.number} {step.name}"
+    yield f"{step.label} {step.name}"
     if step.outcome == "cached":
         yield f"   CACHED from build {step.build}" if step.build else "   CACHED"
         return

@@ -214,6 +214,7 @@ class _Bake:
                 crew=crew,
                 keep=planned.keep,
                 target=name,
+                shown=partial(self._numbers.number, name),
             )
         except ImgbuildError as error:
             error.message = f"target {name}: {error.message}"
@@ -240,12 +241,12 @@ class _Numbers:
         match event:
             case StepStarted(number, name):
                 shown = f"[{target} {name.removeprefix('[')}" if name.startswith("[") else f"[{target}] {name}"
-                event = replace(event, number=self._number(target, number), name=shown)
+                event = replace(event, number=self.number(target, number), name=shown)
             case StepOutput(number) | StepWaiting(number) | StepFinished(number):
-                event = replace(event, number=self._number(target, number))
+                event = replace(event, number=self.number(target, number))
             case StepMissed(number, causes):
                 own = tuple(self._renamed(target, cause) for cause in causes)
-                event = replace(event, number=self._number(target, number), causes=own)
+                event = replace(event, number=self.number(target, number), causes=own)
             case Notice(text):
                 event = Notice(f"{target}: {text}")
         self._on_event(event)
@@ -255,8 +256,9 @@ class _Numbers:
         digits = cause.subject.removeprefix("#")
         if cause.kind != "parent" or digits == cause.subject:
             return cause
-        return replace(cause, subject=f"#{self._number(target, int(digits))}")
+        return replace(cause, subject=f"#{self.number(target, int(digits))}")
 
-    def _number(self, target: str, number: int) -> int:
+    def number(self, target: str, number: int) -> int:
+        """What a step of a target is called here."""
         with self._lock:
             return self._known.setdefault((target, number), len(self._known) + 1)

@@ -127,15 +127,17 @@ def build_planned(
     crew: Crew | None = None,
     keep: bool = True,
     target: str = "",
+    shown: Callable[[int], int] | None = None,
     watch: Watch | None = None,
 ) -> BuildResult:
     """As `build_image`, of a request that was checked, in a workplace whose store is leased, and without the files beside it.
 
     Builds with one `build_id` know each other's fresh steps. `crew`: what builds beside this one share with it, whose zygote has been
     started. Where `keep` is false, the image is only to be read by them: it gets no name and no output. `target` is the name of one that
-    belongs to a bake. `watch` has looked on from the start.
+    belongs to a bake, which shows a step by the number that `shown` makes of its own. `watch` has looked on from the start.
     """
-    with recorded(place, request, on_event, build="" if target else build_id, bake=build_id if target else "", name=target) as chronicle:
+    build, bake = ("", build_id) if target else (build_id, "")
+    with recorded(place, request, on_event, build=build, bake=bake, name=target, shown=shown) as chronicle:
         note_plan(chronicle, request, plan)
         result = _build(place, request, plan, build_id, crew, keep, chronicle, watch)
         note_result(chronicle, result)

@@ -37,9 +37,17 @@ _TRIM_SECONDS = 3600.0
 
 @contextmanager
 def recorded(
-    place: Workplace, request: BuildRequest, on_event: OnEvent, *, build: str = "", bake: str = "", name: str = ""
+    place: Workplace,
+    request: BuildRequest,
+    on_event: OnEvent,
+    *,
+    build: str = "",
+    bake: str = "",
+    name: str = "",
+    shown: Callable[[int], int] | None = None,
 ) -> Iterator[Chronicle]:
-    """Notes what happens inside, and how it ends. `bake` is the id of what several builds belong to, `name` the target's in its file."""
+    """Notes what happens inside, and how it ends. `bake` is the id of what several builds belong to, `name` the target's in its file, and
+    `shown` makes of a step's number the one that it has there."""
     asked = BuildRequest()
     options = {option: getattr(request, option) for option in _OPTIONS if getattr(request, option) != getattr(asked, option)}
     if request.contexts:
@@ -51,7 +59,7 @@ def recorded(
     if bake:
         header["bake"] = {"id": bake, "target": name}
     store, most = place.store, place.settings.history_log
-    chronicle = Chronicle(str(store.root), header, on_event, clock=store.clock, most_log=most)
+    chronicle = Chronicle(str(store.root), header, on_event, clock=store.clock, most_log=most, shown=shown)
     try:
         yield chronicle
     except BaseException as error:

@@ -83,10 +83,10 @@ class Problem:
 class StepRecord:
     """One step of one build.
 
-    `number` is the one that was shown, in the order of the starts; `stage` its stage's name, `position` its place among that stage's
-    steps, from 1 (TESTs follow the steps); `name` what was shown: ``[build 2/5] RUN make``; `file`, `line`, `end_line` where it stands;
-    `platform` its stage's; `test`: it is a TEST. `key` is the digest of its record, under which the index keeps that record while the step
-    is in the cache ("" where it failed before the key was known).
+    `number` is the one that was shown (but by a bake), in the order of the starts; `stage` its stage's name, `position` its place among
+    that stage's steps, from 1 (TESTs follow the steps); `name` what was shown: ``[build 2/5] RUN make``; `file`, `line`, `end_line` where
+    it stands; `platform` its stage's; `test`: it is a TEST. `key` is the digest of its record, under which the index keeps that record
+    while the step is in the cache ("" where it failed before the key was known).
 
     `outcome`: "cached", "done", "failed", "canceled" (stopped for another one's failure or by the user), "interrupted" (the build was
     killed while it ran), "running". `started` and `seconds`: when and for how long it was looked up and performed, waiting included;
@@ -118,6 +118,8 @@ class StepRecord:
     capture: float | None = None
     usage: Usage | None = None
     error: Problem | None = None
+    shown: int = 0
+    """The number by which the bake that the build belongs to showed the step, among those of the other targets."""
     waited: float = 0.0
     """Of `seconds`, for memory that others used."""
     base: str = ""
@@ -128,6 +130,11 @@ class StepRecord:
     differs: tuple[Mapping[str, Any], ...] = ()
     more: int = 0
     against: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The step's number, as a person has seen it."""
+        return f"#{self.number} (#{self.shown} of the bake)" if self.shown else f"#{self.number}"
 
     @property
     def text(self) -> str:

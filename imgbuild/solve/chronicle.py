@@ -33,7 +33,7 @@ _LONGEST_LINE = 400
 
 class Chronicle:
     """The notes of one build. Safe to use from many threads. `header` is what is known of the build before it starts; `clock` gives
-    seconds since 1970. `most_log` bounds each step's log, in bytes."""
+    seconds since 1970. `most_log` bounds each step's log, in bytes. `shown`: what the bake that this build belongs to calls a step."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Chronicle:
         *,
         clock: Callable[[], float] = time.time,
         most_log: int = 0,
+        shown: Callable[[int], int] | None = None,
     ) -> None:
         self.build = str(header["id"])
         self.root = root
@@ -50,6 +51,7 @@ class Chronicle:
         self._header: dict[str, object] = {**header, "started": clock()}
         self._began = time.monotonic()
         self._pass_on = on_event
+        self._shown = shown
         self._secrets: tuple[bytes, ...] = ()
         self._clock = clock
         self._graph: BuildGraph | None = None
@@ -137,6 +139,8 @@ class Chronicle:
             entry["reads"] = [self._numbers[other] for other in read if other in self._numbers]
         if isinstance(step.op, TestOp):
             entry["test"] = True
+        if self._shown is not None:
+            entry["shown"] = self._shown(number)
         self._numbers[node] = number
         self._steps[number] = entry
         if self._words is not None:

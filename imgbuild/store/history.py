@@ -293,7 +293,7 @@ def _adopt(connection: sqlite3.Connection) -> None:
 
 def _found_again(step: Record, build: str) -> Record:
     """A step as a build finds it that performs nothing: with what it is, and what it cost whoever performed it."""
-    performing = ("outcome", "started", "seconds", "waited", "causes", "differs", "more", "against", "error")
+    performing = ("outcome", "shown", "started", "seconds", "waited", "causes", "differs", "more", "against", "error")
     found = {name: value for name, value in step.items() if name not in performing}
     return {"build": build, **found, "outcome": "cached", "started": 0.0, "seconds": 0.0}
 

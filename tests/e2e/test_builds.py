@@ -282,6 +282,26 @@ def test_targets_of_a_bake(bench: Bench) -> None:
     assert "a: a:latest" in bench.run("builds", "ls").out
 
 
+def test_steps_of_a_bake_have_the_number_that_it_showed_beside_their_own(bench: Bench) -> None:
+    stages = "".join(f"FROM busybox AS {name}\nRUN echo {name}1\nRUN echo {name}2\n" for name in "ab")
+    bench.write({"Buildfile": stages, "imgbuild.yaml": "groups: {default: [a, b]}\ntargets: {a: {target: a}, b: {target: b}}\n"})
+    done = bench.run("bake", "--progress=plain")
+    lines = [line.partition(" ") for line in done.err.splitlines() if line.startswith("#")]
+    shown = {rest.rpartition("RUN echo ")[2]: number for number, _, rest in lines if rest.startswith("[")}
+    assert sorted(shown.values()) == ["#1", "#2", "#3", "#4"]
+    for build in _ids(bench, "-n", "2"):
+        steps = _show(bench, build)["steps"]
+        assert [step["number"] for step in steps] == [1, 2]
+        for step in steps:
+            label = f"#{step['number']} ({shown[step['name'].rpartition('RUN echo ')[2]]} of the bake)"
+            assert f"#{step['shown']} of" in label
+            for command in (("builds", "show"), ("builds", "log"), ("explain",)):
+                (line,) = [line for line in bench.run(*command, build).out.splitlines() if line.startswith(label)]
+                assert step["name"] in line
+    bench.build("FROM busybox\nRUN echo 1\n")
+    assert "of the bake" not in bench.run("builds", "show").out
+
+
 def test_two_builds_side_by_side(bench: Bench) -> None:
     bench.build("FROM busybox\nRUN echo 1\nRUN echo 2\nRUN echo 3\n", "-t", "x")
     bench.build("FROM busybox\nRUN echo 1\nRUN echo 4\nRUN echo 3\nRUN echo 5\n", "-t", "x", "--label", "a=b")
