@@ -7,7 +7,8 @@ from imgbuild.hints import Iterator
 from imgbuild.light import re
 
 _SGR = r"\x1b\[([0-9;:]*)m"
-_ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]?)?"
+_ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)"
+"""CSI, strings such as a title, and all others (ECMA-48, 5.4 and 5.6): nothing that is seen."""
 _STYLES = {1: "b", 2: "f", 3: "i", 4: "u"}
 _LEVELS = (0, 95, 135, 175, 215, 255)
 

@@ -24,7 +24,9 @@ def changes(report: Report, words: CauseWords) -> Html:
     roots, with_them = _grouped(report.build.steps)
     why = element("ul", [_why(step, with_them.get(step.number, []), words) for step in roots], class_="causes") if roots else None
     if why is None and report.build.steps:
-        why = element("p", "Every step that was reached was found in the cache.", class_="note")
+        found = all(step.outcome == "cached" for step in report.build.steps)
+        text = "Every step that was reached was found in the cache." if found else "It is not recorded (yet) why steps were performed."
+        why = element("p", text, class_="note")
     head = element("h3", "Why steps were performed") if why else None
     return element("div", head, why, element("h3", "Since the build before"), list(_since(report)))
 

@@ -46,13 +46,27 @@ def graph(build: BuildRecord, found: Timing) -> Html:
     names = {base.get("digest", ""): base.get("name", "") for base in build.bases}
     critical = {f"#{step.number}" for step in found.path}
     picture = element(
-        "svg", _lines(drawn, critical), _labels(drawn, heads), _bases(drawn, names), _boxes(build, drawn, critical),
-        viewBox=f"0 0 {number_text(drawn.width)} {number_text(drawn.height)}", width=number_text(drawn.width),
-        height=number_text(drawn.height), role="group", aria_label="The graph of steps; the table below says the same", id="graph-svg",
-    )  # fmt: skip
+        "svg",
+        _lines(drawn, critical),
+        _labels(drawn, heads),
+        _bases(drawn, names),
+        _boxes(build, drawn, critical),
+        viewBox=f"0 0 {number_text(drawn.width)} {number_text(drawn.height)}",
+        width=number_text(drawn.width),
+        height=number_text(drawn.height),
+        role="group",
+        aria_label="The graph of steps; the table below says the same",
+        id="graph-svg",
+    )
     hint = element("p", "Arrow keys go from step to step, Enter leads to its costs.", class_="hint js")
-    return element("div", element("div", picture, class_="scroll graph", tabindex=0, role="region", aria_label="Graph, to be scrolled"),
-                   _legend(build, found), hint, _table(build, found), class_="graph-all")  # fmt: skip
+    return element(
+        "div",
+        element("div", picture, class_="scroll graph", tabindex=0, role="region", aria_label="Graph, to be scrolled"),
+        _legend(build, found),
+        hint,
+        _table(build, found),
+        class_="graph-all",
+    )
 
 
 def _heads(build: BuildRecord) -> dict[str, str]:
@@ -84,9 +98,13 @@ def _bases(drawn: Drawing, names: Mapping[str, str]) -> Iterator[Html]:
         if digest in drawn.boxes:
             box = drawn.boxes[digest]
             text = short(name or digest, int((box.width - 40) / _LETTER))
-            yield element("g", _rectangle(box, box.height / 2), element("text", text, x=number_text(box.x + box.width / 2),
-                          y=number_text(box.y + 24), text_anchor="middle", class_="what"), element("title", f"base image {name} {digest}"),
-                          class_="base")  # fmt: skip
+            yield element(
+                "g",
+                _rectangle(box, box.height / 2),
+                element("text", text, x=number_text(box.x + box.width / 2), y=number_text(box.y + 24), text_anchor="middle", class_="what"),
+                element("title", f"base image {name} {digest}"),
+                class_="base",
+            )
 
 
 def _boxes(build: BuildRecord, drawn: Drawing, critical: set[str]) -> Iterator[Html]:
@@ -112,14 +130,24 @@ def _boxes(build: BuildRecord, drawn: Drawing, critical: set[str]) -> Iterator[H
 
 
 def _rectangle(box: Rectangle, round_: float) -> Html:
-    return element("rect", x=number_text(box.x), y=number_text(box.y), width=number_text(box.width), height=number_text(box.height),
-                   rx=number_text(round_), class_="box")  # fmt: skip
+    return element(
+        "rect",
+        x=number_text(box.x),
+        y=number_text(box.y),
+        width=number_text(box.width),
+        height=number_text(box.height),
+        rx=number_text(round_),
+        class_="box",
+    )
 
 
 def _legend(build: BuildRecord, found: Timing) -> Html:
     words = {"cached": "found in the cache", "done": "performed"}
-    outcomes = [outcome for outcome in ("cached", "done", "failed", "canceled", "interrupted", "running")
-                if any(step.outcome == outcome for step in build.steps)]  # fmt: skip
+    outcomes = [
+        outcome
+        for outcome in ("cached", "done", "failed", "canceled", "interrupted", "running")
+        if any(step.outcome == outcome for step in build.steps)
+    ]
     keys = [
         element(
             "li",
@@ -137,14 +165,22 @@ def _legend(build: BuildRecord, found: Timing) -> Html:
 def _table(build: BuildRecord, found: Timing) -> Html:
     critical = {step.number for step in found.path}
     rows = [
-        element("tr", element("th", step_link(step), scope="row"), element("td", outcome_badge(step.outcome)),
-                element("td", _needs(build, step)), element("td", "yes" if step.number in critical else ""))
+        element(
+            "tr",
+            element("th", step_link(step), scope="row"),
+            element("td", outcome_badge(step.outcome)),
+            element("td", _needs(build, step)),
+            element("td", "yes" if step.number in critical else ""),
+        )
         for step in build.steps
-    ]  # fmt: skip
+    ]
     heads = [element("th", head, scope="col") for head in ("Step", "Outcome", "Stands on, and reads", "On the critical path")]
     table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
-    return element("details", element("summary", "The graph as a table"), element("div", table, class_="scroll", tabindex=0, role="region",
-                   aria_label="The graph as a table"))  # fmt: skip
+    return element(
+        "details",
+        element("summary", "The graph as a table"),
+        element("div", table, class_="scroll", tabindex=0, role="region", aria_label="The graph as a table"),
+    )
 
 
 def _needs(build: BuildRecord, step: StepRecord) -> str:

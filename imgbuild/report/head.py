@@ -6,8 +6,10 @@ from imgbuild.hints import Any, Iterator, Mapping
 from imgbuild.insight.builds import BuildRecord
 from imgbuild.insight.timing import Timing
 from imgbuild.report import Report
+from imgbuild.report.ansi import Style
+from imgbuild.report.logs import painted
 from imgbuild.report.markup import Child, Html, element, short
-from imgbuild.report.quantities import count_text, moment_code, moment_text, seconds_text, share_text, size_text
+from imgbuild.report.quantities import UNKNOWN, count_text, moment_code, moment_text, seconds_text, share_text, size_text
 
 _ICONS = {"done": "✓", "failed": "✕", "canceled": "⊘", "interrupted": "⊘", "running": "…"}
 
@@ -22,28 +24,44 @@ def title_of(build: BuildRecord) -> str:
 def summary(report: Report, found: Timing) -> Html:
     """The head of the page: title, status, numbers."""
     build = report.build
-    status = element("span", element("i", _ICONS.get(build.status, "?"), aria_hidden="true"), f" {build.status or 'unknown'}",
-                     class_=f"status s-{build.status if build.status in _ICONS else 'other'}")  # fmt: skip
+    status = element(
+        "span",
+        element("i", _ICONS.get(build.status, "?"), aria_hidden="true"),
+        f" {build.status or 'unknown'}",
+        class_=f"status s-{build.status if build.status in _ICONS else 'other'}",
+    )
     when = element("time", moment_text(build.started), datetime=moment_code(build.started))
     line = element("p", "build ", element("code", build.id), " · ", when, class_="sub")
-    tiles = element("dl", [element("div", element("dt", name), element("dd", value, element("small", more) if more else None))
-                           for name, value, more in _tiles(report, found)], class_="tiles")  # fmt: skip
+    tiles = element(
+        "dl",
+        [
+            element("div", element("dt", name), element("dd", value, element("small", more) if more else None))
+            for name, value, more in _tiles(report, found)
+        ],
+        class_="tiles",
+    )
     facts = [element("div", element("dt", name), element("dd", value)) for name, value in _facts(build)]
-    return element("div", element("div", element("h1", short(title_of(build), 200)), status, class_="title"), line, tiles,
-                   element("dl", facts, class_="about"))  # fmt: skip
+    return element(
+        "div",
+        element("div", element("h1", short(title_of(build), 200)), status, class_="title"),
+        line,
+        tiles,
+        element("dl", facts, class_="about"),
+    )
 
 
 def _tiles(report: Report, found: Timing) -> Iterator[tuple[str, str, str]]:
     build = report.build
-    yield "Total", seconds_text(build.seconds), ""
-    if found.path:
+    running = build.status == "running"
+    yield "Total", UNKNOWN if running else seconds_text(build.seconds), "not over yet" if running else ""
+    if found.path and not running:
         yield "Critical path", seconds_text(found.path_seconds), count_text(len(found.path), "step")
         yield "Parallelism", f"{found.parallelism:.1f}×", f"{found.most} at most"
     cached = sum(step.outcome == "cached" for step in build.steps)
     yield "Cached", f"{cached} of {len(build.steps)}", share_text(cached, len(build.steps)) if build.steps else ""
     performed = sum(step.outcome == "done" for step in build.steps)
-    ended = len(build.steps) - cached - performed
-    yield "Performed", str(performed), f"{ended} did not end well" if ended else ""
+    others = len(build.steps) - cached - performed
+    yield "Performed", str(performed), f"{others} {'not over yet' if running else 'did not end well'}" if others else ""
     if report.of_image and report.layers:
         yield "Image", size_text(sum(layer.size for layer in report.layers)), f"in {count_text(len(report.layers), 'layer')}"
     if found.waited:
@@ -60,10 +78,15 @@ def _facts(build: BuildRecord) -> Iterator[tuple[str, Child]]:
         for base in build.bases
     ]
     code = [
-        ("Buildfile", build.buildfile), ("Context", build.context), ("Digest", build.digest), ("Image", build.image),
-        ("Arguments", ", ".join(f"{name}={value}" for name, value in build.args.items())), ("Options", options),
-        ("Secrets", ", ".join(build.secrets)), ("The same as build", build.same),
-    ]  # fmt: skip
+        ("Buildfile", build.buildfile),
+        ("Context", build.context),
+        ("Digest", build.digest),
+        ("Image", build.image),
+        ("Arguments", ", ".join(f"{name}={value}" for name, value in build.args.items())),
+        ("Options", options),
+        ("Secrets", ", ".join(build.secrets)),
+        ("The same as build", build.same),
+    ]
     yield from ((name, element("code", short(value, 600))) for name, value in code[:2] if value)
     if build.platforms:
         yield "Platforms", ", ".join(build.platforms)
@@ -81,20 +104,30 @@ def failure(build: BuildRecord) -> Html | None:
         return None
     failed = [step for step in build.steps if step.outcome == "failed" and step.error is not None and step.error.message == error.message]
     place = element("p", element("code", _place(error.file, error.line, error.end_line)), class_="place") if error.file else None
-    links = [element("p", element("a", f"Log of step #{step.number}", href=f"#log-{step.number}"), " · ",
-                     element("a", "its costs", href=f"#step-{step.number}")) for step in failed if step.log]  # fmt: skip
+    links = [
+        element(
+            "p",
+            element("a", f"Log of step #{step.number}", href=f"#log-{step.number}"),
+            " · ",
+            element("a", "its costs", href=f"#step-{step.number}"),
+        )
+        for step in failed
+        if step.log
+    ]
     return element(
         "div",
         element("p", error.message, class_="message"),
         place,
         source_lines(error.source, error.line, error.column, error.end_column) if error.source else None,
-        element("pre", error.detail.rstrip("\n"), class_="detail", tabindex=0, role="region", aria_label="Last lines of output")
-        if error.detail
-        else None,
+        _last_lines(error.detail.rstrip("\n")) if error.detail else None,
         [element("p", element("b", "Note "), line) for line in error.notes.splitlines()],
         element("p", element("b", "Hint "), error.hint) if error.hint else None,
         links,
     )
+
+
+def _last_lines(text: str) -> Html:
+    return element("pre", painted(text, Style()), class_="detail", tabindex=0, role="region", aria_label="Last lines of output")
 
 
 def source_lines(source: str, first: int, column: int = 0, end_column: int = 0) -> Html:

@@ -35,8 +35,10 @@ def _search() -> Html:
         element("button", "↓", type="button", id="find-next", aria_label="Next match"),
         element("label", element("input", type="checkbox", id="find-only"), " only matching lines"),
         element("output", id="find-count", for_="find", aria_live="polite"),
-        role="search", class_="find js", id="find-form",
-    )  # fmt: skip
+        role="search",
+        class_="find js",
+        id="find-form",
+    )
 
 
 def _log(log: ReportLog, step: StepRecord, build: BuildRecord, opened: bool) -> Html:
@@ -90,11 +92,14 @@ def _timed(lines: Iterable[LogLine]) -> Iterator[tuple[LogLine, str]]:
 
 def _line(text: str, time: str, style: Style) -> Html:
     left = len(text) - MOST_LINE
-    parts = [_run(classes, part) for classes, part in runs(text[:MOST_LINE], style)]
-    if left > 0:
-        parts.append(f'<span class="cut">… {left:,} more characters</span>')
+    cut = f'<span class="cut">… {left:,} more characters</span>' if left > 0 else ""
     mark = f' data-t="{time}"' if time else ""
-    return Html(f'<span class="l"{mark}>{"".join(parts)}\n</span>')
+    return Html(f'<span class="l"{mark}>{painted(text[:MOST_LINE], style)}{cut}\n</span>')
+
+
+def painted(text: str, style: Style) -> Html:
+    """A text with its colors."""
+    return Html("".join(_run(classes, part) for classes, part in runs(text, style)))
 
 
 def _run(classes: str, text: str) -> str:

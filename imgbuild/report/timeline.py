@@ -69,13 +69,24 @@ def timeline(build: BuildRecord, found: Timing) -> Html:
 def _row(step: StepRecord, whole: float, at: Sequence[float], critical: bool) -> Html:
     return element(
         "li",
-        element("div", element("i", icon(step.outcome), aria_hidden="true", class_=f"shape {outcome_class(step.outcome)}"),
-                step_link(step, 90, critical=critical), class_="label"),
-        element("svg", list(_drawn(step, whole, at)), class_=f"track {outcome_class(step.outcome)}", width="100%", height=25,
-                role="img", aria_label=sentence(step)),
+        element(
+            "div",
+            element("i", icon(step.outcome), aria_hidden="true", class_=f"shape {outcome_class(step.outcome)}"),
+            step_link(step, 90, critical=critical),
+            class_="label",
+        ),
+        element(
+            "svg",
+            list(_drawn(step, whole, at)),
+            class_=f"track {outcome_class(step.outcome)}",
+            width="100%",
+            height=25,
+            role="img",
+            aria_label=sentence(step),
+        ),
         element("span", seconds_text(step.seconds), class_="took", aria_hidden="true"),
         class_=" ".join([*(["critical"] if critical else []), *(["found"] if step.outcome == "cached" else [])]) or None,
-    )  # fmt: skip
+    )
 
 
 def _drawn(step: StepRecord, whole: float, at: Sequence[float]) -> Iterator[Html]:
@@ -93,10 +104,15 @@ def _drawn(step: StepRecord, whole: float, at: Sequence[float]) -> Iterator[Html
 
 def _axis(at: Sequence[float], whole: float) -> Html:
     marks = [
-        element("text", seconds_text(seconds) if seconds else "0", x=f"{number_text(100 * seconds / whole)}%", y=11,
-                text_anchor="start" if not seconds else "end" if seconds > 0.96 * whole else "middle")
+        element(
+            "text",
+            seconds_text(seconds) if seconds else "0",
+            x=f"{number_text(100 * seconds / whole)}%",
+            y=11,
+            text_anchor="start" if not seconds else "end" if seconds > 0.96 * whole else "middle",
+        )
         for seconds in at
-    ]  # fmt: skip
+    ]
     return element("svg", marks, width="100%", height=14)
 
 
@@ -105,10 +121,20 @@ def _legend(build: BuildRecord) -> Html:
     if any(step.waited for step in build.steps):
         shown.insert(1, ("wait", "waiting for memory"))
     keys = [
-        element("li", element("svg", element("rect", width=26, height=12, rx=1.5, class_=f"bar {kind}"), width=26, height=12,
-                              class_="o-done", aria_hidden="true"), f" {word}")
+        element(
+            "li",
+            element(
+                "svg",
+                element("rect", width=26, height=12, rx=1.5, class_=f"bar {kind}"),
+                width=26,
+                height=12,
+                class_="o-done",
+                aria_hidden="true",
+            ),
+            f" {word}",
+        )
         for kind, word in shown
-    ]  # fmt: skip
+    ]
     keys.append(element("li", element("span", "◆", class_="diamond", aria_hidden="true"), " on the critical path"))
     return element("ul", keys, class_="legend")
 

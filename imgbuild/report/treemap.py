@@ -54,9 +54,14 @@ def _packed(name: str, files: Files) -> list[object]:
 
 def _picture(report: Report, listed: list[ReportLayer]) -> Html:
     drawn = element(
-        "svg", list(_areas(listed)), class_="static", width="100%", height=_PLACE.height, role="img",
+        "svg",
+        list(_areas(listed)),
+        class_="static",
+        width="100%",
+        height=_PLACE.height,
+        role="img",
         aria_label="Layers by the size of their files; the table below says the same",
-    )  # fmt: skip
+    )
     frame = element("div", drawn, id="treemap", class_="treemap")
     crumbs = element("nav", element("ol", id="crumbs"), aria_label="Opened directories", class_="crumbs js")
     hint = element("p", "Arrow keys go from area to area, Enter opens one, Backspace goes back.", class_="hint js")
@@ -92,8 +97,12 @@ def _area(child: Files, place: Rectangle, shade: str) -> Html:
 
 def _percent(place: Rectangle) -> tuple[str, str, str, str]:
     across, down = 100 / _PLACE.width, 100 / _PLACE.height
-    return (f"{number_text(place.x * across)}%", f"{number_text(place.y * down)}%", f"{number_text(place.width * across)}%",
-            f"{number_text(place.height * down)}%")  # fmt: skip
+    return (
+        f"{number_text(place.x * across)}%",
+        f"{number_text(place.y * down)}%",
+        f"{number_text(place.width * across)}%",
+        f"{number_text(place.height * down)}%",
+    )
 
 
 def _table(report: Report, total: int) -> Html:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 60
+_DRIVER = "chromedriver"
 _ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
@@ -95,17 +96,20 @@ def _ask(method: str, address: str, values: object = None) -> Any:
         raise AssertionError(json.load(error)["value"]["message"]) from None
 
 
+def available() -> bool:
+    """Whether this machine has one."""
+    return all(map(shutil.which, (_DRIVER, "chromium")))
+
+
 @contextmanager
 def started(profile: Path) -> Iterator[Browser]:
     """A browser with a profile of its own in an empty directory."""
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    assert driver and chromium, "these tests need Debian's chromium and chromium-driver"
-    with subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen([_DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
             port = next(line.rpartition(" ")[2].strip(" .\n") for line in process.stdout if "started successfully on port" in line)
             options = {
-                "goog:chromeOptions": {"binary": chromium, "args": [*_ARGUMENTS, f"--user-data-dir={profile}"]},
+                "goog:chromeOptions": {"args": [*_ARGUMENTS, f"--user-data-dir={profile}"]},
                 "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             }
             address = f"http://127.0.0.1:{port}"

@@ -13,7 +13,7 @@ import pytest
 
 from imgbuild.report.squarify import Rectangle, squarify
 
-from .browser import Browser, started
+from .browser import Browser, available, started
 from .harness import Bench, copied
 
 WIDTHS = (400, 1000, 2000)
@@ -63,8 +63,13 @@ def reported(template: Bench, tmp_path_factory: pytest.TempPathFactory) -> Repor
     return Reported(bench, pages)
 
 
+pytestmark = pytest.mark.xdist_group("browser")  # one for all of them
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not available():
+        pytest.skip("needs Debian's chromium and chromium-driver")  # which in CI is a failure
     with started(tmp_path_factory.mktemp("browser") / "profile") as found:
         yield found
 

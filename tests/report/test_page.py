@@ -199,7 +199,10 @@ def test_headings_and_landmarks() -> None:
         (Report(build(step(1, log="b1/1")), logs=(ReportLog(1, "b1", gone=True),)), "This log is no longer kept."),
         (Report(build(step(1))), "No earlier build of this is recorded."),
         (Report(build(step(1))), "The steps wrote nothing."),
-        (Report(build(step(1), status="running")), "running"),
+        (Report(build(step(1), step(2, outcome="running"), status="running")), "Total – not over yet"),
+        (Report(build(step(1), step(2, outcome="running"), status="running")), "Performed 1 1 not over yet"),
+        (Report(build(step(1))), "It is not recorded (yet) why steps were performed."),
+        (Report(build(step(1, outcome="cached"))), "Every step that was reached was found in the cache."),
         (Report(build(step(1, log="b0/1", build="b0")), logs=(ReportLog(1, "b0", (LogLine(0, "x"),)),)), "1 line of build b0"),
     ],
 )
@@ -208,12 +211,14 @@ def test_cases_have_words(report: Report, words: str) -> None:
 
 
 def test_a_failure_is_told_with_its_line() -> None:
-    error = Problem("it failed", "last words", "a note", "a hint", "step-failed", 1, "Buildfile", 3, 3, "RUN gzpi -k /x", 5, 9)
+    words = "last \x1b[31mwords\x1b[0m"
+    error = Problem("it failed", words, "a note", "a hint", "step-failed", 1, "Buildfile", 3, 3, "RUN gzpi -k /x", 5, 9)
     record = build(step(1, outcome="failed", error=error, log="b1/1"), status="failed", error=error)
     found = parsed(Report(record, logs=(ReportLog(1, "b1", (LogLine(0, "out"),)),)))
     for words in ("Why it failed", "it failed", "Buildfile:3", "last words", "Note a note", "Hint a hint", "Log of step #1"):
         assert words in found.text
     page = render(Report(record), str, ASSETS)
+    assert 'last <span class="c1">words</span>' in page
     assert "RUN <mark>gzpi</mark> -k /x" in page
 
 
@@ -243,6 +248,7 @@ def test_colors() -> None:
     assert list(runs("y\x1b[38;2;0;120;0mz\x1b[39m", style)) == [("c9", "y"), ("c2", "z")]
     assert list(runs("\x1b[4mu\x1b[24m\x1b[97mv\x1b[m\x1b[2K\x1b", style)) == [("u", "u"), ("c15", "v")]
     assert list(runs("\x1b[48;5;1mx\x1b[999999999999mz\x1b[38mq", style)) == [("", "x"), ("", "z"), ("", "q")]
+    assert list(runs("a\x1b]0;title\x07b\x1b]8;;x\x1b\\c\x1b(Bd\x1b", Style())) == [("", "abcd")]
     assert list(runs("", style)) == []
 
 
