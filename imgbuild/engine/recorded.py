@@ -59,7 +59,8 @@ def recorded(
     if bake:
         header["bake"] = {"id": bake, "target": name}
     store, most = place.store, place.settings.history_log
-    chronicle = Chronicle(str(store.root), header, on_event, clock=store.clock, most_log=most, shown=shown)
+    kept = "records" not in place.invocation.disabled()
+    chronicle = Chronicle(str(store.root), header, on_event, clock=store.clock, most_log=most, shown=shown, kept=kept)
     try:
         yield chronicle
     except BaseException as error:
@@ -121,6 +122,8 @@ def note_result(chronicle: Chronicle, result: BuildResult) -> None:
 
 def explainer(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Callable[[int, Node, Wanted, str], None]:
     """What says why a step is performed; made when the first one is."""
+    if not chronicle.kept:
+        return lambda number, node, wanted, why: None
     made: list[Explaining] = []
     lock = threading.Lock()
 

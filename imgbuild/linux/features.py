@@ -13,7 +13,7 @@ from imgbuild.values import dataclass
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 
-SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare", "replay"})
+SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare", "replay", "records"})
 """Names that IMGBUILD_DISABLE understands."""
 
 _EROFS_FROM = (6, 15)

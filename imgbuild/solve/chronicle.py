@@ -33,7 +33,8 @@ _LONGEST_LINE = 400
 
 class Chronicle:
     """The notes of one build. Safe to use from many threads. `header` is what is known of the build before it starts; `clock` gives
-    seconds since 1970. `most_log` bounds each step's log, in bytes. `shown`: what the bake that this build belongs to calls a step."""
+    seconds since 1970. `most_log` bounds each step's log, in bytes. `shown`: what the bake that this build belongs to calls a step. Where
+    `kept` is false, all is forgotten."""
 
     def __init__(
         self,
@@ -44,10 +45,12 @@ class Chronicle:
         clock: Callable[[], float] = time.time,
         most_log: int = 0,
         shown: Callable[[int], int] | None = None,
+        kept: bool = True,
     ) -> None:
         self.build = str(header["id"])
         self.root = root
         self.most_log = most_log
+        self.kept = kept
         self._header: dict[str, object] = {**header, "started": clock()}
         self._began = time.monotonic()
         self._pass_on = on_event
@@ -105,7 +108,7 @@ class Chronicle:
     def begin(self) -> None:
         """From now on, something may be lost if this process died."""
         with self._lock:
-            if self._words is not None:
+            if self._words is not None or not self.kept:
                 return
             from imgbuild.solve.underway import Words
 
@@ -217,6 +220,8 @@ class Chronicle:
 
     def output(self, number: int) -> Callable[[int, bytes], None]:
         """What keeps the output of a step."""
+        if not self.kept:
+            return lambda stream, data: None
         from imgbuild.solve.output import Keeper
 
         self.begin()
@@ -236,6 +241,8 @@ class Chronicle:
 
     def end(self, status: str, facts: Mapping[str, object], failure: BaseException | None = None) -> None:
         """Write the record: "done", "failed" or "canceled"."""
+        if not self.kept:
+            return
         for number in list(self._keepers):
             self.ended(number)
         entries = [dict(entry) for _, entry in sorted(self._steps.items())]

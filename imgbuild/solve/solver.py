@@ -267,7 +267,7 @@ class Solver:
             self._memos += inputs.memos
             parent = "" if step.independent else self._parent(index, number).identity
             made = key_record(step.op, parent, inputs.digests)
-            wanted = self._wanted[(index, number)] = Wanted(step, made, step_key(made), inputs.kept)
+            wanted = self._wanted[(index, number)] = Wanted(step, made, step_key(made), inputs.kept if self._chronicle.kept else ())
         return wanted
 
     def _found(self, index: int, number: int, wanted: Wanted, result: StepLayer) -> None:

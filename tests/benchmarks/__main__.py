@@ -24,12 +24,12 @@ from typing import Any
 from demo import rootfs
 from demo.machine import MachineError
 
-from benchmarks import fixtures, growth, tools, workloads
+from benchmarks import fixtures, growth, overhead, tools, workloads
 from benchmarks.contents import Contents, contents_of
 from benchmarks.disk import Interrupted, interruptible, workspace
 from benchmarks.measure import CommandFailed, Launcher
 from benchmarks.plot import picture
-from benchmarks.results import OURS, Growth, Result, growth_table, table
+from benchmarks.results import OURS, Growth, Overhead, Result, growth_table, overhead_table, table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -59,13 +59,15 @@ def main() -> None:
             load = os.getloadavg()
             results = _rows(directory, launcher, taking_part, options.rounds, options.only)
             growths: list[Growth] = []
+            place, base = workloads.Place(directory, directory / "contexts"), directory / "busybox.tar"
+            overheads = overhead.overheads(launcher, place, base, directory / "overhead", only=options.only, say=say)
             if options.growth or options.big:
                 growths = list(growth.growths(launcher, taking_part[0], directory / "growth", only=options.only, big=options.big, say=say))
             facts = _facts(taking_part, where, options.rounds, load)
     except Interrupted as error:
         raise SystemExit(f"ended by {error}") from None
     shown = [tool.name for tool in taking_part if not tool.reference]
-    _write(results, growths, shown, facts, readme=not (options.no_readme or options.only))
+    _write(results, growths, overheads, shown, facts, readme=not (options.no_readme or options.only))
 
 
 def _rows(directory: Path, launcher: Launcher, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
@@ -166,7 +168,9 @@ def _facts(taking_part: Sequence[Any], where: str, rounds: int, load: tuple[floa
     }
 
 
-def _write(results: list[Result], growths: list[Growth], names: list[str], facts: dict[str, Any], *, readme: bool) -> None:
+def _write(
+    results: list[Result], growths: list[Growth], overheads: list[Overhead], names: list[str], facts: dict[str, Any], *, readme: bool
+) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     caption = f"{versions}; {facts['machine']}; {facts['where']}; {facts['date']}"
     text = table(results, names)
@@ -174,12 +178,13 @@ def _write(results: list[Result], growths: list[Growth], names: list[str], facts
     print(text)
     if growths:
         print(growth_table(growths))
-    print(about)
+    cost = overhead_table(overheads) if overheads else ""
+    print(f"{cost}\n{about}")
     if not readme:
         return
     RESULTS.mkdir(exist_ok=True)
-    everything = {"facts": facts, "rows": [asdict(result) for result in results], "growth": [asdict(item) for item in growths]}
-    (RESULTS / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
+    everything = {"facts": facts, "rows": results, "growth": growths, "overhead": overheads}
+    (RESULTS / "results.json").write_text(json.dumps(everything, indent=1, default=asdict) + "\n")
     (RESULTS / "plot.svg").write_text(picture(results, caption))
     if growths:
         (RESULTS / "growth.md").write_text(growth_table(growths))
@@ -190,7 +195,7 @@ def _write(results: list[Result], growths: list[Growth], names: list[str], facts
         before, _, rest = page.partition(_BEGIN)
         after = rest.partition(_END)[2]
         shown = "![ratios to the fastest peer](tests/benchmarks/results/plot.svg)"
-        (ROOT / "README.md").write_text(f"{before}{_BEGIN}\n{shown}\n\n{text}\n{grown}\n{kind}{about}{_END}{after}")
+        (ROOT / "README.md").write_text(f"{before}{_BEGIN}\n{shown}\n\n{text}\n{grown}\n{cost}\n{kind}{about}{_END}{after}")
 
 
 main()

@@ -103,6 +103,31 @@ class Growth:
         return "linear or better" if self.exponent() <= 1.15 else "worse than linear"
 
 
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """One kind of work with something and without it: the seconds of each time."""
+
+    name: str
+    seconds: Sequence[float]
+    without: Sequence[float]
+
+    def ratio(self) -> float:
+        """The median with it to that without it."""
+        return statistics.median(self.seconds) / statistics.median(self.without)
+
+
+def overhead_table(overheads: Sequence[Overhead], most: float = 1.05) -> str:
+    """In Markdown: a row for each kind of work, and all of them together."""
+    lines = ["| records, causes, logs, ledger | seconds with | without | ratio |", "|---|---|---|---|"]
+    for item in overheads:
+        both = (statistics.median(item.seconds), statistics.median(item.without))
+        lines.append(f"| {item.name} | {both[0]:.3f} | {both[1]:.3f} | {item.ratio():.3f} |")
+    mean = statistics.geometric_mean(item.ratio() for item in overheads)
+    verdict = "reached" if mean <= most else "not reached"
+    lines.append(f"| geometric mean | | | {mean:.3f}; wanted {most:g}: {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(results: Sequence[Result], tools: Sequence[str]) -> str:
     """The rows in Markdown: our seconds, each peer's, the ratio, what is wanted, the verdict, CPU and memory."""
     others = [tool for tool in tools if tool != OURS]

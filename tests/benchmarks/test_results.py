@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from benchmarks.contents import contents_of
 from benchmarks.measure import Sample
 from benchmarks.plot import picture
-from benchmarks.results import Growth, Result, growth_table, table
+from benchmarks.results import Growth, Overhead, Result, growth_table, overhead_table, table
 
 
 def _result(ours: float, *theirs: float, target: float | None = 0.5, **more: object) -> Result:
@@ -55,6 +55,13 @@ def test_growth() -> None:
     assert Growth("a", {1: 1.0, 2: 2.0, 4: 4.0}).verdict() == "linear or better"
     assert Growth("a", {1: 1.0, 2: 4.0, 4: 16.0}).verdict() == "worse than linear"
     assert "| a | 1: 1.00, 2: 4.00 | 3 | 2.00 |" in growth_table([Growth("a", {1: 1.0, 2: 4.0}, {2: 3_000_000})])
+
+
+def test_overheads() -> None:
+    items = [Overhead("a", [1.0, 1.2, 9.0], [1.0, 1.0, 1.0]), Overhead("b", [1.0], [1.2])]
+    assert "| a | 1.200 | 1.000 | 1.200 |" in overhead_table(items)
+    assert "1.000; wanted 1.05: reached |" in overhead_table(items)
+    assert "1.200; wanted 1.05: not reached |" in overhead_table(items[:1])
 
 
 def test_the_picture_is_well_formed_whatever_the_names() -> None:

@@ -92,15 +92,17 @@ class _Base:
 class Imgbuild(_Base):
     """This project, as installed for the Python that runs this."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, without: str = "") -> None:
         super().__init__(directory.name, directory)
+        self._without = without
         self._program = str(Path(sys.executable).with_name("imgbuild"))
         self._store, self._seed = directory / "store", directory / "seed"
         self._loaded: list[str] = []
 
     def environment(self) -> dict[str, str]:
         # A home without settings, as most are.
-        return {"IMGBUILD_ROOT": str(self._store), "HOME": str(self.directory), "DOCKER_CONFIG": str(self.directory)}
+        own = {"IMGBUILD_ROOT": str(self._store), "HOME": str(self.directory), "DOCKER_CONFIG": str(self.directory)}
+        return own | ({"IMGBUILD_DISABLE": self._without} if self._without else {})
 
     def version(self) -> str:
         return self.do(self._program, "--version").split()[-1]
