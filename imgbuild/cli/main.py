@@ -23,6 +23,7 @@ _COMMANDS = {
     "builds": "imgbuild.cli.builds:builds",
     "explain": "imgbuild.cli.explain:explain",
     "plan": "imgbuild.cli.plan:plan",
+    "advise": "imgbuild.cli.advise:advise",
     "report": "imgbuild.cli.report:report",
     "run": "imgbuild.cli.run_commands:run",
     "ps": "imgbuild.cli.run_commands:ps",

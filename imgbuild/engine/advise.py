@@ -1,0 +1,92 @@
+"""``imgbuild advise``: what the builds of a Buildfile were recorded to have done, and what their layers hold, for advice. Nothing runs."""
+
+from __future__ import annotations
+
+import os
+
+from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.performed import build_of, chain_of, last_step, layer_of
+from imgbuild.engine.source import find_source
+from imgbuild.engine.workplace import Workplace, workplace
+from imgbuild.errors import CorruptError, ImgbuildError, LayerError, NotFoundError
+from imgbuild.insight.advice import Advice, Past, ordered
+from imgbuild.insight.builds import BuildRecord, StepRecord, recent_builds, with_steps
+from imgbuild.insight.cache_advice import cache_mounts, failing, misses, unmounted
+from imgbuild.insight.layer_advice import below, big, shadowed
+from imgbuild.layer.compress import decompressing
+from imgbuild.layer.listing import Listed, listed
+from imgbuild.store.history import History
+from imgbuild.values import dataclass
+
+_MOST = 200
+"""Builds that are looked at, the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """What is to be said of one Buildfile: of `builds` builds, `build` is the one whose instructions it is about. `unread` are the numbers
+    of steps whose layers are not in the store."""
+
+    build: BuildRecord
+    builds: int
+    advice: tuple[Advice, ...]
+    unread: tuple[int, ...]
+
+
+def advise(invocation: Invocation, word: str) -> Advised:
+    """Advice on what a word means: a build, a context's directory, or a Buildfile. NotFoundError where no build of it is known."""
+    with workplace(invocation, snapshots=False) as place, place.store.lease():
+        chosen = _chosen(place, word)
+        builds = _builds(place, chosen)
+        steps = [step for step in chosen.steps if step.outcome in ("done", "cached")]
+        image = _image_steps(place, chosen)
+        wanted = {step.number: step for step in (*image, *(step for step in steps if unmounted(step) is not None))}
+        read = {number: _read(place, step) for number, step in wanted.items()}
+        known = {number: entries for number, entries in read.items() if entries is not None}
+        layers = [(step, known[step.number]) for step in image if step.number in known]
+        caches = {number: below(entries, found[1]) for number, entries in known.items() if (found := unmounted(wanted[number])) is not None}
+        past = Past(chosen, builds)
+        advice = (*misses(past), *cache_mounts(past, caches), *shadowed(layers), *big(layers), *failing(past, builds[0]))
+        return Advised(chosen, len(builds), ordered(advice), tuple(sorted(read.keys() - known.keys())))
+
+
+def _chosen(place: Workplace, word: str) -> BuildRecord:
+    """The build that a word means: of a directory or a Buildfile, the last one of it that came to its end, else the last one."""
+    if not os.path.exists(word):
+        return with_steps(build_of(place, word))
+    file = find_source(word, None).file if os.path.isdir(word) else word
+    path = os.path.realpath(str(file))
+    builds = [build for build in recent_builds(History(place.store), _MOST, buildfile=path) if build.steps]
+    if not builds:
+        raise NotFoundError(f"no build of {path} is known", hint="build it: advice stands on what builds did")
+    return next((build for build in builds if build.status == "done"), builds[0])
+
+
+def _builds(place: Workplace, chosen: BuildRecord) -> list[BuildRecord]:
+    """The builds of the same thing, the last one first."""
+    found = []
+    for build in recent_builds(History(place.store), _MOST, buildfile=chosen.buildfile):
+        same = (build.target, build.bake_target) == (chosen.target, chosen.bake_target)
+        if build.steps and same and (chosen.buildfile.startswith("/") or build.context == chosen.context):
+            found.append(build)
+    return found or [chosen]
+
+
+def _image_steps(place: Workplace, build: BuildRecord) -> list[StepRecord]:
+    """The steps whose layers the build's image has, the lowest first; none where there is no image any more."""
+    try:
+        chain = chain_of(build, last_step(place, build))
+    except ImgbuildError:
+        return []
+    return [step for step in chain if step.layer is not None and not step.test]
+
+
+def _read(place: Workplace, step: StepRecord) -> tuple[Listed, ...] | None:
+    """What a step's layer says; None where it is gone, or can't be read."""
+    if step.layer is None:
+        return ()
+    try:
+        with place.store.blobs.open(layer_of(place, step).blob.digest) as stream:
+            return tuple(listed(decompressing(stream)))
+    except (NotFoundError, CorruptError, LayerError):
+        return None

@@ -1,0 +1,148 @@
+"""``imgbuild advise``: what each piece of advice stands on, from builds that were really done; and that it says so where there is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from .harness import Bench
+
+
+def _advice(bench: Bench, *words: str) -> list[dict[str, Any]]:
+    ((found),) = json.loads(bench.run("advise", "--format", "json", *words, cwd=bench.context).out)
+    advice: list[dict[str, Any]] = found["advice"]
+    return advice
+
+
+def _of(bench: Bench, kind: str, *words: str) -> dict[str, Any]:
+    (found,) = [each for each in _advice(bench, *words) if each["kind"] == kind]
+    return found
+
+
+# A `pip` of our own, which takes its time.
+PIP = """FROM busybox
+RUN printf "#!/bin/sh\\nsleep 1; cat requirements.txt > /installed\\n" > /bin/pip && chmod 755 /bin/pip
+WORKDIR /app
+"""
+APP = f"{PIP}COPY . .\nRUN pip install -r requirements.txt\nRUN sleep 0.4; cat main > /made\n"
+
+
+def test_what_is_performed_for_files_that_it_does_not_read(bench: Bench) -> None:
+    for number in range(4):
+        bench.write({"main": str(number), "requirements.txt": "flask" if number < 3 else "django"})
+        if number == 3:
+            bench.write({"main": "2"})
+        bench.build(APP)
+    found = _of(bench, "split")
+    assert found["line"] == 4
+    assert found["instruction"] == "COPY . ."
+    assert "copy requirements.txt first, then `RUN pip install -r requirements.txt` (line 5), then the rest" in found["message"]
+    assert found["facts"] == {
+        "builds": 4, "missed": 3, "performed": 2, "files": {"main": 2, "requirements.txt": 1},
+        "instruction": "RUN pip install -r requirements.txt", "line": 5,
+    }  # fmt: skip
+    assert 2.0 < found["seconds"] < 10
+    later = _of(bench, "later")
+    assert later["at_most"]
+    assert "`RUN sleep 0.4; cat main > /made (line 6)`" in " ".join(later["evidence"])
+    text = bench.run("advise").out
+    assert "Buildfile:4  COPY . .  [" in text
+    assert "   - its files had changed in 3 of 4 builds: main (2 times), requirements.txt (1 time)\n" in text
+
+
+def test_what_reads_nothing_stands_above(bench: Bench) -> None:
+    tool = 'FROM busybox\nRUN printf "#!/bin/sh\\nsleep 0.6\\n" > /bin/apk && chmod 755 /bin/apk\n'
+    for number in range(3):
+        bench.write({"main": str(number)})
+        bench.build(f"{tool}COPY main /\nRUN apk add --no-cache curl\n")
+    found = _of(bench, "order", ".")
+    assert "put `RUN apk add --no-cache curl` (line 4) before it" in found["message"]
+    mount = _of(bench, "cache-mount", ".")
+    assert "RUN --mount=type=cache,target=/var/cache/apk" in mount["message"]
+    assert mount["message"].endswith("without --no-cache")
+    assert (mount["line"], mount["facts"]["performed"], mount["bytes"]) == (4, 3, 0)
+
+
+def test_a_cache_that_landed_in_a_layer(bench: Bench) -> None:
+    program = "#!/bin/sh\\nmkdir -p /root/.npm; head -c 3000000 /dev/zero > /root/.npm/x\\n"
+    tool = f'FROM busybox\nRUN printf "{program}" > /bin/npm; chmod 755 /bin/npm\n'
+    bench.build(f"{tool}RUN npm ci\n")
+    found = _of(bench, "cache-mount")
+    assert found["facts"]["directories"] == {"/root/.npm": 3000000}
+    assert "its layer has 3.0 MB below /root/.npm" in found["evidence"]
+    bench.build(f"{tool}RUN --mount=type=cache,target=/root/.npm npm ci\n")
+    assert _advice(bench) == []
+
+
+def test_bytes_that_nobody_sees(bench: Bench) -> None:
+    bench.write({"package": b"x" * 2_000_000, "app/one": b"y" * 1_500_000, "app/two": b"z" * 1_500_000})
+    bench.build("""FROM busybox
+COPY package /tmp/
+RUN head -c 4000000 /dev/zero > /downloaded && wc -c /tmp/package > /size
+RUN rm /tmp/package && rm -r /downloaded
+COPY app /app/
+RUN chown -R 5:5 /app
+RUN head -c 2500000 /dev/zero > /twice
+RUN head -c 2600000 /dev/zero > /twice
+""")
+    found = {each["kind"]: each for each in _advice(bench)}
+    assert set(found) == {"copied", "cleanup", "ownership", "overwritten"}
+    assert (found["copied"]["line"], found["copied"]["bytes"]) == (2, 2_000_000)
+    assert "--mount=type=bind" in found["copied"]["message"]
+    assert found["copied"]["facts"]["paths"] == {"tmp/package": 2_000_000}
+    assert (found["cleanup"]["line"], found["cleanup"]["bytes"], found["cleanup"]["facts"]["line"]) == (3, 4_000_000, 4)
+    assert (found["ownership"]["line"], found["ownership"]["bytes"]) == (5, 3_000_000)
+    assert "COPY --chown and --chmod" in found["ownership"]["message"]
+    assert (found["overwritten"]["line"], found["overwritten"]["bytes"]) == (7, 2_500_000)
+    assert [each["bytes"] for each in _advice(bench)] == [4_000_000, 3_000_000, 2_500_000, 2_000_000]
+
+
+def test_a_large_layer(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN mkdir -p /opt/a/deep /opt/b && head -c 60000000 /dev/zero > /opt/a/deep/f && echo > /opt/b/g\n")
+    found = _of(bench, "big")
+    assert found["facts"]["directories"] == {"opt/a": 60_000_000, "opt/b": 1}
+
+
+def test_what_fails_often(bench: Bench) -> None:
+    text = "FROM busybox\nRUN --mount=type=bind,source=state,target=/state test $(cat /state) = good\n"
+    for state in ("bad", "worse", "good", "worst"):
+        bench.write({"state": state})
+        bench.build(text, code=None)
+    found = _of(bench, "failing", str(bench.context / "Buildfile"))
+    assert (found["line"], found["facts"]["failed"], found["facts"]["performed"]) == (2, 3, 4)
+    assert "--retry=N" in found["message"]
+    assert "3 times: the command ended with exit code 1" in " ".join(found["evidence"])
+
+
+def test_nothing_to_advise_is_said(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN echo > /f\n")
+    assert bench.run("advise").out.strip().endswith("nothing to advise")
+    assert _advice(bench) == []
+    done = bench.run("advise", "last", ".", cwd=bench.context)
+    assert done.out.count("nothing to advise") == 2
+
+
+def test_nothing_is_run_and_layers_that_are_gone_are_said(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN head -c 3000000 /dev/zero > /f\nRUN rm /f\n")
+    number = len(json.loads(bench.run("builds", "ls", "--format", "json").out))
+    bench.run("rmi", "x")
+    bench.run("prune", "--all")
+    said = bench.run("advise").out
+    assert "nothing to advise" in said
+    assert len(json.loads(bench.run("builds", "ls", "--format", "json").out)) == number
+
+
+def test_control_characters_are_not_written_to_terminals(bench: Bench) -> None:
+    bench.write({"\x1b[31m": b"x" * 2_000_000})
+    bench.build("FROM busybox\nCOPY . /c\nRUN rm -r /c\n")
+    assert "\x1b" not in bench.run("advise").out
+    assert _of(bench, "copied")["bytes"] >= 2_000_000
+
+
+@pytest.mark.parametrize(("word", "code"), [("nothing", 13), ("^9", 13), (".", 13), ("/dev", 10)])
+def test_refused(bench: Bench, word: str, code: int) -> None:
+    bench.write({"Buildfile": "FROM busybox\n"})
+    said = bench.run("advise", word, cwd=bench.context, code=code).err
+    assert said.startswith("imgbuild: error: ")
