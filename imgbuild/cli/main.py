@@ -42,6 +42,7 @@ _COMMANDS = {
     "blame": "imgbuild.cli.blame:blame",
     "bisect": "imgbuild.cli.bisect:bisect",
     "repro": "imgbuild.cli.repro:repro",
+    "cache": "imgbuild.cli.cache:cache",
     "tag": "imgbuild.cli.images:tag",
     "rmi": "imgbuild.cli.images:rmi",
     "prune": "imgbuild.cli.upkeep:prune",

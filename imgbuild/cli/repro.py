@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgbuild.cli.failures import printable
-from imgbuild.cli.findings import finding_json, finding_lines
+from imgbuild.cli.findings import finding_json, finding_lines, short, what_steps_had
 from imgbuild.engine.invocation import Invocation
 from imgbuild.hints import Iterator
 from imgbuild.light import json
@@ -22,11 +22,7 @@ DIFFERS = 1
 @click.command()
 @click.argument("words", nargs=-1, metavar="[BUILD] [#STEP...]")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show every path that differs, not just the first of each step.")
-@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|env=NAME]", help="A secret that a step had: none is kept.")
-@click.option("--ssh", multiple=True, metavar="ID[=SOCKET|KEY,...]", help="An agent or keys that a step had.")
-@click.option("--allow", multiple=True, metavar="RIGHT", help="What the build was allowed: security.insecure, device[=/dev/NAME].")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being run.")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@what_steps_had
 @click.pass_obj
 def repro(
     invocation: Invocation,
@@ -51,7 +47,7 @@ def repro(
 
     def on_step(step: StepRecord) -> None:
         if not quiet:
-            click.echo(printable(f"running #{step.number} {_short(step.text)} twice"), err=True)
+            click.echo(printable(f"running #{step.number} {short(step.text)}"), err=True)
 
     def on_done(result: Reproduced) -> None:
         results.append(result)
@@ -73,15 +69,10 @@ def _parsed(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     return (words[0], words[1:]) if words and not words[0].startswith("#") else ("last", words)
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 70 else line[:67] + "..."
-
-
 def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
     step = result.record
     place = f"  ({step.file.rpartition('/')[2]}:{step.line})" if step.file else ""
-    yield f"#{step.number} {_short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
+    yield f"#{step.number} {short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
     if result.same:
         if result.conditions.unvaried:
             yield f"  but not tried: {'; '.join(result.conditions.unvaried)}"
@@ -91,8 +82,10 @@ def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
 
 def _json(result: Reproduced) -> dict[str, Any]:
     step = result.record
+    between = dict.fromkeys(result.earlier, "store and first run")
+    files = [finding_json(each, between=between.get(each.path, "first and second run")) for each in result.findings]
     return {
         "number": step.number, "name": step.name, "file": step.file, "line": step.line, "same": result.same, "stored": result.stored,
         "runs": list(result.runs), "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
-        "files": [finding_json(finding, result.earlier) for finding in result.findings], "more": result.more,
+        "files": files, "more": result.more,
     }  # fmt: skip

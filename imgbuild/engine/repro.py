@@ -5,20 +5,23 @@ from __future__ import annotations
 from imgbuild.engine.again import Runs, Varied, empty_rooms, opened_runs
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.performed import build_of, step_of
-from imgbuild.engine.retrace import check_given, retrace, with_files
+from imgbuild.engine.retrace import Retraced, check_given, retrace, with_files
 from imgbuild.engine.step_options import allowed, opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
 from imgbuild.graph.ops import RunOp
-from imgbuild.hints import Callable
+from imgbuild.hints import Callable, Sequence
 from imgbuild.insight.builds import BuildRecord, StepRecord, with_steps
 from imgbuild.insight.compare import order
 from imgbuild.insight.unlike import Finding
 from imgbuild.light.contextlib import ExitStack
 from imgbuild.oci.digest import DiffID
-from imgbuild.solve.rerun import wait_for_another_moment
+from imgbuild.solve.rerun import Rerun, wait_for_another_moment
 from imgbuild.solve.rooms import Rooms
 from imgbuild.values import dataclass, replace
+
+_TOGETHER = 8
+"""So many steps wait together for the clock; what each of them has left is on the disk meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Reproduced:
 def repro(
     invocation: Invocation, request: ReproRequest, on_step: Callable[[StepRecord], object], on_done: Callable[[Reproduced], object]
 ) -> BuildRecord:
-    """Run the steps of a build again, one after the other: `on_step` is told of each before, `on_done` after. Call it from the main
+    """Run the steps of a build again: `on_step` is told of each before, `on_done` after, in the same order. Call it from the main
     thread. NotFoundError where what a step needs is gone, ConflictError where it does not succeed any more."""
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
     allow = frozenset(map(allowed, request.allow))
@@ -64,17 +67,85 @@ def repro(
             build = build_of(place, request.build)
             chosen = _chosen(build, request.steps)
             with opened_runs(place) as runs, opened_agents(agents, place.environ) as opened, empty_rooms(place) as rooms:
-                rooms = replace(rooms, secrets=secrets, agents=opened)
-                for record in chosen:
-                    on_step(record)
-                    try:
-                        on_done(_reproduced(place, runs, rooms, build, record, allow))
-                    except ImgbuildError as error:
-                        error.message = f"#{record.number} {record.text}: {error.message}"
-                        raise
+                repeating = _Repeating(place, runs, replace(rooms, secrets=secrets, agents=opened), build, allow)
+                for start in range(0, len(chosen), _TOGETHER):
+                    repeating.run(chosen[start : start + _TOGETHER], on_step, on_done)
         finally:
             place.store.index.disregard_hits()
     return build
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A step after its first run."""
+
+    retraced: Retraced
+    rooms: Rooms
+    op: RunOp
+    first: Rerun
+
+
+class _Repeating:
+    def __init__(self, place: Workplace, runs: Runs, rooms: Rooms, build: BuildRecord, allow: frozenset[str]) -> None:
+        self._place = place
+        self._runs = runs
+        self._rooms = rooms
+        self._build = build
+        self._allow = allow
+
+    def run(
+        self, chosen: Sequence[StepRecord], on_step: Callable[[StepRecord], object], on_done: Callable[[Reproduced], object]
+    ) -> None:
+        """All of them once, then, when the clock shows another time, all once more. Where one fails, those before it are finished."""
+        begun: list[_Begun] = []
+        failure: ImgbuildError | None = None
+        with ExitStack() as stack:
+            for record in chosen:
+                on_step(record)
+                try:
+                    begun.append(self._begin(stack, record))
+                except ImgbuildError as error:
+                    failure = _named(record, error)
+                    break
+            for each in begun:
+                wait_for_another_moment(begun[-1].first.ended)
+                try:
+                    result = self._finish(each)
+                except ImgbuildError as error:
+                    raise _named(each.retraced.record, error) from None
+                on_done(result)
+        if failure is not None:
+            raise failure
+
+    def _begin(self, stack: ExitStack, record: StepRecord) -> _Begun:
+        retraced = retrace(self._place, self._build, record)
+        op = retraced.step.op
+        assert isinstance(op, RunOp)
+        check_given(retraced, self._rooms, self._allow)
+        rooms = stack.enter_context(with_files(self._place, self._rooms, retraced))
+        return _Begun(retraced, rooms, op, stack.enter_context(self._runs.first(rooms, retraced, op)))
+
+    def _finish(self, begun: _Begun) -> Reproduced:
+        retraced, first, made = begun.retraced, begun.first, self._runs.made(begun.op, begun.first)
+        with self._runs.second(begun.rooms, retraced, begun.op, first) as second:
+            between = self._runs.unlike(retraced, (first, second.run), (made, second.made))
+        before = self._runs.unlike_stored(retraced, first, made)
+        known = {path for finding in between.findings for path in (finding.path, finding.other)}
+        older = [finding for finding in before.findings if not known & {finding.path, finding.other} - {""}]
+        return Reproduced(
+            record=retraced.record,
+            stored=retraced.diff_id if retraced.layer is not None and retraced.diff_id is not None else "",
+            runs=(first.diff_id, second.run.diff_id),
+            findings=tuple(sorted((*between.findings, *older), key=lambda finding: order(finding.path))),
+            earlier=frozenset(finding.path for finding in older),
+            more=between.more + before.more,
+            conditions=second.conditions,
+        )
+
+
+def _named(record: StepRecord, error: ImgbuildError) -> ImgbuildError:
+    error.message = f"#{record.number} {record.text}: {error.message}"
+    return error
 
 
 def _chosen(build: BuildRecord, numbers: tuple[str, ...]) -> list[StepRecord]:
@@ -97,28 +168,3 @@ def _chosen(build: BuildRecord, numbers: tuple[str, ...]) -> list[StepRecord]:
 def is_run(step: StepRecord) -> bool:
     """Whether a step is a RUN."""
     return not step.test and step.text.split(" ", 1)[0] == "RUN"
-
-
-def _reproduced(place: Workplace, runs: Runs, rooms: Rooms, build: BuildRecord, record: StepRecord, allow: frozenset[str]) -> Reproduced:
-    retraced = retrace(place, build, record)
-    op = retraced.step.op
-    assert isinstance(op, RunOp)
-    check_given(retraced, rooms, allow)
-    with with_files(place, rooms, retraced) as filled, ExitStack() as stack:
-        first = stack.enter_context(runs.first(filled, retraced, op))
-        made = runs.made(op, first)
-        wait_for_another_moment(first.ended)
-        second = stack.enter_context(runs.second(filled, retraced, op, first))
-        between = runs.unlike(retraced, (first, second.run), (made, second.made))
-        before = runs.unlike_stored(retraced, first, made)
-    known = {path for finding in between.findings for path in (finding.path, finding.other)}
-    older = [finding for finding in before.findings if not known & {finding.path, finding.other} - {""}]
-    return Reproduced(
-        record=record,
-        stored=retraced.diff_id if retraced.layer is not None and retraced.diff_id is not None else "",
-        runs=(first.diff_id, second.run.diff_id),
-        findings=tuple(sorted((*between.findings, *older), key=lambda finding: order(finding.path))),
-        earlier=frozenset(finding.path for finding in older),
-        more=between.more + before.more,
-        conditions=second.conditions,
-    )

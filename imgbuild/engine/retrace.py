@@ -7,6 +7,8 @@ a build context are not kept: they are read where they were, and have to be the 
 
 from __future__ import annotations
 
+import time
+
 from imgbuild.engine.performed import layers_before
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import CorruptError, ImgbuildError, NotFoundError, Source, Span, UsageError
@@ -26,6 +28,7 @@ from imgbuild.solve.failed import recorded_op
 from imgbuild.solve.inputs import context_digests, mount_digests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.store.rows import StepRow
+from imgbuild.store.store import Store
 from imgbuild.values import dataclass, replace
 
 _SLACK = 60.0
@@ -68,6 +71,8 @@ def retrace(place: Workplace, build: BuildRecord, record: StepRecord) -> Retrace
         op = _op(fields, beside)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CorruptError(f"the record of {record.name} can't be read") from None
+    if isinstance(op, CopyOp) and op.remotes:
+        raise NotFoundError("what it fetched is not fetched again")
     below = layers_before(place, build, record)
     independent = isinstance(op, CopyOp) and op.link
     if not independent and ledger.get("parent") != chain_id(layer.diff_id for layer in below):
@@ -81,7 +86,7 @@ def retrace(place: Workplace, build: BuildRecord, record: StepRecord) -> Retrace
         stages=_stages(place, op, beside),
         inputs={str(name): str(digest) for name, digest in fields.get("inputs", {}).items()},
         diff_id=row.diff_id,
-        layer=_layer(place, row.diff_id) if row.diff_id is not None else None,
+        layer=stored_layer(place.store, row.diff_id) if row.diff_id is not None else None,
         below=below,
         made=_made(build, record, row, op),
         build=build,
@@ -124,16 +129,17 @@ def _stages(place: Workplace, op: RunOp | CopyOp | WorkdirOp, beside: Mapping[st
     for number in wanted:
         if str(number) not in known:
             raise NotFoundError("which stage it read is not recorded", hint="build it again without the cache")
-        layers = [_layer(place, DiffID(diff_id)) for diff_id in known[str(number)]]
+        layers = [stored_layer(place.store, DiffID(diff_id)) for diff_id in known[str(number)]]
         if None in layers:
             raise NotFoundError("layers of a stage that it read are not in the store any more", hint="build it again")
         found[number] = materialize(place.store, tuple(layer for layer in layers if layer is not None), features=place.features)
     return found
 
 
-def _layer(place: Workplace, diff_id: DiffID) -> Layer | None:
-    rows = place.store.index.layers_of(diff_id)
-    return next((Layer(row.blob, diff_id) for row in rows if place.store.blobs.has(row.blob.digest, row.blob.size)), None)
+def stored_layer(store: Store, diff_id: DiffID) -> Layer | None:
+    """The layer, if one of its blobs is there."""
+    found = (row.blob for row in store.index.layers_of(diff_id) if store.blobs.has(row.blob.digest, row.blob.size))
+    return next((Layer(blob, diff_id) for blob in found), None)
 
 
 def _made(build: BuildRecord, record: StepRecord, row: StepRow, op: RunOp | CopyOp | WorkdirOp) -> Circumstances:
@@ -141,7 +147,9 @@ def _made(build: BuildRecord, record: StepRecord, row: StepRow, op: RunOp | Copy
     began, ended = row.created - _SLACK - (record.usage.wall_seconds or 0.0 if record.usage else 0.0), row.created
     if record.build == build.id and record.outcome == "done":
         began, ended = build.started + record.started, build.started + record.started + record.seconds
-    return Circumstances(began, ended, op.hostname if isinstance(op, RunOp) else "", FIRST_PID)
+    booted = time.time() - time.monotonic()
+    uptime = (began - booted, ended - booted) if began > booted else (0.0, 0.0)
+    return Circumstances(began, ended, op.hostname if isinstance(op, RunOp) else "", FIRST_PID, uptime)
 
 
 @contextmanager

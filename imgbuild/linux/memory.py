@@ -15,7 +15,8 @@ def in_memory(place: Path, size: int) -> Iterator[Path]:
     """A tmpfs of `size` bytes at the directory `place`, in a mount namespace that this process enters for that, and stays in. To be called
     before there are threads. OSError where that is not allowed."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    # What is unmounted elsewhere meanwhile is not held here; what is mounted here is not seen there.
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     # No nodev: what a step makes there is only ever seen through its own mount.
     syscalls.mount("imgbuild", place, "tmpfs", syscalls.MS_NOSUID, f"mode=0700,size={size}")
     try:

@@ -13,7 +13,7 @@ import stat
 import time
 
 from imgbuild.errors import ConflictError, SandboxError
-from imgbuild.graph.ops import RunOp, Step
+from imgbuild.graph.ops import CopyOp, RunOp, Step, WorkdirOp
 from imgbuild.hints import Callable, Iterator, Mapping
 from imgbuild.light.contextlib import contextmanager
 from imgbuild.light.functools import partial
@@ -23,14 +23,16 @@ from imgbuild.rootfs.capture import settle, would_be
 from imgbuild.rootfs.stubs import StubShelf
 from imgbuild.sandbox.spec import SandboxSpec
 from imgbuild.sandbox.wire import SETUP_FAILED
-from imgbuild.snapshot import DirectoryLower, Lowers
+from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.overlay import MAX_LOWERS
 from imgbuild.snapshot.snapshotter import DirectorySnapshotter, Scratch
 from imgbuild.snapshot.union import UnionView
 from imgbuild.solve.borrowed import BorrowedMounts
+from imgbuild.solve.commit import capture_step
 from imgbuild.solve.log import StepLog
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.run import RunJob, hidden, run_once
+from imgbuild.solve.state import RootState
 from imgbuild.values import dataclass, replace
 
 MOST_NAMES = 200_000
@@ -92,6 +94,28 @@ def rerun(
             settle(active.upper, lowers, op.epoch, rootless=rootless, seen=rooms.seen)
             diff_id = would_be(active.upper, lowers, op.epoch, rootless=rootless, seen=rooms.seen)
             yield Rerun(DirectoryLower(active.upper), diff_id, began, over, uptime)
+
+
+def made_again(
+    rooms: Rooms, step: Step, op: CopyOp | WorkdirOp, lowers: Lowers, stages: Mapping[int, Lowers]
+) -> tuple[Lower | None, DiffID | None]:
+    """What a COPY or WORKDIR makes above `lowers`, in the store of `rooms`, which is to be one of its own: its lower, and its layer's
+    identity; None where there is nothing to be made."""
+    from imgbuild.solve.files import perform_copy, perform_workdir
+
+    def below(layers: object) -> Lowers:
+        return lowers
+
+    if isinstance(op, WorkdirOp):
+        made: Lower | None = perform_workdir(rooms, op, lowers)
+    else:
+        states = {index: RootState("", lambda layers, index=index: stages[index]) for index in stages}  # type: ignore[misc]
+        made, captured = perform_copy(rooms, step, op, lowers, states.__getitem__, lambda: None)
+        if captured is not None:
+            return made, captured.layer.diff_id
+    if made is None:
+        return None, None
+    return made, capture_step(rooms, step, made, RootState("", below), lambda: None).layer.diff_id
 
 
 class _Below:

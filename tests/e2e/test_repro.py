@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from .aftermath import wait_for_the_end_of
-from .harness import Bench, base_tar, ended, wait_for_line
+from .harness import PATIENCE, Bench, base_tar, ended, wait_for_line
 from .visitor import VisitorBench, needs_namespaces, visitor
 
 CAUSES = {
@@ -182,11 +183,11 @@ def test_refused(bench: Bench) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ended_on_the_way(bench: Bench, signum: signal.Signals) -> None:
     """The first run is over at once, the second one, which is told by its name, hangs."""
-    bench.build("FROM busybox\nRUN echo 1 > /x; [ $(hostname) = imgbuild ] || { echo > /dev/tty; sleep 1000; } ; :\n")
+    bench.build("FROM busybox\nRUN echo 1 > /x; [ $(hostname) = imgbuild ] || sleep 1000\n")
     before = kept(bench)
     with bench.started("repro") as process:
         wait_for_line(process, b"running #1")
-        _wait_for_sleep(bench)
+        _wait_for_sleep(process.pid)
         code, _ = ended(process, signum)
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[signum]
     wait_for_the_end_of(bench.processes)
@@ -195,14 +196,22 @@ def test_ended_on_the_way(bench: Bench, signum: signal.Signals) -> None:
     bench.assert_whole()
 
 
-def _wait_for_sleep(bench: Bench) -> None:
-    while not any(b"sleep\x001000" in _command(pid) for pid in bench.processes()):
+def _wait_for_sleep(pid: int) -> None:
+    """Return when a process below this one sleeps; PATIENCE bounds it."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(b"sleep\x001000" in _read(f"/proc/{each}/cmdline") for each in _below(pid)):
+        assert time.monotonic() < deadline
         os.sched_yield()
 
 
-def _command(pid: int) -> bytes:
+def _below(pid: int) -> list[int]:
+    children = [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
+    return [pid, *(each for child in children for each in _below(child))]
+
+
+def _read(path: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(path).read_bytes()
     except OSError:
         return b""
 
