@@ -45,6 +45,7 @@ DOORS = {
     "ctypes": "linux",
     "sqlite3": "store",
     "_sqlite3": "store",
+    "watchfiles": "engine/watching.py",
 }
 """The one room, or module, that may import each."""
 

@@ -70,6 +70,7 @@ def test_every_floor_is_built() -> None:
         (lightness, "store/x.py", "from collections import deque"),
         (lightness, "engine/x.py", "import json.decoder"),
         (lightness, "engine/x.py", "from imgbuild.hints import TYPE_CHECKING\nif TYPE_CHECKING:\n    import re\nelse:\n    import enum"),
+        (doors, "cli/x.py", "import watchfiles"),
         (lines, "sandbox/x.py", "x = 'lowerdir=/a'"),
         (lines, "snapshot/x.py", "x = f'{1}lowerdir={2}'"),
         (lines, "rootfs/x.py", "x = b'.wh.gone'"),
@@ -145,7 +146,7 @@ def test_all_cached_build_loads_little(imgbuild: Imgbuild, tmp_path: Path) -> No
     unwanted = {"requests", "urllib3", "yaml", "rich", "zstandard", "isal", "asyncio", "http.client", "ssl", "subprocess", "tarfile"}
     unwanted |= {"click", "dataclasses", "inspect", "typing", "difflib", "imgbuild.engine.explained", "imgbuild.store.evidence"}
     unwanted |= {f"imgbuild.engine.{name}" for name in ("diff", "blame", "bisect", "subjects", "performed")}
-    unwanted |= {"imgbuild.insight.compare", "imgbuild.snapshot.differing", "imgbuild.snapshot.traces"}
+    unwanted |= {"watchfiles", "imgbuild.insight.compare", "imgbuild.snapshot.differing", "imgbuild.snapshot.traces"}
     assert loaded & unwanted == set()
 
 

@@ -88,6 +88,7 @@ def pull_alone(args: list[str]) -> list[str]:
     help="What to do with the Buildfile: build, check, outline (what a target takes), targets, dockerfile (the plain one it is).",
 )  # fmt: skip
 @option("--check", is_flag=True, help="The same as --call=check.")
+@option("--watch", is_flag=True, help="Build again whenever something that the build reads has changed, until Ctrl-C.")
 @option("--format", metavar="FORMAT", help="Of what --call prints: text (default) or json.")
 @buildx_options
 @argument("context", default=".")
@@ -99,12 +100,18 @@ def build(invocation: Invocation, /, **options: Any) -> int:
     mode = progress_mode(options.pop("quiet"), options.pop("progress"), invocation.environ)
     notices = check_buildx_options(options)
     call, check, format_ = options.pop("call"), options.pop("check"), options.pop("format")
-    entered = options.pop("debug_on_failure")
+    entered, watched = options.pop("debug_on_failure"), options.pop("watch")
+    if watched and (entered or check or call.partition(",")[0] != "build"):
+        raise UsageError("--watch builds again and again, and does nothing else", hint="leave out --call, --check and --debug-on-failure")
     if entered:
         from imgbuild.cli.debug import check_terminal
 
         check_terminal()
     options = checked(options)
+    if watched:
+        from imgbuild.cli.watch import watch_build
+
+        return watch_build(invocation, options, mode, notices)
     asked = None if call != "build" or check or format_ is not None or notices else question(invocation, options)
     if asked is not None and (known := look_up(asked, invocation.environ)) is not None:
         with make_renderer(mode, invocation.environ) as renderer:

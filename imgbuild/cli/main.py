@@ -98,16 +98,24 @@ def main(argv: Sequence[str] | None = None, *, at_end: Callable[[], None] | None
 
 
 def _run(arguments: list[str], invocation: Callable[..., Invocation]) -> int:
-    debug = "--debug" in arguments
     container_command = _command_name(arguments) in ("run", "exec", "debug")
-    try:
-        result = _quickly(arguments, invocation)
-        if result is None:
-            from imgbuild.cli.commands import perform
+    return bounded(lambda: _perform(arguments, invocation, container_command), debug="--debug" in arguments, container=container_command)
 
-            heed_sigterm()
-            result = perform(_COMMANDS, invocation, arguments, container=container_command)
-        code = result
+
+def _perform(arguments: list[str], invocation: Callable[..., Invocation], container: bool) -> int:
+    result = _quickly(arguments, invocation)
+    if result is None:
+        from imgbuild.cli.commands import perform
+
+        heed_sigterm()
+        result = perform(_COMMANDS, invocation, arguments, container=container)
+    return result
+
+
+def bounded(perform: Callable[[], int], *, debug: bool = False, container: bool = False) -> int:
+    """The exit code of what is performed; its errors are rendered here, and nowhere else."""
+    try:
+        code = perform()
         sys.stdout.flush()
         sys.stderr.flush()
     except KeyboardInterrupt:
@@ -122,7 +130,7 @@ def _run(arguments: list[str], invocation: Callable[..., Invocation]) -> int:
 
         failure = error
         streams.last_words(lambda: render(failure, sys.stderr))
-        code = 125 if container_command else error.exit_code
+        code = 125 if container else error.exit_code
     except Exception as error:  # the last boundary: no traceback for users
         if debug:
             raise
@@ -130,7 +138,7 @@ def _run(arguments: list[str], invocation: Callable[..., Invocation]) -> int:
 
         unexpected = error
         streams.last_words(lambda: render_unexpected(unexpected, sys.stderr))
-        code = 125 if container_command else 70
+        code = 125 if container else 70
     return code
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHANGES = 3
 """The exit code of ``--exit-code`` where something would be performed."""
 
-_OTHERS = ("--call", "--check", "--format", "--debug-on-failure")
+_OTHERS = ("--call", "--check", "--format", "--debug-on-failure", "--watch")
 """Options of a build that ask for something else in its place."""
 _NAMES = 48
 _SHORT = 0.05

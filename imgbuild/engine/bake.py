@@ -10,10 +10,11 @@ from imgbuild.bake.select import Selection, select
 from imgbuild.bake.target import Target
 from imgbuild.engine.bake_files import load_project
 from imgbuild.engine.bake_requests import request_of
-from imgbuild.engine.build import DEFAULT_PARALLEL, BuildResult, OnEvent, build_planned, metadata, write_text
+from imgbuild.engine.build import DEFAULT_PARALLEL, BuildResult, OnEvent, build_planned
 from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
+from imgbuild.engine.result_files import metadata, write_text
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ContextError, ImgbuildError, UsageError
 from imgbuild.hints import Any, Hashable, Iterator, Mapping

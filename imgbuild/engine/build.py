@@ -15,15 +15,15 @@ from imgbuild.engine.outputs import sent_ahead, write_outputs
 from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
+from imgbuild.engine.result_files import write_files
 from imgbuild.engine.step_options import opened_agents, run_limits
 from imgbuild.engine.workplace import Workplace, keep_failed, workplace
-from imgbuild.errors import ImgbuildError, UsageError
+from imgbuild.errors import ImgbuildError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
 from imgbuild.graph.outline import BaseNeed, base_references
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping
-from imgbuild.light import json
 from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
@@ -37,6 +37,7 @@ from imgbuild.values import dataclass, replace
 if TYPE_CHECKING:
     from imgbuild.context.local import SeenDirectory
     from imgbuild.engine.output_options import Output
+    from imgbuild.engine.reads import OnReads
     from imgbuild.engine.replay import Question, Watch
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.chronicle import Chronicle
@@ -72,10 +73,16 @@ class BuildResult:
         return self.descriptor.digest
 
 
-def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent, *, question: Question | None = None) -> BuildResult:
+def build_image(
+    invocation: Invocation, request: BuildRequest, on_event: OnEvent, *, question: Question | None = None, on_reads: OnReads | None = None
+) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use. `question`: what was
-    asked of a note that did not answer; one is made, if it can be."""
+    asked of a note that did not answer; one is made, if it can be. `on_reads` is told what the build reads, before it does."""
     watch = None
+    if on_reads is not None:
+        from imgbuild.engine.reads import first_reads
+
+        on_reads(first_reads(request, invocation.environ))
     if question is not None:
         from imgbuild.engine.replay import Watch
 
@@ -96,7 +103,7 @@ def build_image(invocation: Invocation, request: BuildRequest, on_event: OnEvent
 
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
-        result = build_planned(place, request, plan, on_event, build_id=new_id(), watch=watch)
+        result = build_planned(place, request, plan, on_event, build_id=new_id(), watch=watch, on_reads=on_reads)
     write_files(request, result)
     return result
 
@@ -129,17 +136,19 @@ def build_planned(
     target: str = "",
     shown: Callable[[int], int] | None = None,
     watch: Watch | None = None,
+    on_reads: OnReads | None = None,
 ) -> BuildResult:
     """As `build_image`, of a request that was checked, in a workplace whose store is leased, and without the files beside it.
 
     Builds with one `build_id` know each other's fresh steps. `crew`: what builds beside this one share with it, whose zygote has been
     started. Where `keep` is false, the image is only to be read by them: it gets no name and no output. `target` is the name of one that
-    belongs to a bake, which shows a step by the number that `shown` makes of its own. `watch` has looked on from the start.
+    belongs to a bake, which shows a step by the number that `shown` makes of its own. `watch` has looked on from the
+    start; `on_reads` as above.
     """
     build, bake = ("", build_id) if target else (build_id, "")
     with recorded(place, request, on_event, build=build, bake=bake, name=target, shown=shown) as chronicle:
         note_plan(chronicle, request, plan)
-        result = _build(place, request, plan, build_id, crew, keep, chronicle, watch)
+        result = _build(place, request, plan, build_id, crew, keep, chronicle, watch, on_reads)
         note_result(chronicle, result)
     return result
 
@@ -153,9 +162,14 @@ def _build(
     keep: bool,
     chronicle: Chronicle,
     watch: Watch | None,
+    on_reads: OnReads | None,
 ) -> BuildResult:
     started, on_event = time.time(), chronicle.on_event
     graph = lowered_graph(place, request, plan, on_event)
+    if on_reads is not None:
+        from imgbuild.engine.reads import all_reads
+
+        on_reads(all_reads(request, place.environ, plan, graph))
     compression = _compression(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
@@ -358,33 +372,6 @@ def _final_steps(graph: BuildGraph) -> frozenset[int]:
             found.update(map(id, stage.steps))
             at = stage.parent
     return frozenset(found)
-
-
-def write_files(request: BuildRequest, result: BuildResult) -> None:
-    """The files that say what was built."""
-    if request.iidfile:
-        write_text(request.iidfile, result.image_id)
-    if request.metadata_file:
-        write_text(request.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
-
-
-def metadata(result: BuildResult) -> dict[str, object]:
-    """What was built, in docker buildx's words."""
-    descriptor = {"mediaType": result.descriptor.media_type, "digest": result.digest, "size": result.descriptor.size}
-    facts: dict[str, object] = {"containerimage.digest": result.digest, "containerimage.descriptor": descriptor}
-    if result.image_id != result.digest:  # an index has no config
-        facts["containerimage.config.digest"] = result.image_id
-    if result.names:
-        facts["image.name"] = ",".join(str(name) for name in result.names)
-    return facts
-
-
-def write_text(path: str, text: str) -> None:
-    """UsageError where the file that an option names can't be written."""
-    try:
-        Path(path).write_text(text)
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}") from None
 
 
 def _read(path: str) -> bytes:

@@ -97,7 +97,7 @@ def context_image(place: Workplace, context: NamedContext, platform: Platform) -
         if context.kind == "layout":
             from imgbuild.transfer.layout import load_from_layout
 
-            return load_from_layout(place.store, *_layout(context), platform)
+            return load_from_layout(place.store, *layout_place(context), platform)
         from imgbuild.engine.lookup import find_image
 
         _, descriptor = find_image(place.store, context.value)
@@ -130,7 +130,7 @@ def _platforms(place: Workplace, descriptor: Descriptor) -> list[Platform]:
     return [entry.platform for entry in entries if entry.platform is not None and entry.platform.os != "unknown"]
 
 
-def _layout(context: NamedContext) -> tuple[Path, str | None, str | None]:
+def layout_place(context: NamedContext) -> tuple[Path, str | None, str | None]:
     """Path, tag and digest of ``PATH[:TAG][@DIGEST]``."""
     location, _, digest = context.value.partition("@")
     path, tag = (Path(location), None) if Path(location).exists() else _split_tag(location)

@@ -8,8 +8,9 @@ import posixpath
 import stat
 
 from imgbuild.buildfile.frontend import check_frontend
-from imgbuild.buildfile.includes import Includes
+from imgbuild.buildfile.includes import IncludeReader, Includes
 from imgbuild.buildfile.instructions import Buildfile
+from imgbuild.buildfile.lexer import lex
 from imgbuild.buildfile.parser import parse
 from imgbuild.engine.source import BuildSource
 from imgbuild.errors import BuildfileError
@@ -27,7 +28,36 @@ def read_buildfile(source: BuildSource, build_args: Mapping[str, str]) -> Buildf
     return parse(source.text, source.name, _includes(source), any_frontend=bool(override))
 
 
+def included_files(source: BuildSource) -> tuple[str, ...]:
+    """The paths of all files that a Buildfile includes, as far as it can be read; the last one may be missing."""
+    top, place, name = _places(source)
+    found: list[str] = []
+
+    def read(path: str) -> tuple[str, bytes]:
+        found.append(f"{top}/{path}")
+        return path, _read(top, path, path)
+
+    try:
+        for _ in IncludeReader(Includes(read, place)).instructions(lex(source.text, name)):
+            pass
+    except BuildfileError:
+        return tuple(found)  # the build says what is wrong
+    return tuple(found)
+
+
 def _includes(source: BuildSource) -> Includes:
+    top, place, name = _places(source)
+
+    def read(path: str) -> tuple[str, bytes]:
+        beside = posixpath.relpath(path, posixpath.dirname(place) or ".")
+        shown = posixpath.normpath(posixpath.join(posixpath.dirname(name), beside))
+        return shown, _read(top, path, shown)
+
+    return Includes(read, place)
+
+
+def _places(source: BuildSource) -> tuple[Path, str, str]:
+    """The directory that included files are below, the Buildfile's path in it, and the name that it is known by."""
     top, place, name = source.context, "", str(source.context / "stdin")  # which is no file that could be included
     if source.file is not None:
         directory = os.path.realpath(source.file.parent)
@@ -36,13 +66,7 @@ def _includes(source: BuildSource) -> Includes:
         top = Path(context if below else directory)
         place = posixpath.normpath(posixpath.join(os.path.relpath(directory, top), source.file.name))
         name = source.name
-
-    def read(path: str) -> tuple[str, bytes]:
-        beside = posixpath.relpath(path, posixpath.dirname(place) or ".")
-        shown = posixpath.normpath(posixpath.join(posixpath.dirname(name), beside))
-        return shown, _read(top, path, shown)
-
-    return Includes(read, place)
+    return top, place, name
 
 
 def _read(top: Path, path: str, shown: str) -> bytes:

@@ -32,10 +32,7 @@ class BuildSource:
 def find_source(context: str, file: str | None, text: bytes | None = None) -> BuildSource:
     """Read what a build starts from. `file` as given by ``-f``: "-" is stdin; a relative one is meant from here, or from the context.
     `text` is the Buildfile where it is in no file of its own: `file` is then its name."""
-    directory = Path(context)
-    if not directory.is_dir():
-        problem = "is not a directory" if directory.exists() else "does not exist"
-        raise ContextError(f"the build context {context!r} {problem}", hint="give the directory that holds the files to copy")
+    directory = context_directory(context)
     if text is not None:
         return BuildSource(directory, text, file or "Buildfile", Ignore.load(directory))
     if file == "-":
@@ -49,6 +46,15 @@ def find_source(context: str, file: str | None, text: bytes | None = None) -> Bu
     if len(text) > MOST_BYTES:
         raise BuildfileError(f"{path} is larger than {MOST_BYTES >> 20} MiB: that is no Buildfile")
     return BuildSource(directory, text, str(path), Ignore.load(directory, path), path)
+
+
+def context_directory(context: str) -> Path:
+    """A build context that must be a directory."""
+    directory = Path(context)
+    if not directory.is_dir():
+        problem = "is not a directory" if directory.exists() else "does not exist"
+        raise ContextError(f"the build context {context!r} {problem}", hint="give the directory that holds the files to copy")
+    return directory
 
 
 def _buildfile(directory: Path, file: str | None) -> Path:

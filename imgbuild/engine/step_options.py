@@ -10,7 +10,7 @@ from imgbuild.graph.ops import HOSTNAME, Limits, RunDefaults
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping, Protocol, TypeVar
 from imgbuild.light.contextlib import contextmanager
 from imgbuild.light.pathlib import Path
-from imgbuild.values import replace
+from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.layer.leaks import Leaks
@@ -111,19 +111,9 @@ def read_secrets(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str
 
     found: dict[str, Secret] = {}
     for text in texts:
-        given = _fields(text)
-        identity, kind = given.get("id", ""), given.get("type", "")
-        if not identity:
-            raise UsageError(f"--secret {text!r} has no id", hint="write id=ID,src=FILE or id=ID,env=NAME")
-        if kind not in ("", "file", "env"):
-            raise UsageError(f"--secret {text!r}: '{kind}' is not a type", hint=_nearest(kind, ("file", "env")))
-        variable, path = given.get("env", ""), given.get("source", "")
-        if kind == "env" and not variable:
-            variable, path = path, ""
-        if not variable and not path:
-            variable, path = (identity, "") if identity in environ and kind != "file" else ("", identity)
-        data = _variable(text, variable, environ) if variable else _file(text, path)
-        found[identity] = Secret(data, keyed=_is_keyed(text, given.get("keyed", "true")))
+        asked = _asked(text, environ)
+        data = _variable(text, asked.variable, environ) if asked.variable else _file(text, asked.path)
+        found[asked.identity] = Secret(data, keyed=asked.keyed)
     return found
 
 
@@ -135,6 +125,37 @@ def looked_for(allow: tuple[str, ...], secrets: Mapping[str, Secret]) -> Leaks |
 
     allowed = [name for name in secrets if LEAK in allow or f"{LEAK}={name}" in allow]
     return Leaks({name: secret.data for name, secret in secrets.items()}, allowed)
+
+
+def keyed_files(texts: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    """The files that secrets are read from, by id, as far as another value is a reason to perform a step again."""
+    every = [_asked(text, environ) for text in texts]
+    return {asked.identity: asked.path for asked in every if asked.keyed and not asked.variable}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What ``--secret`` says: the variable, or, where that is "", the file, that it is read from."""
+
+    identity: str
+    variable: str
+    path: str
+    keyed: bool
+
+
+def _asked(text: str, environ: Mapping[str, str]) -> _Asked:
+    given = _fields(text)
+    identity, kind = given.get("id", ""), given.get("type", "")
+    if not identity:
+        raise UsageError(f"--secret {text!r} has no id", hint="write id=ID,src=FILE or id=ID,env=NAME")
+    if kind not in ("", "file", "env"):
+        raise UsageError(f"--secret {text!r}: '{kind}' is not a type", hint=_nearest(kind, ("file", "env")))
+    variable, path = given.get("env", ""), given.get("source", "")
+    if kind == "env" and not variable:
+        variable, path = path, ""
+    if not variable and not path:
+        variable, path = (identity, "") if identity in environ and kind != "file" else ("", identity)
+    return _Asked(identity, variable, path, _is_keyed(text, given.get("keyed", "true")))
 
 
 def _fields(text: str) -> dict[str, str]:
