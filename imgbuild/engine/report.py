@@ -71,11 +71,11 @@ def _layers(place: Workplace, build: BuildRecord) -> tuple[tuple[ReportLayer, ..
     """The layers of the image, lowest first; where there is none, or not any more, those that the steps made."""
     image = _image_layers(place, build) if build.digest else None
     found = _step_layers(place, build) if image is None else image
-    whole = sum(layer.size for layer in found) or 1
+    whole = sum(layer.uncompressed for layer in found) or 1
     made: dict[tuple[str, int], tuple[Files | None, int]] = {}
     layers = []
     for number, layer in enumerate(found, 1):
-        budget = _LEAST_NODES + _NODES * layer.size // whole
+        budget = _LEAST_NODES + _NODES * layer.uncompressed // whole
         key = layer.diff_id, budget
         if key not in made:
             made[key] = _files(place, layer.blob, budget)

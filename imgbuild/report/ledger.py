@@ -102,7 +102,7 @@ def _row(step: StepRecord, columns: Sequence[Column], build: BuildRecord) -> Htm
     events = events_of(step.usage)
     return element(
         "tr",
-        element("th", step_link(step, 64), *_links(step), scope="row", data_v=step.number),
+        element("th", step_link(step, 64, line=True), *_links(step), scope="row", data_v=step.number),
         element("td", outcome_badge(step.outcome, other), data_v=step.outcome),
         [_number(column, column.value(step)) for column in columns],
         element("td", "; ".join(events), class_="events" if events else None, data_v="; ".join(events)),

@@ -243,7 +243,7 @@
       width = frame.clientWidth;
       draw(null);
     }).observe(frame);
-    frame.squarify = squarify;
+    frame.squarify = squarify; // for who compares it with Python's
   }
 
   // The search: every line that has the words, whatever their case.

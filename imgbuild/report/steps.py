@@ -32,15 +32,16 @@ def place_of(step: StepRecord) -> str:
     return step.name.partition("] ")[0].removeprefix("[") if step.name.startswith("[") and "] " in step.name else step.stage
 
 
-def step_link(step: StepRecord, most: int = 120, *, critical: bool = False) -> Html:
-    """Its number, place and instruction, leading to its row of the ledger."""
+def step_link(step: StepRecord, most: int = 120, *, critical: bool = False, line: bool = False) -> Html:
+    """Its number, place and instruction, leading to its row of the ledger; with its `line` of the Buildfile, where that is asked for."""
+    written = f" · {step.file.rpartition('/')[2]}:{step.line}" if line and step.line else ""
     return element(
         "a",
         element("span", f"#{step.number}", class_="num"),
         " ",
         element("code", short(step.text, most), title=one_line(step.text)[:2000] if len(one_line(step.text)) > most else None),
         " ",
-        element("span", place_of(step), class_="place"),
+        element("span", place_of(step) + written, class_="place"),
         element("span", " critical path", class_="sr") if critical else None,
         href=f"#step-{step.number}",
         class_="step",

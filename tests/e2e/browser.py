@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -104,7 +105,9 @@ def available() -> bool:
 @contextmanager
 def started(profile: Path) -> Iterator[Browser]:
     """A browser with a profile of its own in an empty directory."""
-    with subprocess.Popen([_DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    place = str(profile.parent)
+    environ = {**os.environ, "HOME": place, "TMPDIR": place}  # all that it leaves is there
+    with subprocess.Popen([_DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ) as process:
         try:
             assert process.stdout is not None
             port = next(line.rpartition(" ")[2].strip(" .\n") for line in process.stdout if "started successfully on port" in line)

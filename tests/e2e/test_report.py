@@ -135,6 +135,7 @@ def test_what_it_tells(reported: Reported, browser: Browser) -> None:
     assert "x:latest" in summary
     assert "✓ done" in summary
     assert f"of {STEPS}" in summary
+    assert "stage-4 1/5 · Buildfile:" in _text(browser, "#ledger")
     rows = browser.run("return [...document.querySelectorAll('#ledger-table tbody tr')].map((row) => row.id)")
     assert rows == [f"step-{number}" for number in range(1, STEPS + 1)]
     nodes = browser.run("return [...document.querySelectorAll('#graph-svg .node')].map((node) => node.getAttribute('class').split(' ')[1])")
