@@ -27,6 +27,7 @@ _HEX_PIECE = 30
 _MOST = 64
 """So many times a string is found in one layer before it is enough."""
 _MOST_LINES = 16
+_MOST_BYTES = 1 << 20
 _NAMED = 5
 
 _TOKEN = rb"[A-Za-z0-9+/=_~-]{16,}"
@@ -94,7 +95,7 @@ def _tokens(whole: bytes) -> list[bytes]:
     """Of several lines (or, in JSON, of what stands for their ends), those that are one word of letters and digits, or end in one; but not
     the first of a PEM block, which all keys of a kind begin with."""
     found, first = [], False
-    for line in whole.replace(b"\\n", b"\n").split(b"\n"):
+    for line in whole[:_MOST_BYTES].replace(b"\\n", b"\n").split(b"\n"):
         line = line.strip()
         if b"-----" in line:
             first = True

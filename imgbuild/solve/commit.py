@@ -12,7 +12,9 @@ from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState
 
 if TYPE_CHECKING:
+    from imgbuild.light.pathlib import Path
     from imgbuild.rootfs.capture import Captured
+    from imgbuild.store.store import Store
 
 
 def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
@@ -22,6 +24,16 @@ def commit(rooms: Rooms, active: Active, epoch: int | None) -> DirectoryLower:
 
         settle(active.upper, active.lowers, epoch, rootless=rooms.features.rootless, seen=rooms.seen)
     return rooms.snapshotter.commit(active, os.urandom(16).hex())
+
+
+def erase_lower(store: Store, directory: Path) -> None:
+    """Take a snapshot that has a secret out of the store, with the failed steps that stand on it."""
+    from imgbuild.store.failed import failed_steps
+
+    for failed in failed_steps(store.root):
+        if directory.name in failed.snapshots:
+            store.erase(failed.directory)
+    store.erase(directory)
 
 
 def capture_step(rooms: Rooms, step: Step, lower: Lower, parent: RootState, check: Callable[[], None]) -> Captured:

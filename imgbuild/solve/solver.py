@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from imgbuild.errors import ImgbuildError, StepFailed
+from imgbuild.errors import ImgbuildError, LeakError, StepFailed
 from imgbuild.graph.key import key_record, step_key
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
 from imgbuild.hints import TYPE_CHECKING, Callable, Hashable
@@ -107,6 +107,7 @@ class Solver:
         self._tally = _Tally()
         self._memos: list[Memo] = []
         self._ending = ExitStack()
+        self._leak: LeakError | None = None
         self._stubs: StubShelf | None = None
         self._verdicts = verdicts or Verdicts()
 
@@ -128,6 +129,8 @@ class Solver:
         except BaseException as error:
             hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
             self._abandon(hurried=hurried)
+            if self._leak is not None and isinstance(error, Exception):
+                raise self._leak from None  # which counts more than whatever else failed
             raise
         self._verdicts.check()
         return Solution(stages, self._tally.cached, self._tally.performed)
@@ -388,7 +391,9 @@ class Solver:
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
                     error.located(wanted.step.span)
-                if self._rooms.leaks is not None:  # files with a secret do not stay either, when nothing stands on them any more
-                    self._ending.callback(self._rooms.store.erase, lower.directory)
+                if isinstance(error, LeakError):  # its files do not stay either, when nothing runs on them any more
+                    from imgbuild.solve.commit import erase_lower
+                    self._leak = error
+                    self._ending.callback(erase_lower, self._rooms.store, lower.directory)
                 promise.break_(error)
                 self._workers.fail(error)

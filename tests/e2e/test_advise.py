@@ -43,7 +43,7 @@ def test_what_is_performed_for_files_that_it_does_not_read(bench: Bench) -> None
         "builds": 4, "missed": 3, "performed": 2, "files": {"main": 2, "requirements.txt": 1},
         "instruction": "RUN pip install -r requirements.txt", "line": 5,
     }  # fmt: skip
-    assert 2.0 < found["seconds"] < 10
+    assert found["seconds"] > 2.0
     later = _of(bench, "later")
     assert later["at_most"]
     assert "`RUN sleep 0.4; cat main > /made (line 6)`" in " ".join(later["evidence"])

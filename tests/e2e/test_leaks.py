@@ -103,6 +103,14 @@ def test_what_steps_above_it_did_is_not_kept(bench: Bench) -> None:
     bench.assert_whole()
 
 
+def test_a_failed_step_that_stands_on_it_is_not_kept(bench: Bench) -> None:
+    text = f"FROM busybox\n{MOUNT} head -c 30000000 /dev/urandom > /z; cat /run/secrets/k > /f\nRUN echo > /g; exit 3\n"
+    assert "'f' has the secret 'k' in it\n" in _refused(bench, text)
+    assert "no failed step is kept" in bench.run("debug", "last", "true", code=None).err
+    _nowhere(bench, SECRET)
+    bench.assert_whole()
+
+
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [

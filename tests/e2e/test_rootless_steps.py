@@ -95,3 +95,16 @@ def test_failed_steps_are_kept_and_entered(guest: VisitorBench) -> None:
     guest.run("cp", "failed:last:/below", guest.place / "context" / "out")
     assert (guest.context / "out").read_text() == "below\n"
     guest.assert_whole()
+
+
+def test_secrets_are_keyed_and_looked_for(guest: VisitorBench) -> None:
+    text = "FROM busybox\nRUN --mount=type=secret,id=k,env=K true\n"
+    for value in ("a-first-secret", "another-secret"):
+        done = guest.build(text, "--secret", "id=k,env=K", environ={"K": value})
+    assert list(done.misses.values()) == ["secret k changed"]
+    assert (guest.root / "secret-key").stat().st_mode & 0o777 == 0o600
+    guest.build(None, "--secret", "id=k,env=K", environ={"K": "a-first-secret"})
+    done = guest.build(f"{text}RUN --mount=type=secret,id=k cp /run/secrets/k /k\n", "--secret", "id=k,env=K", code=1, environ={"K": value})
+    assert "'k' has the secret 'k' in it" in done.err
+    for path in guest.root.rglob("*"):
+        assert not path.is_file() or path.is_symlink() or value.encode() not in path.read_bytes()
