@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgbuild.report.lanes import Item, Place, places
@@ -30,6 +30,7 @@ def _drawn(items: list[Item]) -> tuple[dict[str, Place], Drawing]:
     return found, drawing(found, edges, heads=[items[0].name])
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_each_has_a_place_below_what_it_needs(items: list[Item]) -> None:
     found, drawn = _drawn(items)
@@ -39,6 +40,7 @@ def test_each_has_a_place_below_what_it_needs(items: list[Item]) -> None:
     assert all(box.x >= 0 and box.y >= 0 and box.x + box.width <= drawn.width and box.y + box.height <= drawn.height for box in boxes)
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_no_line_goes_through_a_box(items: list[Item]) -> None:
     _, drawn = _drawn(items)

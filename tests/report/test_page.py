@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import imgbuild.report
@@ -143,6 +144,7 @@ def test_nothing_else_may_run_or_load() -> None:
     assert not re.search(r"https?:|innerHTML|eval\(|fetch\(|XMLHttp|import\(", ASSETS.script)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=60))
 def test_any_text_is_text(text: str) -> None:
     found = Parsed()
@@ -152,6 +154,16 @@ def test_any_text_is_text(text: str) -> None:
     page.encode()
     assert "".join(found.texts) == visible(text)
     assert found.elements == [("p", {"title": visible(text)})]
+
+
+def test_an_installed_package_has_what_is_no_code() -> None:
+    package = ROOM.parent
+    found = {path.relative_to(package) for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    settings = tomllib.loads((package.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = {Path(name).relative_to("imgbuild") for name in settings["script-files"]}
+    for room, names in settings["package-data"].items():
+        shipped |= {Path(*room.split(".")[1:], name) for name in names}
+    assert found == shipped
 
 
 def test_the_same_record_is_the_same_page() -> None:
@@ -252,6 +264,7 @@ def test_colors() -> None:
     assert list(runs("", style)) == []
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="\x1b[0123456789;:mK a", max_size=80))
 def test_no_escape_sequence_is_left(text: str) -> None:
     assert all("\x1b" not in part for _, part in runs(text, Style()))
@@ -265,6 +278,7 @@ def test_parts_of_a_bar() -> None:
     assert bars(replace(one, started=9.5, waited=0.0, capture=None), 10.0) == [Bar("work", 95, 5)]
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1e6))
 def test_ticks_are_few_and_even(whole: float) -> None:
     found = ticks(whole)

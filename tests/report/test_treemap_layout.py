@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgbuild.report.files import Files, largest, tree_of
 from imgbuild.report.squarify import Rectangle, squarify
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=60), st.integers(1, 2000), st.integers(1, 2000))
 def test_areas_are_as_large_as_sizes_and_fill_the_place(sizes: list[int], width: int, height: int) -> None:
     sizes.sort(reverse=True)
@@ -22,6 +23,7 @@ def test_areas_are_as_large_as_sizes_and_fill_the_place(sizes: list[int], width:
     assert sum(place.width * place.height for place in found) == pytest.approx(width * height)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=12))
 def test_areas_do_not_overlap(sizes: list[int]) -> None:
     found = squarify(sorted(sizes, reverse=True), Rectangle(0, 0, 160, 90))
@@ -50,6 +52,7 @@ def test_the_last_word_on_a_path_counts() -> None:
     assert [(child.name, child.size, child.directory) for child in tree.children] == [("c", 4, True), ("a", 2, True), ("", 0, False)]
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 400))
 def test_a_large_tree_is_bounded_and_sums_stay(most: int) -> None:
     entries = [(f"usr/d{number % 37}/e{number % 11}/f{number}", number % 97) for number in range(3000)]
