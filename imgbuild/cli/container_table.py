@@ -6,12 +6,16 @@ from datetime import UTC, datetime
 
 from imgbuild.errors import UsageError
 from imgbuild.hints import Callable, Iterable, Iterator, Sequence
-from imgbuild.light import json, re
+from imgbuild.light import json
 from imgbuild.runtime.records import ContainerRecord
 
 _COLUMNS = (
     ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "RunningFor"), ("STATUS", "Status"), ("NAMES", "Names"),
 )  # fmt: skip
+_HEADS = {
+    **{key: head for head, key in _COLUMNS}, "CreatedAt": "CREATED AT", "State": "STATE", "Labels": "LABELS", "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+}  # fmt: skip
 _COMMAND_WIDTH = 22
 _STEPS = ((60, "second", 1), (3600, "minute", 60), (2 * 86400, "hour", 3600), (14 * 86400, "day", 86400), (60 * 86400, "week", 7 * 86400))
 
@@ -43,8 +47,9 @@ def listing(records: Iterable[ContainerRecord], *, form: str, quiet: bool, no_tr
     elif form == "table":
         yield from _table([tuple(head for head, _ in _COLUMNS), *(tuple(row[key] for _, key in _COLUMNS) for row in rows)])
     elif "{{" in form:
-        template = form.removeprefix("table ")
-        yield from (_filled(template, row) for row in rows)
+        from imgbuild.cli.templates import listed
+
+        yield from listed(form, rows, _HEADS)
     else:
         raise UsageError(f"unknown format {form!r}", hint="formats are: table, json, or a template such as '{{.ID}} {{.Names}}'")
 
@@ -91,15 +96,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _filled(template: str, row: dict[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in row:
-            raise UsageError(f"unknown field {match[1]!r} in the format", hint=f"fields are: {', '.join(row)}")
-        return row[match[1]]
-
-    return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", value, template).replace("\\t", "\t").replace("\\n", "\n")
 
 
 def _test(key: str, value: str, word: str) -> Callable[[ContainerRecord], bool]:

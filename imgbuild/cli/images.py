@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgbuild.cli.tables import age, shortened, table
 from imgbuild.engine.invocation import Invocation
+from imgbuild.errors import UsageError
 from imgbuild.light import json
 
 if TYPE_CHECKING:
     from imgbuild.insight.images import ImageRow
 
+_HEADS = {
+    "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}  # fmt: skip
 _FORMAT = click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 _PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of an index; default: this machine's.")
 
@@ -21,11 +27,12 @@ _PLATFORM = click.option("--platform", metavar="PLATFORM", help="Which image of 
 @click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
 @click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
 @click.option("--digests", is_flag=True, help="Print the digests of manifests, too.")
-@_FORMAT
+@click.option("--format", "format_", default="table", metavar="FORM", help="table, json, or a template: '{{.Repository}}:{{.Tag}}'.")
 @click.argument("name", required=False, metavar="[REPOSITORY[:TAG]]")
 @click.pass_obj
 def images(invocation: Invocation, quiet: bool, no_trunc: bool, digests: bool, format_: str, name: str | None) -> None:
     """List the images of the store, or those of one repository."""
+    from imgbuild.cli.templates import listed
     from imgbuild.engine.images import list_images
 
     rows = list_images(invocation, name)
@@ -36,6 +43,11 @@ def images(invocation: Invocation, quiet: bool, no_trunc: bool, digests: bool, f
     if format_ == "json":
         click.echo(json.dumps([_image_json(row) for row in rows], indent=2))
         return
+    if "{{" in format_:
+        _print("\n".join(listed(format_, [_image_fields(row, no_trunc) for row in rows], _HEADS)), newline=bool(rows))
+        return
+    if format_ != "table":
+        raise UsageError(f"unknown format {format_!r}", hint="formats are: table, json, or a template such as '{{.ID}} {{.Repository}}'")
     from imgbuild.cli.progress import human_size
 
     heads = ["REPOSITORY", "TAG", *(["DIGEST"] if digests else []), "IMAGE ID", "CREATED", "SIZE"]
@@ -65,15 +77,51 @@ def _image_json(row: ImageRow) -> dict[str, object]:
     }
 
 
+def _image_fields(row: ImageRow, whole: bool) -> dict[str, str]:
+    """What templates may name, under docker's names."""
+    from imgbuild.cli.progress import human_size
+
+    return {
+        "Repository": row.repository or "<none>", "Tag": row.tag or "<none>", "Digest": row.digest, "ID": row.id if whole else row.id[7:19],
+        "CreatedSince": age(row.created), "CreatedAt": row.created, "Size": human_size(row.size),
+    }  # fmt: skip
+
+
 @click.command()
+@click.option("-f", "--format", "format_", default="json", metavar="FORM", help="json, or a template for each: '{{.Config.Cmd}}'.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_PLATFORM
 @click.pass_obj
-def inspect(invocation: Invocation, names: tuple[str, ...], platform: str | None) -> None:
-    """Show images as a JSON array, with docker's field names."""
+def inspect(invocation: Invocation, format_: str, names: tuple[str, ...], platform: str | None) -> None:
+    """Show images as a JSON array, with docker's field names; or what a template, in the language of Go's, says of each."""
     from imgbuild.engine.images import inspect_images
 
-    click.echo(json.dumps(inspect_images(invocation, names, platform), indent=4, ensure_ascii=False))
+    template = None
+    if format_ != "json":
+        from imgbuild.cli.templates import Template
+
+        template = Template(format_)
+    found = inspect_images(invocation, names, platform)
+    if template is None:
+        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+        return
+    for image in found:
+        _print(template.fill({**image, "Config": _as_docker_has_it(image["Config"])}))
+
+
+def _as_docker_has_it(config: dict[str, Any]) -> dict[str, Any]:
+    """The config for templates: what is null is an empty list, or no names."""
+    from imgbuild.cli.template_functions import Names, NilList
+
+    empty = {name: NilList() for name in ("Cmd", "Entrypoint", "Env", "OnBuild") if config.get(name) is None}
+    named = {name: Names(config.get(name) or {}) for name in ("Labels", "Volumes", "ExposedPorts")}
+    return {**config, **empty, **named}
+
+
+def _print(text: str, newline: bool = True) -> None:
+    from imgbuild.cli.templates import shown
+
+    click.echo(shown(text) if sys.stdout.isatty() else text, nl=newline)
 
 
 @click.command()

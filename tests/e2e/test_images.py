@@ -35,6 +35,34 @@ def _rows(bench: Bench) -> dict[str, str]:
     return {f"{line[0]}:{line[1]}": line[2] for line in lines}
 
 
+def test_templates_as_scripts_for_docker_have_them(built: Bench) -> None:
+    built.run("tag", "x", "localhost:5000/y:1")
+    assert built.run("inspect", "--format", "{{.Config.Cmd}} {{json .Config.Entrypoint}}", "x").out == '[wc -l < /a] ["/bin/sh","-c"]\n'
+    assert built.run("inspect", "-f", '{{index .Config.Labels "made"}}{{.Config.Labels.none}}', "x").out == "here<no value>\n"
+    assert built.run("inspect", "-f", "{{range $i, $e := .Config.Env}}{{if $i}}{{println $e}}{{end}}{{end}}", "x").out == "A=b\n\n"
+    assert built.run("inspect", "-f", "{{.Id}}", "x", "busybox").out.split() == [built.inspect(name)["Id"] for name in ("x", "busybox")]
+    assert built.run("inspect", "-f", "{{len .RootFS.Layers}} {{.Config.Volumes}} {{json .Config.Volumes}}", "x").out == "2 map[] null\n"
+    names = built.run("images", "--format", "{{.Repository}}:{{.Tag}}").out.split()
+    assert sorted(names) == ["busybox:latest", "localhost:5000/y:1", "x:latest"]
+    head, *rows = built.run("images", "--format", "table {{.ID}}\\t{{.Repository}}").out.splitlines()
+    assert head.split() == ["IMAGE", "ID", "REPOSITORY"]
+    assert [row.index(name) for row, name in zip(rows, (row.split()[1] for row in rows), strict=True)] == [head.index("REPOSITORY")] * 3
+    assert built.run("images", "nothing-there", "--format", "{{.ID}}").out == ""
+    built.run("run", "--name", "one", "busybox", "true")
+    assert built.run("ps", "-a", "--format", "{{.Names}}{{if eq .State \"exited\"}} is over{{end}}").out == "one is over\n"
+
+
+def test_templates_refused(built: Bench) -> None:
+    for arguments, words in (
+        (["images", "--format", "{{.Nope}}", "nothing-there"], "there is no field 'Nope'"),
+        (["inspect", "--format", "{{.Config.Nope}}", "x"], "there is no field 'Nope'"),
+        (["inspect", "--format", "{{.Id", "x"], "does not end"),
+        (["images", "--format", "{{.Nope}}"], "hint: fields are: Repository, Tag"),
+        (["images", "--format", "yaml"], "unknown format 'yaml'"),
+    ):
+        assert words in built.run(*arguments, code=2).err
+
+
 def test_images_and_names(built: Bench) -> None:
     identity = built.inspect()["Id"]
     assert set(_rows(built)) == {"x:latest", "busybox:latest"}
@@ -108,7 +136,6 @@ def test_rmi(built: Bench) -> None:
     built.build(TEXT, "-t", "z")
     built.run("rmi", built.inspect()["Id"])
     assert set(_rows(built)) == {"busybox:latest"}
-    built.run("rmi", "busybox")
     built.run("prune", "--all")
     assert os.listdir(built.root / "blobs" / "sha256") == os.listdir(built.root / "snapshots") == []
     built.assert_whole()
