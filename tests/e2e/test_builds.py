@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -267,6 +268,18 @@ def test_a_build_that_was_ended(bench: Bench, number: signal.Signals, status: st
     assert ("ago   at least " in listed) == (status == "interrupted")
 
 
+def test_a_buildfile_whose_name_is_no_text(bench: Bench) -> None:
+    place = bench.place / os.fsdecode(b"\xff\xfe")
+    place.mkdir()
+    (place / "Buildfile").write_text("FROM busybox\nRUN echo 1\n")
+    first = bench.run("build", "--progress=plain", place)
+    assert "first build" in first.misses["RUN echo 1"]
+    assert "\\xff" in bench.run("builds", "ls").out or "?" in bench.run("builds", "ls").out
+    assert _show(bench)["status"] == "done"
+    (place / "Buildfile").write_text("FROM busybox\nRUN echo 2\n")
+    assert "instruction changed" in bench.run("build", "--progress=plain", place).misses["RUN echo 2"]
+
+
 def test_targets_of_a_bake(bench: Bench) -> None:
     bench.write({
         "Buildfile": "FROM busybox AS a\nRUN echo a\nFROM busybox AS b\nRUN echo b\n",
@@ -344,6 +357,12 @@ def test_a_store_of_before_there_was_a_history(bench: Bench) -> None:
     assert set(done.steps.values()) == {"CACHED"}
     assert len(_ids(bench)) == 2
     assert _show(bench, "0123")["digest"] == "sha256:1"
+    assert "its steps are not known: an older imgbuild did not record them" in bench.run("builds", "show", "0123").out
+    for command in (
+        ("builds", "log", "0123"), ("builds", "compare", "0123"), ("explain", "0123"), ("explain", "0123", "1"),
+        ("diff", "build:0123/1", "busybox"),
+    ):  # fmt: skip
+        assert "an older imgbuild did not record them" in bench.run(*command, code=13).err, command
     assert "x:latest" in bench.run("images").out or "x" in bench.run("images").out
 
 
