@@ -121,7 +121,8 @@ def test_a_name_that_moves_and_what_prune_takes(built: Bench) -> None:
     assert set(built.build(TEXT).steps.values()) == {"CACHED"}
     built.run("prune", "--all")
     after = json.loads(built.run("du", "--format", "json").out)
-    assert after["total"] < before["total"]
+    # The index may grow: of what was evicted, it is remembered when.
+    assert after["total"] - after["index"] < before["total"] - before["index"]
     built.assert_whole()
 
 
