@@ -137,6 +137,7 @@ def test_rmi(built: Bench) -> None:
     built.build(TEXT, "-t", "z")
     built.run("rmi", built.inspect()["Id"])
     assert set(_rows(built)) == {"busybox:latest"}
+    built.run("rmi", "busybox")
     built.run("prune", "--all")
     assert os.listdir(built.root / "blobs" / "sha256") == os.listdir(built.root / "snapshots") == []
     built.assert_whole()
