@@ -1,8 +1,9 @@
 """Finds secrets in what becomes a layer, while it is made: their bytes as they are, as base64, as hex, and URL-encoded.
 
-What is looked for are strings: the secret without the end of its line, what of a file of several lines is surely no everyday text, and
-encodings. Base64 has three of them, by where in a group of three bytes the secret begins. Of long secrets pieces are encoded that
-no tool's line breaks can part both of. Each string is looked for in each piece of the tar as a whole, and across the pieces' borders.
+What is looked for are strings: the secret without the end of its line, parts of files (passwords in URLs, and what of several lines is
+surely no everyday text), and encodings. Certificates and public keys are no secrets. Base64 has three forms of one, by where in a group of
+three bytes it begins. Of long secrets pieces are encoded that no tool's line breaks can part both of. Each string is looked for in each
+piece of the tar as a whole, and across the pieces' borders.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from imgbuild.values import dataclass, field
 
 SHORTEST = 8
 """Bytes: what is shorter would be found in many a layer that has nothing to hide."""
-_LONGEST = 4096
+_LONGEST = 1 << 16
 """Of what is longer, that much is looked for."""
+_LONGEST_WORD = 4096
+"""What is longer is URL-encoded by nobody."""
 _PIECE = 48
 """Bytes of a secret that are encoded in one piece; of a longer one it is two, of half that."""
 _HEX_PIECE = 30
@@ -30,16 +33,19 @@ _MOST_LINES = 16
 _MOST_BYTES = 1 << 20
 _NAMED = 5
 
+_PUBLIC = rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE(?: REQUEST)?|PUBLIC KEY|CRL|PARAMETERS)-----"
+_PRIVATE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*-----"
+_PASSWORD = rb"://[^\s/:@]*:([^\s/@]+)@"
 _TOKEN = rb"[A-Za-z0-9+/=_~-]{16,}"
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 _COMPONENT = _UNRESERVED | frozenset(b"!'()*")
 
-_FORMS = {"raw": "", "line": " (a line of it)", "base64": " (as base64)", "hex": " (as hex)", "url": " (URL-encoded)"}
+_FORMS = {"raw": "", "part": " (a part of it)", "base64": " (as base64)", "hex": " (as hex)", "url": " (URL-encoded)"}
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A string that tells of a secret, in the form "raw", "line", "base64", "hex" or "url"."""
+    """A string that tells of a secret, in the form "raw", "part", "base64", "hex" or "url"."""
 
     data: bytes = field(repr=False)
     secret: str
@@ -53,13 +59,14 @@ class Sign:
 
 def signs(secret: str, data: bytes) -> tuple[Sign, ...]:
     """The strings that tell of the secret with this id; none where it is too short."""
-    whole = data.strip(b"\r\n")
+    whole = _secret_part(data.strip(b"\r\n"))
     if len(whole) < SHORTEST:
         return ()
     found = {whole[:_LONGEST]: "raw"}
     tokens = _tokens(whole)
-    for token in _two(tokens) if b"-----BEGIN" in whole else tokens[:_MOST_LINES]:
-        found.setdefault(token, "line")
+    passwords = [match[1] for match in re.compile(_PASSWORD).finditer(whole[:_MOST_BYTES]) if len(match[1]) >= SHORTEST]
+    for part in (*(_two(tokens) if b"-----BEGIN" in whole else tokens[:_MOST_LINES]), *passwords[:_MOST_LINES]):
+        found.setdefault(part, "part")
     pieces, short = _pieces(whole, tokens)
     for piece in pieces:
         for encoded in _base64(piece):
@@ -68,11 +75,18 @@ def signs(secret: str, data: bytes) -> tuple[Sign, ...]:
     for piece in short:
         found.setdefault(piece.hex().encode(), "hex")
         found.setdefault(piece.hex().upper().encode(), "hex")
-    for kept in (_UNRESERVED, _COMPONENT):
-        encoded = b"".join(bytes((byte,)) if byte in kept else b"%%%02X" % byte for byte in whole[:_LONGEST])
+    for kept in (_UNRESERVED, _COMPONENT) if len(whole) <= _LONGEST_WORD else ():
+        encoded = b"".join(bytes((byte,)) if byte in kept else b"%%%02X" % byte for byte in whole)
         for spelled in (encoded, encoded.replace(b"%20", b"+"), _lower(encoded)):
             found.setdefault(spelled, "url")
     return tuple(Sign(data, secret, form) for data, form in found.items())
+
+
+def _secret_part(whole: bytes) -> bytes:
+    """Without what nobody hides: of certificates and public keys, the private ones that stand among them."""
+    if re.compile(_PUBLIC).search(whole) is None:
+        return whole
+    return b"\n".join(match[0] for match in re.compile(_PRIVATE, re.DOTALL).finditer(whole))
 
 
 def _has_both(word: bytes) -> bool:
@@ -94,7 +108,8 @@ def _lower(encoded: bytes) -> bytes:
 def _tokens(whole: bytes) -> list[bytes]:
     """Of several lines (or, in JSON, of what stands for their ends), those that are one word of letters and digits, or end in one; but not
     the first of a PEM block, which all keys of a kind begin with."""
-    found, first = [], False
+    found: list[bytes] = []
+    first = False
     for line in whole[:_MOST_BYTES].replace(b"\\n", b"\n").split(b"\n"):
         line = line.strip()
         if b"-----" in line:
@@ -146,7 +161,7 @@ class Leaks:
     @property
     def short(self) -> tuple[str, ...]:
         """The ids of secrets that can't be looked for."""
-        return tuple(name for name in sorted(self._secrets) if not signs(name, self._secrets[name]))
+        return tuple(name for name in sorted(self._secrets) if len(self._secrets[name].strip(b"\r\n")) < SHORTEST)
 
     def search(self) -> Search | None:
         """A search through one layer; None where there is nothing to look for."""

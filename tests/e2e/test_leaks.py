@@ -63,7 +63,7 @@ def test_a_file_of_several_lines(bench: Bench) -> None:
     key = "-----BEGIN KEY-----\n" + "".join(f"{'AbC1' * 14}{line:04}\n" for line in range(9)) + "-----END KEY-----\n"
     text = f"FROM busybox\n{MOUNT} sed -n 6p /run/secrets/k > /f; sed -n '3,$p' /run/secrets/k > /g\n"
     said = _refused(bench, text, value=key)
-    assert "has the secret 'k' in it (a line of it)" in said
+    assert "has the secret 'k' in it (a part of it)" in said
     _nowhere(bench, key.splitlines()[5])
 
 

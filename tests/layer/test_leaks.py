@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgbuild.errors import LeakError
@@ -77,6 +77,7 @@ def test_every_form_of_it(form: str, secret: bytes) -> None:
         searched(tar_of(**{"etc/other": b"nothing", "app/conf": b"before " + leaking + b" after"}), {"k": secret})
 
 
+@settings(deadline=None)
 @given(
     secret=st.binary(min_size=SHORTEST, max_size=120).filter(lambda data: len(data.strip(b"\r\n")) >= SHORTEST),
     before=st.binary(max_size=40),
@@ -92,10 +93,10 @@ def test_it_is_found_across_pieces(secret: bytes, before: bytes, size: int, enco
 def test_a_line_of_a_key_and_of_a_file_of_several() -> None:
     lines = KEY.splitlines()
     for line in (lines[4], lines[6]):
-        with pytest.raises(LeakError, match=r"\(a line of it\)"):
+        with pytest.raises(LeakError, match=r"\(a part of it\)"):
             searched(tar_of(f=b"x" + line), {"k": KEY})
     settings = b"//registry.example/:_authToken=npm_0123456789abcdefghij\nregistry=https://registry.npmjs.org/\n"
-    with pytest.raises(LeakError, match=r"\(a line of it\)"):
+    with pytest.raises(LeakError, match=r"\(a part of it\)"):
         searched(tar_of(f=b"npm_0123456789abcdefghij"), {"k": settings})
     account = b'{"type": "x", "private_key": "' + KEY.replace(b"\n", b"\\n") + b'"}'
     with pytest.raises(LeakError):
@@ -108,6 +109,29 @@ def test_what_many_files_have_is_not_taken_for_it() -> None:
     assert searched(tar_of(f=other), {"k": KEY}) == ()
     maven = b'<settings xmlns="http://maven.apache.org/SETTINGS/1.0.0"\n xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">\n'
     assert searched(tar_of(f=maven), {"k": maven + b"<password>0123456789abcdef0123</password>\n</settings>\n"}) == ()
+
+
+def _pem(kind: str, line: int) -> bytes:
+    return KEY.replace(b"PRIVATE KEY", kind.encode()).replace(KEY.splitlines()[3], b"%064d" % line)
+
+
+@pytest.mark.parametrize("kind", ["CERTIFICATE", "TRUSTED CERTIFICATE", "PUBLIC KEY", "X509 CRL", "CERTIFICATE REQUEST"])
+def test_what_is_public_is_no_secret(kind: str) -> None:
+    bundle = b"# A name\n" + _pem(kind, 1) + _pem(kind, 2)
+    assert signs("ca", bundle) == ()
+    assert Leaks({"ca": bundle}).short == ()
+    lines = b"".join(b"%032x\n" % (number << 99) for number in range(9))
+    private = b"-----BEGIN RSA PRIVATE KEY-----\n" + lines + b"-----END RSA PRIVATE KEY-----\n"
+    assert searched(tar_of(f=bundle), {"k": bundle + private}) == ()
+    with pytest.raises(LeakError):
+        searched(tar_of(f=private), {"k": bundle + private})
+
+
+def test_a_password_in_a_url() -> None:
+    for secret in (b"https://ann:pass.word%2@host/simple", b"[global]\nindex-url = https://:s3cretpw!@host/simple\n"):
+        password = secret.partition(b"//")[2].partition(b":")[2].partition(b"@")[0]
+        with pytest.raises(LeakError, match=r"\(a part of it\)"):
+            searched(tar_of(f=b"password " + password), {"k": secret})
 
 
 @given(data=st.binary(max_size=3000))
