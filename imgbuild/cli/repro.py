@@ -73,6 +73,9 @@ def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
     step = result.record
     place = f"  ({step.file.rpartition('/')[2]}:{step.line})" if step.file else ""
     yield f"#{step.number} {short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
+    if result.problem:
+        yield f"  under other circumstances {result.problem}"
+        return
     if result.same:
         if result.conditions.unvaried:
             yield f"  but not tried: {'; '.join(result.conditions.unvaried)}"
@@ -86,6 +89,6 @@ def _json(result: Reproduced) -> dict[str, Any]:
     files = [finding_json(each, between=between.get(each.path, "first and second run")) for each in result.findings]
     return {
         "number": step.number, "name": step.name, "file": step.file, "line": step.line, "same": result.same, "stored": result.stored,
-        "runs": list(result.runs), "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
-        "files": files, "more": result.more,
+        "runs": list(result.runs), "problem": result.problem, "files": files, "more": result.more,
+        "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
     }  # fmt: skip

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from imgbuild.engine.outcomes import Unlike, unlike
-from imgbuild.engine.retrace import FIRST_PID, Retraced
+from imgbuild.engine.retrace import FIRST_PID, IN_MEMORY, ON_DISK, Retraced
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ConflictError, SandboxError
 from imgbuild.graph.ops import RunOp
@@ -14,9 +14,11 @@ from imgbuild.hints import Iterator
 from imgbuild.insight.reasons import Circumstances
 from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager
 from imgbuild.light.pathlib import Path
-from imgbuild.linux.memory import in_memory, is_full
+from imgbuild.linux.memory import in_memory
 from imgbuild.rootfs.materialize import materialize
-from imgbuild.solve.rerun import Conditions, Rerun, rerun
+from imgbuild.sandbox import cgroup
+from imgbuild.sandbox.available import available_memory
+from imgbuild.solve.rerun import Conditions, Filled, Rerun, rerun
 from imgbuild.solve.rooms import Rooms
 from imgbuild.values import dataclass, replace
 
@@ -62,12 +64,12 @@ class Runs:
     def made(self, op: RunOp, run: Rerun) -> Circumstances:
         """Under what the first run was."""
         processors = len(os.sched_getaffinity(0))
-        return Circumstances(run.began, run.ended, op.hostname, FIRST_PID, run.uptime, processors, "disk")
+        return Circumstances(run.began, run.ended, op.hostname, FIRST_PID, run.uptime, processors, ON_DISK)
 
     @contextmanager
     def second(self, rooms: Rooms, retraced: Retraced, op: RunOp, first: Rerun) -> Iterator[Second]:
         """Under other circumstances: as many of them as the kernel and the size of the step allow."""
-        tried = self._conditions(retraced)
+        tried = self._conditions(retraced, op)
         while True:
             conditions = tried.pop(0)
             stack = ExitStack()
@@ -77,16 +79,13 @@ class Runs:
                 if not tried:
                     raise
                 continue
-            except ConflictError:
-                # What fails where there is no room left has not failed for good.
-                if conditions.memory is None or not is_full(conditions.memory):
-                    raise
-                tried = [replace(conditions, memory=None)]
+            except Filled:
+                tried = [replace(conditions, on_disk=True)]
                 continue
             with stack:
                 processors = conditions.processors or len(os.sched_getaffinity(0))
                 pid = conditions.last_pid + 1 if conditions.last_pid else FIRST_PID
-                listing = "memory" if conditions.memory is not None else "disk"
+                listing = IN_MEMORY if conditions.memory is not None else ON_DISK
                 made = Circumstances(run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing)
                 yield Second(run, made, _words(conditions, int(run.began) - int(first.began)))
             return
@@ -109,23 +108,20 @@ class Runs:
     def _run(self, rooms: Rooms, retraced: Retraced, op: RunOp, conditions: Conditions) -> AbstractContextManager[Rerun]:
         return rerun(rooms, retraced.step, op, retraced.lowers, retraced.stages, retraced.inputs, conditions)
 
-    def _conditions(self, retraced: Retraced) -> list[Conditions]:
-        """What to try, one after the other, until the kernel allows it."""
+    def _conditions(self, retraced: Retraced, op: RunOp) -> list[Conditions]:
+        """What to try, one after the other, until the kernel allows it. Files in memory would count against a limit of that."""
         layer = retraced.record.layer
-        fits = self._memory is not None and (layer.uncompressed if layer is not None else 0) * _TIMES_LAYER < self._size
+        fits = (layer.uncompressed if layer is not None else 0) * _TIMES_LAYER < self._size and op.limits.memory is None
         processors = (len(os.sched_getaffinity(0)) + 1) // 2
-        full = Conditions(HOSTNAME, _last_pid(), _TIME_OFFSET if os.path.exists(_TIME_NAMESPACE) else 0, processors)
-        full = replace(full, memory=self._memory if fits else None)
+        offset = _TIME_OFFSET if os.path.exists(_TIME_NAMESPACE) else 0
+        full = Conditions(HOSTNAME, _last_pid(), offset, processors, self._memory, on_disk=not fits)
         fewer = replace(full, last_pid=0, time_offset=0)
-        return list(dict.fromkeys((full, replace(full, time_offset=0), fewer, replace(fewer, memory=None))))
+        return list(dict.fromkeys((full, replace(full, time_offset=0), fewer, replace(fewer, on_disk=True), replace(fewer, memory=None))))
 
 
 @contextmanager
 def opened_runs(place: Workplace) -> Iterator[Runs]:
     """Starts the zygote: call it before there are threads. Nothing is left of it, however this process ends."""
-    from imgbuild.sandbox import cgroup
-    from imgbuild.sandbox.available import available_memory
-
     with ExitStack() as stack:
         size = (available_memory(cgroup.here()) or 0) // _PART
         directory: Path | None = stack.enter_context(place.store.temporary("memory"))
@@ -149,6 +145,12 @@ def empty_rooms(place: Workplace) -> Iterator[Rooms]:
             store=place.store, zygote=place.start_zygote, features=place.features, context=nothing, compression=Compression(),
             host=HostNetwork(resolv_conf()),
         )  # fmt: skip
+
+
+def last_words(error: ConflictError) -> str:
+    """Why a step does not succeed any more, with the last line that it wrote."""
+    last = (error.detail or "").rstrip().rpartition("\n")[2]
+    return f"{error.message}; its last line was: {last}" if last else error.message
 
 
 def resolv_conf() -> bytes:
@@ -176,7 +178,8 @@ def _words(conditions: Conditions, seconds: int) -> Varied:
         ("the numbers of processes", bool(conditions.last_pid), "the kernel does not let them be set"),
         (f"the clocks since boot, by {conditions.time_offset} s", bool(conditions.time_offset), "the kernel has no time namespaces for us"),
         (f"processors: {conditions.processors} of {has}", 0 < conditions.processors < has, "there is one alone"),
-        ("the order of directories, and the file system: memory", conditions.memory is not None, "it does not fit into memory"),
+        ("the order of directories", conditions.memory is not None, "there is no file system in memory"),
+        ("the file system that is written to", conditions.memory is not None and not conditions.on_disk, "it does not fit into memory"),
     )
     varied = tuple(name for name, done, _ in each if done)
     return Varied(varied, tuple(f"{name.partition(', by')[0].partition(':')[0]}: {why}" for name, done, why in each if not done))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from imgbuild.engine.again import Runs, empty_rooms, opened_runs
+from imgbuild.engine.again import Runs, empty_rooms, last_words, opened_runs
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.outcomes import Unlike, unlike
 from imgbuild.engine.retrace import Retraced, check_given, retrace, stored_layer, with_files
@@ -125,7 +125,7 @@ class _Auditor:
         except ConflictError as error:
             if record.test:
                 return replace(known, outcome=DIFFERS, problem=error.message)
-            return replace(known, problem=_problem(error))
+            return replace(known, problem=last_words(error))
         except ImgbuildError as error:
             return replace(known, problem=error.message)
 
@@ -157,10 +157,3 @@ def _verdict(known: Audited, retraced: Retraced, diff_id: DiffID | None, compare
         return replace(known, outcome=SAME, now=diff_id or "")
     found = compare()
     return replace(known, outcome=DIFFERS, now=diff_id or "", findings=found.findings, more=found.more)
-
-
-def _problem(error: ConflictError) -> str:
-    """Why a step does not succeed any more, with the last line that it wrote."""
-    last = (error.detail or "").rstrip().rpartition("\n")[2]
-    return f"{error.message}; its last line was: {last}" if last else error.message
-

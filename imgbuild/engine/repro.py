@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from imgbuild.engine.again import Runs, Varied, empty_rooms, opened_runs
+from imgbuild.engine.again import Runs, Varied, empty_rooms, last_words, opened_runs
 from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.outcomes import Unlike
 from imgbuild.engine.performed import build_of, step_of
 from imgbuild.engine.retrace import Retraced, check_given, retrace, with_files
 from imgbuild.engine.step_options import allowed, opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import Workplace, workplace
-from imgbuild.errors import ImgbuildError, NotFoundError, UsageError
+from imgbuild.errors import ConflictError, ImgbuildError, NotFoundError, UsageError
 from imgbuild.graph.ops import RunOp
 from imgbuild.hints import Callable, Sequence
 from imgbuild.insight.builds import BuildRecord, StepRecord, with_steps
 from imgbuild.insight.compare import order
-from imgbuild.insight.unlike import Finding
+from imgbuild.insight.unlike import Finding, with_order_explained
 from imgbuild.light.contextlib import ExitStack
-from imgbuild.oci.digest import DiffID
 from imgbuild.solve.rerun import Rerun, wait_for_another_moment
 from imgbuild.solve.rooms import Rooms
 from imgbuild.values import dataclass, replace
@@ -43,16 +43,18 @@ class Reproduced:
 
     record: StepRecord
     stored: str
-    runs: tuple[DiffID, DiffID]
+    runs: tuple[str, str]
     findings: tuple[Finding, ...]
     earlier: frozenset[str]
     more: int
     conditions: Varied
+    problem: str = ""
+    """Why it fails under other circumstances, if it does: then the second layer is ""."""
 
     @property
     def same(self) -> bool:
         """Whether all layers are one."""
-        return self.runs[0] == self.runs[1] and self.stored in ("", self.runs[0])
+        return not self.problem and self.runs[0] == self.runs[1] and self.stored in ("", self.runs[0])
 
 
 def repro(
@@ -127,19 +129,26 @@ class _Repeating:
 
     def _finish(self, begun: _Begun) -> Reproduced:
         retraced, first, made = begun.retraced, begun.first, self._runs.made(begun.op, begun.first)
-        with self._runs.second(begun.rooms, retraced, begun.op, first) as second:
-            between = self._runs.unlike(retraced, (first, second.run), (made, second.made))
         before = self._runs.unlike_stored(retraced, first, made)
-        known = {path for finding in between.findings for path in (finding.path, finding.other)}
+        between, second, conditions, problem = Unlike(()), "", Varied(), ""
+        try:
+            with self._runs.second(begun.rooms, retraced, begun.op, first) as run:
+                between = self._runs.unlike(retraced, (first, run.run), (made, run.made))
+                second, conditions = run.run.diff_id, run.conditions
+        except ConflictError as error:  # it has just succeeded, as a build runs it
+            problem = last_words(error)
+        findings = with_order_explained(between.findings, before.findings)
+        known = {path for finding in findings for path in (finding.path, finding.other)}
         older = [finding for finding in before.findings if not known & {finding.path, finding.other} - {""}]
         return Reproduced(
             record=retraced.record,
             stored=retraced.diff_id if retraced.layer is not None and retraced.diff_id is not None else "",
-            runs=(first.diff_id, second.run.diff_id),
-            findings=tuple(sorted((*between.findings, *older), key=lambda finding: order(finding.path))),
+            runs=(first.diff_id, second),
+            findings=tuple(sorted((*findings, *older), key=lambda finding: order(finding.path))),
             earlier=frozenset(finding.path for finding in older),
             more=between.more + before.more,
-            conditions=second.conditions,
+            conditions=conditions,
+            problem=problem,
         )
 
 

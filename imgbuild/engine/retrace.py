@@ -33,6 +33,8 @@ from imgbuild.values import dataclass, replace
 
 _SLACK = 60.0
 """Seconds that a step may have taken where that is not known."""
+ON_DISK, IN_MEMORY = "disk", "memory"
+"""How directories are listed: as in a build, or otherwise."""
 FIRST_PID = 2
 """The number of a step's second process: its command is the first one of its namespace."""
 
@@ -149,7 +151,7 @@ def _made(build: BuildRecord, record: StepRecord, row: StepRow, op: RunOp | Copy
         began, ended = build.started + record.started, build.started + record.started + record.seconds
     booted = time.time() - time.monotonic()
     uptime = (began - booted, ended - booted) if began > booted else (0.0, 0.0)
-    return Circumstances(began, ended, op.hostname if isinstance(op, RunOp) else "", FIRST_PID, uptime)
+    return Circumstances(began, ended, op.hostname if isinstance(op, RunOp) else "", FIRST_PID, uptime, 0, ON_DISK)
 
 
 @contextmanager

@@ -106,10 +106,27 @@ def _zip_members(data: bytes) -> Iterator[Member]:
         time, date = struct.unpack_from("<HH", data, at + 12)
         size, _, name, extra, comment = struct.unpack_from("<IIHHH", data, at + 20)
         (local,) = struct.unpack_from("<I", data, at + 42)
-        stamp = f"{1980 + (date >> 9)}-{date >> 5 & 15:02}-{date & 31:02} {time >> 11:02}:{time >> 5 & 63:02}:{(time & 31) * 2:02}"
+        exact = _exact(data[at + 46 + name : at + 46 + name + extra])
+        stamp = clock(exact) if exact is not None else _dos_time(time, date)
         begin = local + 30 + sum(struct.unpack_from("<HH", data, local + 26)) if local + 30 <= len(data) else 0
         yield Member(data[at + 46 : at + 46 + name], stamp, local + 10, (begin, size))
         at += 46 + name + extra + comment
+
+
+def _dos_time(time: int, date: int) -> str:
+    day = f"{1980 + (date >> 9)}-{date >> 5 & 15:02}-{date & 31:02}"
+    return f"{day} {time >> 11:02}:{time >> 5 & 63:02}:{(time & 31) * 2:02}"
+
+
+def _exact(extra: bytes) -> int | None:
+    """The time in seconds since 1970 that a zip may have beside the other one, which counts in twos."""
+    at = 0
+    while at + 9 <= len(extra):
+        kind, size = struct.unpack_from("<2sH", extra, at)
+        if kind == b"UT" and size >= 5:
+            return int(struct.unpack_from("<I", extra, at + 5)[0])
+        at += 4 + size
+    return None
 
 
 def _ar(old: bytes, new: bytes, one: Circumstances, other: Circumstances, depth: int) -> list[Reason]:

@@ -275,7 +275,8 @@ def _in_other_order(old: bytes, new: bytes, one: Circumstances, other: Circumsta
         before, after = split(old), split(new)
         if before != after and sorted(before) == sorted(after):
             first = next((a, b) for a, b in zip(before, after, strict=True) if a != b)
-            return order_reason(f"{sum(map(bool, before))} {what}", shown(first[0]), shown(first[1]), one, other)
+            count = sum(len(part) > 1 or part.isalnum() for part in before)
+            return order_reason(f"{count} {what}", shown(first[0]), shown(first[1]), one, other)
     return None
 
 

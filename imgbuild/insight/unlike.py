@@ -128,3 +128,11 @@ def _renamed(gone: Finding, new: Finding, one: Circumstances, other: Circumstanc
     pair = Pair(0, os.fsencode(gone.path), os.fsencode(new.path))
     reasons = [Reason("names", f"its name has {reason.words}") for reason in explain(pair, one, other)]
     return Finding(gone.change, tuple(reasons[:1]), new.path)
+
+
+def with_order_explained(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, where another order is not that of directories: `before` are those between two runs that listed them alike."""
+    alike = {each.path: each for each in before if any(reason.kind == "hash order" for reason in each.reasons)}
+    return tuple(
+        alike[each.path] if each.path in alike and any(reason.kind == "order" for reason in each.reasons) else each for each in findings
+    )

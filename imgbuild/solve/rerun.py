@@ -15,9 +15,10 @@ import time
 from imgbuild.errors import ConflictError, SandboxError
 from imgbuild.graph.ops import CopyOp, RunOp, Step, WorkdirOp
 from imgbuild.hints import Callable, Iterator, Mapping
-from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.light.functools import partial
 from imgbuild.light.pathlib import Path
+from imgbuild.linux.memory import is_full
 from imgbuild.oci.digest import DiffID
 from imgbuild.rootfs.capture import settle, would_be
 from imgbuild.rootfs.stubs import StubShelf
@@ -42,14 +43,19 @@ MOST_NAMES = 200_000
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """Under what a step is run: "", 0 or None is what a build has. `last_pid`: the number that the last process before its own had;
-    `time_offset`: by how many seconds the clocks since boot are ahead; `memory`: a file system in memory, to write to, where directories
-    are listed in another order."""
+    `time_offset`: by how many seconds the clocks since boot are ahead; `memory`: a file system in memory, for the names of the root in
+    another order, and, unless `on_disk`, for what the step writes."""
 
     hostname: str = ""
     last_pid: int = 0
     time_offset: int = 0
     processors: int = 0
     memory: Path | None = None
+    on_disk: bool = False
+
+
+class Filled(ConflictError):
+    """It failed with no room left in memory: on the disk it may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +76,15 @@ def rerun(
 ) -> Iterator[Rerun]:
     """Run `op` above `lowers`; its mounts read the lowers in `stages`, by the stage that they name. What it left is there until the context
     ends. ConflictError where it fails."""
-    with rooms.store.temporary("again") as directory:
-        scratch: Scratch = rooms.store if under.memory is None else _Below(under.memory)
+    with ExitStack() as stack, rooms.store.temporary("again") as directory:
+        memory = _Below(under.memory) if under.memory is not None else None
+        scratch: Scratch = rooms.store if memory is None or under.on_disk else memory
         snapshotter = DirectorySnapshotter(rooms.store.root, scratch, features=rooms.features, seen=rooms.seen)
         given = replace(op, hostname=under.hostname or op.hostname, keep=())
         shape = partial(_shaped, under)
         with snapshotter.prepare(lowers, "again") as active, StepLog(active.directory / "log", hidden(rooms, op)) as log:
-            below = lowers if under.memory is None else _reordered(rooms, lowers, active.directory / "names")
+            names = stack.enter_context(memory.temporary("names")) if memory is not None else None
+            below = lowers if names is None else _reordered(rooms, lowers, names)
             job = RunJob(
                 step, given, below, stages.__getitem__, StubShelf(lambda: directory), lambda *_: None, lambda: False, inputs, shape=shape
             )
@@ -89,7 +97,9 @@ def rerun(
                 raise SandboxError(status.setup_error, at=step.span)
             if status.code or status.signal is not None or ended.expired:
                 why = status.setup_error or (f"a limit of time ({ended.expired})" if ended.expired else f"exit code {status.code}")
-                raise ConflictError(f"it does not succeed any more: {why}", at=step.span, detail=log.tail() or None)
+                filled = under.memory is not None and not under.on_disk and is_full(under.memory)
+                failure = Filled if filled else ConflictError
+                raise failure(f"it does not succeed any more: {why}", at=step.span, detail=log.tail() or None)
             rootless = rooms.features.rootless
             settle(active.upper, lowers, op.epoch, rootless=rootless, seen=rooms.seen)
             diff_id = would_be(active.upper, lowers, op.epoch, rootless=rootless, seen=rooms.seen)
@@ -151,7 +161,6 @@ def _reordered(rooms: Rooms, lowers: Lowers, directory: Path) -> Lowers:
     a file system in memory lists them, the last one first; lowers are sorted, or as a disk has them."""
     if not lowers or len(lowers) >= MAX_LOWERS - 1:
         return lowers
-    directory.mkdir()
     (directory / "top").mkdir()
     nothing = directory / "nothing"
     nothing.write_bytes(b"")

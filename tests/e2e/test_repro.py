@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_each_cause_is_named(bench: Bench) -> None:
         named = [kinds[path] for path in kinds if path == place or path.startswith(f"{place}.")]
         assert named[:1] == [KINDS.get(cause, cause)], cause
     for step in found["steps"]:
-        assert len(step["varied"]) + len(step["not_varied"]) == 6
+        assert len(step["varied"]) + len(step["not_varied"]) == 7
         assert any("order of directories" in words for words in step["varied"])
         assert (step["runs"][0] == step["runs"][1] == step["stored"]) == step["same"]
     assert kept(bench) == before
@@ -155,6 +157,53 @@ def test_the_store_against_now(bench: Bench) -> None:
     assert step["runs"][0] == step["runs"][1] != step["stored"]
     assert [each["between"] for each in step["files"]] == ["store and first run"]
     assert "since the layer in the store was made" in bench.run("repro", code=1).out
+
+
+def test_a_step_that_fails_under_other_circumstances(bench: Bench) -> None:
+    bench.build("FROM busybox\nRUN [ $(hostname) = imgbuild ] || { echo not here; exit 3; }\nRUN echo 1 > /one\n")
+    found = repro(bench, code=1)
+    assert [step["same"] for step in found["steps"]] == [False, True]
+    assert found["steps"][0]["problem"] == "it does not succeed any more: exit code 3; its last line was: not here"
+    assert "  under other circumstances it does not succeed any more: exit code 3" in bench.run("repro", code=1).out
+
+
+def test_a_step_whose_files_would_count_as_its_memory(bench: Bench) -> None:
+    large = "dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null && rm /big"
+    bench.build(f"FROM busybox\nRUN --memory=24m {large}; date > /date; find /bin > /list\n")
+    (step,) = repro(bench, code=1)["steps"]
+    assert {each["path"]: each["reasons"][0]["kind"] for each in step["files"]} == {"/date": "time", "/list": "order"}
+    assert "the file system that is written to: it does not fit into memory" in step["not_varied"]
+    bench.assert_whole()
+
+
+SMALL = """
+import sys
+from imgbuild.engine import again
+from imgbuild.cli.main import main
+again.available_memory = lambda place: 64 << 20
+main(sys.argv[1:])
+"""
+
+
+def test_a_step_that_fills_the_memory_that_there_is(bench: Bench) -> None:
+    """What it leaves is small, so that it is tried; then it is run on the disk."""
+    large = "dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null || exit 9; rm /big"
+    bench.build(f"FROM busybox\nRUN {large}; date > /date; find /bin > /list\n")
+    command = [sys.executable, "-c", SMALL, "--root", str(bench.root), "repro", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, env=bench.environ, timeout=PATIENCE, check=False)
+    assert done.returncode == 1, done.stderr
+    (step,) = json.loads(done.stdout)["steps"]
+    assert {each["path"]: each["reasons"][0]["kind"] for each in step["files"]} == {"/date": "time", "/list": "order"}
+    assert "the file system that is written to: it does not fit into memory" in step["not_varied"]
+    bench.assert_whole()
+
+
+def test_the_order_of_a_hash_table(bench: Bench) -> None:
+    """It is another one in each run, not just where directories are listed in another one."""
+    shuffled = "for n in a b c d e f g h i j k l m n; do echo $n; done | shuf"
+    bench.build(f"FROM busybox\nRUN {shuffled} > /shuffled; find /bin > /listed\n")
+    (step,) = repro(bench, code=1)["steps"]
+    assert {each["path"]: each["reasons"][0]["kind"] for each in step["files"]} == {"/shuffled": "hash order", "/listed": "order"}
 
 
 def test_refused(bench: Bench) -> None:

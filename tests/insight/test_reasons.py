@@ -145,6 +145,19 @@ def test_archives(kind: str, make: object) -> None:
     assert reason.offset is None
 
 
+def test_exact_times_of_a_zip() -> None:
+    def exact(time: int) -> bytes:
+        info = zipfile.ZipInfo("a", (2026, 11, 29, 17, 29, 46))
+        info.extra = b"ux\x04\0\1\0\0\0UT\5\0\1" + struct.pack("<I", time)
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(info, b"x")
+        return out.getvalue()
+
+    (reason,) = reasons_in(exact(T), exact(T + 1), ONE, OTHER)
+    assert reason.words == "the time of a in the zip: 2026-11-29T17:29:46Z -> 2026-11-29T17:29:47Z"
+
+
 def test_archives_in_a_gzip_and_owners() -> None:
     (reason,) = reasons_in(_gz(_tar([("a", b"", T)]), 0), _gz(_tar([("a", b"", T + 2)]), 0), ONE, OTHER)
     assert reason.words.startswith("in the gzip: the time of a in the tar: ")
