@@ -99,9 +99,7 @@ class Past:
             if row is not None:
                 return self._compared(miss, before, row)
             if unknown is None:
-                ending = before.step.outcome  # of a step that never ended well no record is kept
-                cause = Cause("failed", what=ending) if ending in _ENDINGS else self._not_known(before.step.key)
-                unknown = Explanation((cause,), 0, before)
+                unknown = Explanation((self._unrecorded(miss, before),), 0, before)
         return unknown or Explanation((Cause("new"),))
 
     def before(self, node: Node) -> Before | None:
@@ -173,9 +171,16 @@ class Past:
             return f"stage {self._graph.stages[stage].name}"
         return f"context {context}" if context else ""
 
-    def _not_known(self, key: str) -> Cause:
-        stone = self._store.evidence.tombstone(key)
-        return _evicted("unknown", stone) if stone is not None else Cause("unknown")
+    def _unrecorded(self, miss: Miss, before: Before) -> Cause:
+        """The cause where the step of before has no record, as one that never ended well, or whose layer could not be made."""
+        if before.step.outcome in _ENDINGS:
+            return Cause("failed", what=before.step.outcome)
+        if (stone := self._store.evidence.tombstone(before.step.key)) is not None:
+            return _evicted("unknown", stone)
+        text = self._words(miss.node).text
+        if before.step.text != text:
+            return Cause("instruction", old=before.step.text, new=text)
+        return Cause("failed", what="interrupted") if before.build.status in _ENDINGS else Cause("unknown")
 
 
 class Naming:

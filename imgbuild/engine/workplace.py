@@ -95,7 +95,7 @@ def workplace(
             settings = load_settings(config)
         else:
             settings = Settings()
-        store = stack.enter_context(Store.open(root, leave=invocation.ends))
+        store = stack.enter_context(Store.open(root, leave=invocation.ends and sandboxes))
         if any(name.startswith(_MARK) for name in store.left_by_the_dead):
             sweep_groups()
         if started:

@@ -80,6 +80,12 @@ class Done:
         marked = [(number, rest) for number, _, rest in (line.partition(" ") for line in lines) if rest.startswith("MISS: ")]
         return {names[number]: rest.removeprefix("MISS: ") for number, rest in marked}
 
+    def assert_explained(self) -> None:
+        """Of each step that was performed it is said why, and of none that this is not known."""
+        performed = {name for name, outcome in self.steps.items() if outcome == "DONE"}
+        assert performed <= set(self.misses), f"not explained: {performed - set(self.misses)}\n{self.err}"
+        assert not [text for text in self.misses.values() if text.endswith("not known any more")], self.err
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -95,6 +101,8 @@ class Bench:
 
     place: Path
     environ: dict[str, str]
+    explained: bool = field(default=True, kw_only=True)
+    """Whether every miss must have a cause: no test damages or removes what it is known by."""
 
     @property
     def root(self) -> Path:
@@ -173,7 +181,10 @@ class Bench:
         """Build `text` as the context's Buildfile (None: what is there), in plain progress, as the image "x"."""
         if text is not None:
             self.write({"Buildfile": text})
-        return self.run("build", "--progress=plain", "-t", "x", *arguments, self.context, code=code, environ=environ, stdin=stdin)
+        done = self.run("build", "--progress=plain", "-t", "x", *arguments, self.context, code=code, environ=environ, stdin=stdin)
+        if self.explained:
+            done.assert_explained()
+        return done
 
     def refused(self, text: str | bytes | None, *arguments: str | Path, code: int, environ: Mapping[str, str] | None = None) -> str:
         """Build what must fail with one error; returns everything that was said about it."""

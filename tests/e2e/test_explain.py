@@ -312,6 +312,7 @@ def test_explain_refused(bench: Bench) -> None:
 
 
 def test_what_is_kept_may_be_damaged(bench: Bench) -> None:
+    bench.explained = False
     bench.write(FILES)
     bench.build(TEXT)
     for name in ("evidence.db-wal", "evidence.db-shm"):
@@ -322,3 +323,14 @@ def test_what_is_kept_may_be_damaged(bench: Bench) -> None:
     assert bench.build(TEXT).misses["COPY --chown=5:5 src /src/"] == "what it was last time is not known any more"
     assert "evidence" in bench.run("fsck", "--repair").out
     bench.assert_whole()
+
+
+def test_the_index_may_be_lost(bench: Bench) -> None:
+    """What the last build said is known without it."""
+    bench.write(FILES)
+    bench.build(TEXT)
+    for name in bench.root.glob("index.db*"):
+        name.unlink()
+    misses = list(bench.build(TEXT.replace("/tmp/version", "/version")).misses.values())
+    assert misses[0] == "the store's memory of it is lost"
+    assert misses[-1].startswith("instruction changed (")
