@@ -7,11 +7,12 @@ can be told apart and found again. Nothing of this goes to stdout but JSON lines
 from __future__ import annotations
 
 import sys
-import time
 from _thread import allocate_lock
 
 from imgbuild.cli.streams import say
+from imgbuild.errors import StepFailed
 from imgbuild.hints import TYPE_CHECKING, Protocol, TextIO
+from imgbuild.light.collections import deque
 from imgbuild.patterns import pattern
 from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting, Warned
 
@@ -47,6 +48,10 @@ LONGEST_LINE = 1 << 18
 """A line of output that is longer is shown in parts: nobody waits for its end, and it need not fit into memory."""
 
 
+_LAST_LINES = 20
+"""As many as an error says."""
+
+
 class Renderer(Protocol):
     """Receives events from any thread; a context manager around all of them."""
 
@@ -60,10 +65,12 @@ class Renderer(Protocol):
 
 
 def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
-    """The renderer for ``--progress``; "auto" is a live view on a terminal, and plain elsewhere."""
-    if mode == "auto":
-        live = sys.stderr.isatty() and environ.get("TERM", "") not in ("", "dumb") and "NO_COLOR" not in environ and "CI" not in environ
-        mode = "tty" if live else "plain"
+    """The renderer for ``--progress``; "auto" is a live view on a terminal that can show one, and plain elsewhere, as "tty" is where there
+    is none."""
+    if mode in ("auto", "tty"):
+        able = sys.stderr.isatty() and environ.get("TERM", "") not in ("", "dumb")
+        wanted = mode == "tty" or not (environ.get("NO_COLOR") or "CI" in environ)
+        mode = "tty" if able and wanted else "plain"
     if mode == "quiet":
         return Quiet()
     if mode == "none":
@@ -73,11 +80,13 @@ def make_renderer(mode: str, environ: Mapping[str, str]) -> Renderer:
 
         return RawJson(sys.stderr)
     if mode == "json":
+        from imgbuild.cli.jsonlines import JsonLines
+
         return JsonLines(sys.stdout)
     if mode == "tty":
-        from imgbuild.cli.render import Live
+        from imgbuild.cli.live import Live
 
-        return Live()
+        return Live(color=not environ.get("NO_COLOR"))
     return Plain(sys.stderr)
 
 
@@ -111,6 +120,15 @@ class Plain(Quiet):
         self._out = out
         self._lock = allocate_lock()
         self._partial: dict[int, bytes] = {}
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        """What the step wrote last that wrote something last."""
+        self._wrote = 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, StepFailed) and error.detail:
+            said = [readable(line.encode("utf-8", "surrogateescape")) for line in error.detail.split("\n")]
+            if list(self._last)[-len(said) :] == said:
+                error.detail = None  # it stands just above
 
     def on_event(self, event: object) -> None:
         with self._lock:
@@ -124,7 +142,7 @@ class Plain(Quiet):
     def _lines(self, event: object) -> list[str]:
         match event:
             case StepStarted(number, name):
-                return [f"#{number} {name}"]
+                return [f"#{number} {calm(name)}"]
             case StepMissed(number, causes, more):
                 from imgbuild.cli.causes import causes_text
 
@@ -136,51 +154,26 @@ class Plain(Quiet):
                 if len(rest) > LONGEST_LINE:
                     lines, rest = [*lines, rest], b""
                 self._partial[number] = rest
-                return [f"#{number} | {readable(line)}" for line in lines]
+                return self._output(number, lines)
             case StepWaiting(number, why):
-                return [f"#{number} waiting: {readable(why.encode())}"]
+                return [f"#{number} waiting: {calm(why)}"]
             case StepFinished(number, outcome, seconds):
                 rest = self._partial.pop(number, b"")
-                last = [f"#{number} | {readable(rest)}"] if rest else []
-                return [*last, f"#{number} {outcome_text(outcome, seconds)}"]
+                return [*self._output(number, [rest] if rest else []), f"#{number} {outcome_text(outcome, seconds)}"]
             case Notice(text):
-                return [f"notice: {text}"]
+                return [f"notice: {calm(text)}"]
             case Warned():
                 return [warning_text(event)]
             case _:
                 return _transfer_lines(event)
 
-
-class JsonLines(Quiet):
-    """One JSON object a line: ``event`` names its kind; the other fields are the event's own."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._lock = allocate_lock()
-
-    def on_event(self, event: object) -> None:
-        fields = {key: value for key, value in _fields(event).items() if value is not None}
-        self._write({"event": type(event).__name__, "time": time.time(), **fields})
-
-    def finish(self, result: Result, target: str = "") -> None:
-        self._write({
-            "event": "BuildFinished",
-            "time": time.time(),
-            **({"target": target} if target else {}),
-            "image": result.image_id,
-            "digest": result.digest,
-            "names": [name.familiar() for name in result.names],
-            "cached": result.cached,
-            "performed": result.performed,
-            "seconds": result.seconds,
-        })
-
-    def _write(self, fields: dict[str, object]) -> None:
-        from imgbuild.light import json
-
-        with self._lock:
-            self._out.write(json.dumps(fields) + "\n")
-            self._out.flush()
+    def _output(self, number: int, lines: Sequence[bytes]) -> list[str]:
+        shown = [readable(line) for line in lines]
+        if shown and number != self._wrote:
+            self._wrote = number
+            self._last.clear()
+        self._last.extend(shown)
+        return [f"#{number} | {line}" for line in shown]
 
 
 def _transfer_lines(event: object) -> list[str]:
@@ -188,7 +181,7 @@ def _transfer_lines(event: object) -> list[str]:
 
     match event:
         case TransferNotice(text):
-            return [f"notice: {text}"]
+            return [f"notice: {calm(text)}"]
         case TransferStarted(action, name):
             return [f"{action} {name}"]
         case BlobFinished(digest, size, how) if how != "present":
@@ -197,31 +190,6 @@ def _transfer_lines(event: object) -> list[str]:
             return [f"{action} {name} done: {digest}"]
         case _:
             return []
-
-
-def _fields(event: object) -> dict[str, object]:
-    from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
-    from imgbuild.values import asdict
-
-    match event:
-        case StepStarted(number, name, span):
-            return {"step": number, "name": name, "file": span.source.name, "line": span.line}
-        case StepMissed(number, causes, more):
-            from imgbuild.insight.causes import cause_fields
-
-            return {"step": number, "causes": [cause_fields(cause) for cause in causes], "more": more or None}
-        case StepOutput(number, stream, data):
-            return {"step": number, "stream": stream, "data": data.decode("utf-8", "replace")}
-        case StepWaiting(number, why):
-            return {"step": number, "why": why}
-        case StepFinished(number, outcome, seconds, usage):
-            return {"step": number, "outcome": outcome, "seconds": seconds, "usage": asdict(usage) if usage else None}
-        case Warned(rule, message, span):
-            return {"rule": rule, "message": message, "file": span.source.name, "line": span.line, "end_line": span.end_line}
-        case Notice() | TransferNotice() | TransferStarted() | TransferFinished() | BlobStarted() | BlobAdvanced() | BlobFinished():
-            return asdict(event)
-        case _:
-            return {}
 
 
 def summary(result: Result, target: str = "") -> list[str]:
@@ -251,6 +219,9 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+_WIDEST = 1 << 10
+"""Characters of a text that may be shown only in part."""
+_COLORS = pattern(r"\x1b\[[0-9;:]*m")
 _ESCAPES = pattern(
     r"(\x1b\[[0-9;:]*m)"  # the first group: colors
     r"|\x1b(?:\[[0-?]*[ -/]*[@-~]?|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)"  # CSI; OSC and other strings; all others
@@ -267,6 +238,12 @@ def readable(line: bytes) -> str:
     if text.isprintable() or text.replace("\t", "").replace("\x1b", "").isprintable():
         return text  # as nearly all are, and a loop over characters takes as long as a hundred of these
     return "".join(character for character in text if character == "\t" or character.isprintable() or character == "\x1b")
+
+
+def calm(text: str) -> str:
+    """A text without anything that moves, colors or hides: what is measured is what is shown."""
+    shown = readable(text.replace("\n", " ").encode("utf-8", "surrogateescape"))[:_WIDEST]
+    return _COLORS.sub("", shown).replace("\t", " ").replace("\x1b", "")
 
 
 def _not_overwritten(line: bytes) -> bytes:

@@ -26,7 +26,8 @@ def pull(invocation: Invocation, names: tuple[str, ...], platform: str | None, p
 
     with make_renderer("quiet" if quiet else progress, invocation.environ) as renderer:
         for image in registries.pull(invocation, names, platform, policy, renderer.on_event):
-            click.echo(image.descriptor.digest)
+            if quiet or progress != "json":  # the stream says it
+                click.echo(image.descriptor.digest)
 
 
 @click.command()
@@ -56,7 +57,8 @@ def push(
     conversion = Conversion(compression, format_)  # type: ignore[arg-type]
     with make_renderer("quiet" if quiet else progress, invocation.environ) as renderer:
         pushed = registries.push(invocation, name, destination, platform, conversion, renderer.on_event)
-    click.echo(pushed.descriptor.digest)
+    if quiet or progress != "json":
+        click.echo(pushed.descriptor.digest)
 
 
 @click.command()

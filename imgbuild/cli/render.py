@@ -1,129 +1,63 @@
-"""The live view of a build on a terminal; rich's only room.
+"""What stands at the lower end of a terminal and is drawn over and over; rich's only room.
 
-Finished steps scroll by as lines and stay; below them, what runs now: its time and its last line of output.
+All that is new is one write: up to where the last drawing began, the lines that stay, the rows that stand below them. Rows are cut to the
+terminal's width by what their characters are wide, and can't wrap even where the terminal thinks otherwise of one.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console, Group
-from rich.live import Live as RichLive
+from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
-from imgbuild.cli.progress import Quiet, human_size, outcome_text, readable, summary, warning_text
-from imgbuild.hints import TracebackType
-from imgbuild.light import threading
-from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepStarted, StepWaiting, Warned
-from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted, TransferFinished, TransferNotice, TransferStarted
+from imgbuild.cli.live import CODES
 
 if TYPE_CHECKING:
-    from imgbuild.cli.progress import Result
+    from collections.abc import Sequence
 
-_STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "canceled": "yellow"}
-_USUAL = ("first", "parent", "no-cache")
-"""Causes that nobody asks for while looking on."""
-_KEPT_LINES = 12
-_WIDEST = 1 << 12
-_TICK = 0.125
+    from imgbuild.cli.view import Row
+
+_NAMES = {"1": "bold", "2": "dim", "31": "red", "32": "green", "35": "magenta"}
+_STYLES = {style: Style.parse(" ".join(_NAMES[code] for code in codes.split(";"))) for style, codes in CODES.items()}
+
+_UP, _ERASE_LINE, _ERASE_BELOW = "\x1b[%dA", "\x1b[K", "\x1b[J"
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
-class Live(Quiet):
-    """Receives events from any thread and redraws a few times a second."""
+class Region:
+    """The rows at the lower end. Not for several threads at once."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._drawn = 0.0
-        self._ended = threading.Event()
-        self._ticker: threading.Thread | None = None
-        self._running: dict[int, tuple[str, float]] = {}
-        self._output: dict[int, list[str]] = {}
-        self._blobs: dict[str, tuple[int, int]] = {}
-        self._console = Console(stderr=True, highlight=False)
-        # rich's own thread would be there before the zygote is forked, and before a user namespace is entered.
-        self._live = RichLive(get_renderable=self._view, console=self._console, auto_refresh=False, transient=True)
+    def __init__(self, out: TextIO, *, color: bool) -> None:
+        self._out = out
+        self._console = Console(
+            file=io.StringIO(), force_terminal=True, color_system="standard" if color else None, highlight=False, markup=False, emoji=False
+        )
+        self._drawn: list[str] = []
+        self._size = (0, 0)
 
-    def __enter__(self) -> Live:
-        self._live.__enter__()
-        return self
+    def draw(self, lines: Sequence[Row], rows: Sequence[Row], size: tuple[int, int]) -> None:
+        """Let `lines` stay above, and show `rows`, of which there are fewer than the terminal has, in the place of those before."""
+        columns, height = size
+        shown = [self._rendered(row, columns - 1) for row in rows]
+        if not lines and shown == self._drawn and size == self._size:
+            return
+        up = min(len(self._drawn), max(height - 1, 0))
+        parts = ["\r", _UP % up if up else ""]
+        parts += [f"{self._rendered(line, None)}{_ERASE_LINE}\n" for line in lines]
+        if shown:
+            parts += [_NO_WRAP, *(f"{row}{_ERASE_LINE}\n" for row in shown), _WRAP]
+        self._out.write("".join((*parts, _ERASE_BELOW)))
+        self._out.flush()
+        self._drawn, self._size = shown, size
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop()
-
-    def finish(self, result: Result, target: str = "") -> None:
-        self._stop()
-        for line in summary(result, target):
-            self._console.print(Text(line, style="bold"))
-
-    def on_event(self, event: object) -> None:
-        with self._lock:
-            line = self._take(event)
-            due = time.monotonic() - self._drawn >= _TICK
-            if isinstance(event, StepStarted) and self._ticker is None and threading.current_thread() is not threading.main_thread():
-                # There are threads, so what must come before the first one has come.
-                self._ticker = threading.Thread(target=self._tick, name="imgbuild-view", daemon=True)
-                self._ticker.start()
-        if line is not None:
-            self._console.print(line)
-        elif due:
-            self._live.refresh()
-
-    def _tick(self) -> None:
-        while not self._ended.wait(_TICK):
-            self._live.refresh()
-
-    def _stop(self) -> None:
-        self._ended.set()
-        if self._ticker is not None:
-            self._ticker.join()
-        self._live.stop()
-
-    def _take(self, event: object) -> Text | None:
-        """Note the event; what of it stays on the screen, if anything."""
-        match event:
-            case StepStarted(number, name):
-                self._running[number] = (name, time.monotonic())
-            case StepMissed(number, causes, more):
-                from imgbuild.cli.causes import causes_text
-
-                if any(cause.kind not in _USUAL for cause in causes):
-                    return Text(f"{'MISS':>12} {self._running[number][0]}: {causes_text(causes, more)}", style="dim")
-            case StepOutput(number, _, data):
-                kept = self._output.setdefault(number, [])
-                last = [part for part in data.split(b"\n") if part.strip()][-_KEPT_LINES:]
-                kept += [readable(part)[:_WIDEST] for part in last]
-                del kept[:-_KEPT_LINES]
-            case StepWaiting(number, why):
-                self._output[number] = [f"waiting: {readable(why.encode())}"[:_WIDEST]]
-            case StepFinished(number, outcome, seconds):
-                name, _ = self._running.pop(number, ("", 0.0))
-                self._output.pop(number, None)
-                return Text.assemble((f"{outcome_text(outcome, seconds):>12} ", _STYLES.get(outcome, "")), name)
-            case Notice(text) | TransferNotice(text):
-                return Text(f"notice: {text}", style="yellow")
-            case Warned():
-                return Text(warning_text(event), style="yellow")
-            case TransferStarted(action, name):
-                return Text(f"{action} {name}")
-            case BlobStarted(digest, size):
-                self._blobs[digest] = (0, size)
-            case BlobAdvanced(digest, done):
-                self._blobs[digest] = (done, self._blobs.get(digest, (0, 0))[1])
-            case BlobFinished(digest):
-                self._blobs.pop(digest, None)
-            case TransferFinished(action, name):
-                return Text(f"{action} {name} done", style="green")
-        return None
-
-    def _view(self) -> Group:
-        with self._lock:
-            now = self._drawn = time.monotonic()
-            lines: list[Text] = []
-            for number, (name, started) in sorted(self._running.items()):
-                lines.append(Text.assemble((f"{now - started:>11.1f}s ", "bold"), name, overflow="ellipsis", no_wrap=True))
-                last = self._output.get(number, [])[-1:]
-                lines += [Text(f"{'':>13}{text}", style="dim", overflow="ellipsis", no_wrap=True) for text in last]
-            for digest, (done, size) in self._blobs.items():
-                lines.append(Text(f"{'':>13}{digest[7:19]} {human_size(done)} of {human_size(size)}"))
-            return Group(*lines)
+    def _rendered(self, row: Row, columns: int | None) -> str:
+        """A row with its colors; no wider than that, if it is said."""
+        text = Text.assemble(*((part, _STYLES.get(style, "")) for part, style in row))
+        if columns is not None:
+            text.truncate(max(columns, 1), overflow="ellipsis")
+        with self._console.capture() as captured:
+            self._console.print(text, end="", soft_wrap=True)
+        return captured.get()

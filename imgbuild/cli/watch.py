@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgbuild.cli.ending import Terminated, heed_sigterm
 from imgbuild.cli.failures import printable
+from imgbuild.cli.jsonlines import JsonLines
 from imgbuild.cli.watched import Line
 from imgbuild.engine.elsewhere import is_elsewhere
 from imgbuild.engine.reads import Reads, parse_reads
@@ -130,9 +131,13 @@ class Voice:
         self._unwatched: set[str] = set()
 
     def waiting(self) -> None:
+        if self._mode == "json":
+            JsonLines(sys.stdout).say("ChangesAwaited")
         self._say("waiting for changes")
 
     def changed(self, changes: tuple[Change, ...]) -> None:
+        if self._mode == "json":
+            JsonLines(sys.stdout).say("ChangesSeen", changes=[asdict(change) for change in changes])
         words: dict[str, list[str]] = {}
         for change in changes[:_NAMED]:
             words.setdefault(change.what, []).append(change.path)

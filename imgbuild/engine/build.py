@@ -30,7 +30,7 @@ from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
-from imgbuild.solve.events import Notice
+from imgbuild.solve.events import Notice, StepsKnown
 from imgbuild.store.journal import new_id
 from imgbuild.values import dataclass, replace
 
@@ -166,6 +166,7 @@ def _build(
 ) -> BuildResult:
     started, on_event = time.time(), chronicle.on_event
     graph = lowered_graph(place, request, plan, on_event)
+    on_event(StepsKnown(sum(len(stage.steps) + len(stage.tests) for stage in graph.stages.values())))
     if on_reads is not None:
         from imgbuild.engine.reads import all_reads
 

@@ -20,7 +20,7 @@ from binascii import crc32
 import imgbuild
 from imgbuild.errors import Source, Span
 from imgbuild.hints import TYPE_CHECKING, cast
-from imgbuild.solve.events import Notice, StepFinished, StepStarted, Warned
+from imgbuild.solve.events import Notice, StepFinished, StepsKnown, StepStarted, Warned
 from imgbuild.store.journal import append_same, new_id
 from imgbuild.values import dataclass, replace
 
@@ -271,18 +271,18 @@ def _tree(
 
 
 def _events(noted: Iterable[tuple[Any, ...]]) -> Iterable[object]:
-    number = 0
-    for kind, *fields in noted:
+    said = list(noted)
+    steps = [fields for kind, *fields in said if kind == "step"]
+    for kind, *fields in said:
         if kind == "notice":
             yield Notice(*fields)
         elif kind == "warned":
             rule, message, *place = fields
             yield Warned(rule, message, _span(*place))
-        else:
-            number += 1
-            name, *place = fields
-            yield StepStarted(number, name, _span(*place))
-            yield StepFinished(number, "cached", 0.0)
+    yield StepsKnown(len(steps))
+    for number, (name, *place) in enumerate(steps, 1):
+        yield StepStarted(number, name, _span(*place))
+        yield StepFinished(number, "cached", 0.0)
 
 
 def _span(name: str, line: int, end_line: int, column: int, end_column: int) -> Span:

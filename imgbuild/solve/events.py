@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class StepsKnown:
+    """So many steps are looked up from now on, and performed where they are not found. Those of several builds add up."""
+
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step is looked up or performed from now on. `number` is unique in the build."""
 
@@ -71,5 +78,5 @@ class Warned:
     span: Span
 
 
-Event = StepStarted | StepMissed | StepWaiting | StepOutput | StepFinished | Notice | Warned
+Event = StepsKnown | StepStarted | StepMissed | StepWaiting | StepOutput | StepFinished | Notice | Warned
 OnEvent = Callable[[Event], None]

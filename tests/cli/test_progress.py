@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgbuild.cli import progress, render
+from imgbuild.cli import progress, view
 from imgbuild.cli.failures import printable
 from imgbuild.cli.progress import LONGEST_LINE, Plain, readable
 from imgbuild.errors import Source, Span
@@ -96,18 +96,20 @@ def test_many_lines_at_once_are_one_write(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_live_view_looks_at_the_lines_that_it_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[bytes] = []
+    looked: list[str] = []
 
-    def watched(line: bytes) -> str:
-        looked.append(line)
-        return progress.readable(line)
+    def watched(text: str) -> str:
+        looked.append(text)
+        return progress.calm(text)
 
-    monkeypatch.setattr(render, "readable", watched)
-    live = render.Live()
-    live._take(StepStarted(1, "RUN x", SPAN))
-    live._take(StepOutput(1, 1, b"".join(b"line %d\n" % number for number in range(1000))))
-    assert looked[-1] == b"line 999"
-    assert len(looked) < 20
+    monkeypatch.setattr(view, "calm", watched)
+    shown = view.View(0.0)
+    shown.take(StepStarted(1, "RUN x", SPAN), 0.0)
+    shown.take(StepOutput(1, 1, b"".join(b"line %d\n" % number for number in range(1000))), 0.0)
+    assert looked[-1] == "line 999"
+    assert len(looked) < 5
+    shown.take(StepOutput(1, 1, b"x" * (1 << 20)), 0.0)
+    assert len(looked[-1]) < 1 << 13
 
 
 def test_names_that_are_no_text_are_shown_by_their_bytes() -> None:

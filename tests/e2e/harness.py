@@ -187,10 +187,12 @@ class Bench:
         return done
 
     def refused(self, text: str | bytes | None, *arguments: str | Path, code: int, environ: Mapping[str, str] | None = None) -> str:
-        """Build what must fail with one error; returns everything that was said about it."""
+        """Build what must fail with one error; returns everything that was said about it: what its step wrote, which stands above it, and
+        the error."""
         done = self.build(text, *arguments, code=code, environ=environ)
         assert len(done.errors) == 1, done.err
-        return done.err[done.err.index("imgbuild: ") :]
+        written = "".join(f"  | {line}\n" for line in done.output)
+        return written + done.err[done.err.index("imgbuild: ") :]
 
     def inspect(self, name: str = "x") -> dict[str, Any]:
         (image,) = json.loads(self.run("inspect", name).out)

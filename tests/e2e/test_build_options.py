@@ -77,8 +77,9 @@ def test_json_is_one_object_a_line(bench: Bench) -> None:
     assert len(done.errors) == 1
     bench.write({"Buildfile": "FROM busybox\nRUN echo out\n"})
     done = bench.run("build", "--progress=json", "-t", "x", ".")
-    last = json.loads(done.out.splitlines()[-1])
+    *_, last, end = map(json.loads, done.out.splitlines())
     assert (last["event"], last["names"]) == ("BuildFinished", ["x:latest"])
+    assert (end["event"], end["status"]) == ("StreamEnded", "done")
     assert last["digest"] == bench.inspect()["Digest"]
     assert done.err == ""
 
