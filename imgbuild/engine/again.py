@@ -45,6 +45,7 @@ class Second:
     """The run under other circumstances."""
 
     run: Rerun
+    under: Conditions
     made: Circumstances
     conditions: Varied
 
@@ -59,7 +60,7 @@ class Runs:
 
     def first(self, rooms: Rooms, retraced: Retraced, op: RunOp) -> AbstractContextManager[Rerun]:
         """As a build runs it. What it left is there until the context ends."""
-        return self._run(rooms, retraced, op, Conditions())
+        return self.run(rooms, retraced, op, Conditions())
 
     def made(self, op: RunOp, run: Rerun) -> Circumstances:
         """Under what the first run was."""
@@ -74,7 +75,7 @@ class Runs:
             conditions = tried.pop(0)
             stack = ExitStack()
             try:
-                run = stack.enter_context(self._run(rooms, retraced, op, conditions))
+                run = stack.enter_context(self.run(rooms, retraced, op, conditions))
             except SandboxError:
                 if not tried:
                     raise
@@ -87,7 +88,7 @@ class Runs:
                 pid = conditions.last_pid + 1 if conditions.last_pid else FIRST_PID
                 listing = IN_MEMORY if conditions.memory is not None else ON_DISK
                 made = Circumstances(run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing)
-                yield Second(run, made, _words(conditions, int(run.began) - int(first.began)))
+                yield Second(run, conditions, made, _words(conditions, int(run.began) - int(first.began)))
             return
 
     def unlike(self, retraced: Retraced, runs: tuple[Rerun, Rerun], made: tuple[Circumstances, Circumstances]) -> Unlike:
@@ -105,7 +106,8 @@ class Runs:
         lowers = materialize(self._place.store, retraced.below, features=self._place.features, deep=False)
         return unlike(stored, (*lowers, run.upper), (retraced.made, made), rootless=self._place.features.rootless)
 
-    def _run(self, rooms: Rooms, retraced: Retraced, op: RunOp, conditions: Conditions) -> AbstractContextManager[Rerun]:
+    def run(self, rooms: Rooms, retraced: Retraced, op: RunOp, conditions: Conditions) -> AbstractContextManager[Rerun]:
+        """Under the conditions. What it left is there until the context ends."""
         return rerun(rooms, retraced.step, op, retraced.lowers, retraced.stages, retraced.inputs, conditions)
 
     def _conditions(self, retraced: Retraced, op: RunOp) -> list[Conditions]:

@@ -8,6 +8,7 @@ from imgbuild.engine.outcomes import Unlike
 from imgbuild.engine.performed import build_of, step_of
 from imgbuild.engine.retrace import Retraced, check_given, retrace, with_files
 from imgbuild.engine.step_options import allowed, opened_agents, read_agents, read_secrets
+from imgbuild.engine.trials import with_trials
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import ConflictError, ImgbuildError, NotFoundError, UsageError
 from imgbuild.graph.ops import RunOp
@@ -130,14 +131,16 @@ class _Repeating:
     def _finish(self, begun: _Begun) -> Reproduced:
         retraced, first, made = begun.retraced, begun.first, self._runs.made(begun.op, begun.first)
         before = self._runs.unlike_stored(retraced, first, made)
-        between, second, conditions, problem = Unlike(()), "", Varied(), ""
+        between, second, conditions, problem, under = Unlike(()), "", Varied(), "", None
         try:
             with self._runs.second(begun.rooms, retraced, begun.op, first) as run:
                 between = self._runs.unlike(retraced, (first, run.run), (made, run.made))
-                second, conditions = run.run.diff_id, run.conditions
+                second, conditions, under = run.run.diff_id, run.conditions, run.under
         except ConflictError as error:  # it has just succeeded, as a build runs it
             problem = last_words(error)
         findings = with_order_explained(between.findings, before.findings)
+        if under is not None:
+            findings = with_trials(self._runs, begun.rooms, retraced, begun.op, (first, made), under, findings, before.findings)
         known = {path for finding in findings for path in (finding.path, finding.other)}
         older = [finding for finding in before.findings if not known & {finding.path, finding.other} - {""}]
         return Reproduced(

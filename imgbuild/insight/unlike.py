@@ -10,7 +10,7 @@ from imgbuild.insight.formats import reasons_in
 from imgbuild.insight.reasons import Circumstances, Reason, clock
 from imgbuild.insight.stamps import Pair, explain
 from imgbuild.patterns import pattern
-from imgbuild.values import dataclass
+from imgbuild.values import dataclass, replace
 
 _AUX_CACHE = "/var/cache/ldconfig/aux-cache"
 _LOGS = ("/var/log/", "/var/cache/debconf/", "/var/cache/apt/", "/var/lib/apt/extended_states", "/root/.npm/_logs/")
@@ -136,3 +136,24 @@ def with_order_explained(findings: Iterable[Finding], before: Iterable[Finding])
     return tuple(
         alike[each.path] if each.path in alike and any(reason.kind == "order" for reason in each.reasons) else each for each in findings
     )
+
+
+_TRIED = {
+    "order": "when directories are listed in another order",
+    "hostname": "when the machine has another name",
+    "pid": "when processes have other numbers",
+    "uptime": "when the clocks since boot say something else",
+    "processors": "when there are fewer processors",
+}
+_OPEN = frozenset(("random", "names", "type", "mode", "owner", "mtime", "xattrs", "hardlink", "device"))
+
+
+def is_unexplained(finding: Finding) -> bool:
+    """Whether it is only known what differs, and not by what."""
+    return not finding.other and bool(finding.reasons) and finding.reasons[0].kind in _OPEN
+
+
+def with_trial(finding: Finding, kind: str) -> Finding:
+    """A finding of which a run with this circumstance alone has shown that it is why."""
+    said, *rest = finding.reasons
+    return replace(finding, reasons=(Reason(kind, f"only {_TRIED[kind]}: {said.words}", said.offset), *rest))

@@ -39,11 +39,18 @@ CAUSES = {
     "mode": "touch %; [ $(hostname) = imgbuild ] || chmod 600 %",
     "owner": "touch %; [ $(hostname) = imgbuild ] || chown 5 %",
     "mtime": "touch -d @$(hostname | wc -c) %",
+    "first of an order": "find /bin | head -5 > %",
+    "by the number of processors": "[ $(nproc) = 1 ] || touch %",
+    "by the number of a process": "sh -c 'sh -c \"[ \\$\\$ -gt 9000 ] || touch %; :\"; :'",
+    "by the clock": "[ $(cut -d . -f 1 /proc/uptime) -gt 7000000 ] || touch %",
     "gone": "[ $(hostname) = imgbuild ] || touch %",
 }
 KINDS = {
+    "first of an order": "order", "by the clock": "uptime",
+    "by the number of processors": "processors", "by the number of a process": "pid",
+    "mode": "hostname", "owner": "hostname", "mtime": "hostname", "gone": "hostname",
     "date": "time", "epoch": "time", "order in a tar": "order", "tar in a gzip": "tar", "symlink": "time",
-    "names by time": "names", "names by chance": "names", "gone": "names",
+    "names by time": "names", "names by chance": "names",
 }  # fmt: skip
 SAME = """
 RUN echo 1 > /x
@@ -76,7 +83,8 @@ def test_each_cause_is_named(bench: Bench) -> None:
     assert [step["same"] for step in found["steps"]] == [True, False, True, True, True, True]
     kinds = {each["path"]: each["reasons"][0]["kind"] for each in found["steps"][1]["files"]}
     unvaried = " ".join(found["steps"][1]["not_varied"])
-    unknown = {cause for cause, word in (("processors", "processors"), ("pid", "numbers"), ("uptime", "clocks")) if word in unvaried}
+    words = {"processors": "processors", "pid": "numbers", "uptime": "clocks"}
+    unknown = {cause for cause in CAUSES if words.get(KINDS.get(cause, cause), "in all") in unvaried}
     for cause, place in places.items():
         if cause in unknown:
             continue

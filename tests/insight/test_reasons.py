@@ -16,7 +16,7 @@ from imgbuild.insight.compare import Change, Entry
 from imgbuild.insight.formats import reasons_in
 from imgbuild.insight.reasons import Circumstances, Reason
 from imgbuild.insight.stamps import Pair, explain, stamps
-from imgbuild.insight.unlike import Contents, Finding, paired, reasons_for
+from imgbuild.insight.unlike import Contents, Finding, is_unexplained, paired, reasons_for, with_trial
 from imgbuild.values import replace
 
 T = 1_795_973_386
@@ -143,6 +143,16 @@ def test_archives(kind: str, make: object) -> None:
     assert reason.kind == "pid"
     assert reason.words.startswith(f"in a of the {kind}: ")
     assert reason.offset is None
+
+
+def test_what_a_run_with_one_circumstance_alone_has_shown() -> None:
+    finding = Finding(_change("/x", "mode"), reasons_for(_change("/x", "mode", new=Entry("/x", "file", 0o600)), Contents(), ONE, OTHER))
+    assert is_unexplained(finding)
+    (reason,) = with_trial(finding, "hostname").reasons
+    assert (reason.kind, reason.words) == ("hostname", "only when the machine has another name: its mode: 0644 -> 0600")
+    known = Finding(_change("/x", "content"), reasons_for(_change("/x", "content"), Contents(b"pid 17", b"pid 20016"), ONE, OTHER))
+    assert not is_unexplained(known)
+    assert not is_unexplained(replace(finding, other="/y"))
 
 
 def test_exact_times_of_a_zip() -> None:
