@@ -9,6 +9,7 @@ from __future__ import annotations
 from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.layer.compress import Compressed, Write, compress, decompressing, parameters
 from imgbuild.layer.compression import Compression
+from imgbuild.layer.later import Later
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import DiffID, Sha256
 from imgbuild.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Layer
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from imgbuild.layer.leaks import Leaks
     from imgbuild.store.blobs import BlobWriter
 
+_WAITING = 3
+"""Frames that wait to be looked through."""
 _MEDIA_TYPES = {"zstd": OCI_LAYER_ZSTD, "gzip": OCI_LAYER_GZIP, "none": OCI_LAYER}
 
 
@@ -119,7 +122,8 @@ def looked_through(
     search = leaks.search() if leaks is not None else None
     if search is None:
         return compress(produce, blob.write, compression), ()
-    made = compress(produce, blob.write, compression, search.look)
+    with Later("imgbuild-search", search.look, _WAITING) as later:
+        made = compress(produce, blob.write, compression, later.put)
     with open(blob.path, "rb") as stream:
         return made, search.judge(lambda: decompressing(stream))
 

@@ -9,6 +9,7 @@ from imgbuild.layer import sparse
 from imgbuild.layer.compress import Write
 from imgbuild.layer.failures import explained
 from imgbuild.layer.index import NotIndexable, TarIndex
+from imgbuild.layer.later import Later
 from imgbuild.layer.tar import CHUNK
 from imgbuild.light.contextlib import contextmanager
 from imgbuild.rootfs.capture import Captured, looked_through, recorded
@@ -26,7 +27,6 @@ from imgbuild.store.trees import TAR
 if TYPE_CHECKING:
     from imgbuild.layer.compression import Compression
     from imgbuild.layer.leaks import Leaks
-    from imgbuild.layer.stages import Stage
     from imgbuild.store.blobs import BlobWriter
 
 _WAITING = 3
@@ -111,34 +111,18 @@ class _Sink:
     def __init__(self, tar: TarFile) -> None:
         self._tar = tar
         self._feed: Write = lambda data: None
-        self._first: Piece | None = None
-        self._stage: Stage[Piece] | None = None
+        self._later: Later[Piece] = Later("imgbuild-copy", self._store, _WAITING)
 
     @contextmanager
     def feeding(self, feed: Write) -> Iterator[None]:
         """What is put goes to `feed`, too, all of it by the end."""
         self._feed = feed
-        try:
+        with self._later:
             yield
-            if self._stage is not None:
-                self._stage.finish()
-            elif self._first is not None:
-                self._store(self._first)
-        finally:
-            if self._stage is not None:
-                self._stage.abandon()
 
     def put(self, piece: Piece) -> None:
         """Take the next piece; waits while too many are under way."""
-        if self._first is None:
-            self._first = piece
-            return
-        if self._stage is None:
-            from imgbuild.layer.stages import Stage
-
-            self._stage = Stage("imgbuild-copy", self._store, _WAITING)
-            self._stage.put(self._first)
-        self._stage.put(piece)
+        self._later.put(piece)
 
     def _store(self, piece: Piece) -> None:
         if isinstance(piece, int):
