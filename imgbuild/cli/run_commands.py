@@ -67,6 +67,7 @@ def _refused(*names: str, why: str, flag: bool = False) -> Callable[[Any], Any]:
 @option("--platform", default="", metavar="OS/ARCH", help="The platform of the image.")
 @option("--cidfile", default="", metavar="FILE", help="Write the container's id to FILE.")
 @option("-q", "--quiet", is_flag=True, help="Don't show the progress of a pull.")
+@option("--watch", is_flag=True, help="Run it again whenever IMAGE is another one; a directory (./DIR) is built, and built again.")
 @_refused("-p", "--publish", why="with --network host, which is the default, every port is the host's")
 @_refused("-P", "--publish-all", why="with --network host, which is the default, every port is the host's", flag=True)
 @_refused("--privileged", why="give what is needed by --cap-add, --security-opt and -v", flag=True)
@@ -75,7 +76,7 @@ def _refused(*names: str, why: str, flag: bool = False) -> Callable[[Any], Any]:
 @_refused("--device", why="mount the device with -v; access to it is not granted yet")
 @argument("image")
 @argument("command", nargs=-1, type=Unprocessed())
-def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform: str, cidfile: str, **words: Any) -> int:
+def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform: str, cidfile: str, watch: bool, **words: Any) -> int:
     """Run COMMAND, or the image's own, in a new container of IMAGE.
 
     Exits with the command's code, 128+n where signal n ended it, 127 where it is not found, 126 where it can't be executed,
@@ -86,6 +87,12 @@ def run(invocation: Invocation, /, image: str, quiet: bool, pull: str, platform:
     from imgbuild.engine.containers import run as run_container
 
     options = run_options(words, invocation.environ, os.getcwd())
+    if watch:
+        if cidfile:
+            raise UsageError("--watch makes one container after another, and so has no use for --cidfile", hint="give them a --name")
+        from imgbuild.cli.watch_run import watch_run
+
+        return watch_run(invocation, image, platform, words)
     _check_terminal(options)
     request = RunRequest(image, options, pull, platform, cidfile)
     on_event = _progress(quiet)

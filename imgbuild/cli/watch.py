@@ -62,7 +62,7 @@ def watch_build(invocation: Invocation, options: dict[str, Any], mode: str, noti
                 try:
                     changes = watcher.changes()
                 except Stopped:
-                    raise (Terminated if heard[-1] == signal.SIGTERM else KeyboardInterrupt) from None
+                    raise (KeyboardInterrupt if heard[-1] == signal.SIGINT else Terminated) from None
                 voice.changed(changes)
         except KeyboardInterrupt:
             if not child.building:
@@ -110,10 +110,19 @@ class Child:
         self.building = False
         return code, image
 
+    def code(self) -> int | None:
+        """The exit code, once it is over."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> None:
+        """Until it is over, or so long."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
     def end(self, heard: list[int]) -> None:
         """Let it end as we do, and wait for that."""
         if heard and self.building and self._process.poll() is None:
-            self._process.send_signal(heard[-1])
+            self._process.send_signal(passed_on(heard))
         self._line.close()
         while True:
             try:
@@ -133,7 +142,7 @@ class Voice:
     def waiting(self) -> None:
         if self._mode == "json":
             JsonLines(sys.stdout).say("ChangesAwaited")
-        self._say("waiting for changes")
+        self.say("waiting for changes")
 
     def changed(self, changes: tuple[Change, ...]) -> None:
         if self._mode == "json":
@@ -143,15 +152,16 @@ class Voice:
             words.setdefault(change.what, []).append(change.path)
         text = ", ".join(f"{', '.join(paths)} {what}" for what, paths in words.items())
         more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
-        self._say(f"{text}{more}: building")
+        self.say(f"{text}{more}: building")
 
     def unwatched(self, reads: Reads) -> None:
         for name in reads.unwatched:
             if name not in self._unwatched:
                 self._unwatched.add(name)
-                self._say(f"notice: the context {name} is fetched, so its changes are not seen")
+                self.say(f"notice: the context {name} is fetched, so its changes are not seen")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Say it, where that is wanted."""
         if self._mode not in ("quiet", "none", "json", "rawjson"):
             # At once: where a signal's handler raises between a write and the stream's knowing of it, the stream writes again at the end.
             with suppress(OSError):
@@ -160,24 +170,31 @@ class Voice:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """The signals that come meanwhile and end us, in the order in which they do."""
+    """The signals that come meanwhile and end us, in the order in which they do: with the terminal, too, as what we have started is not of
+    its group."""
     heard: list[int] = []
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ending = signal.getsignal(signal.SIGTERM)
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(number)
-        handler = before[number]
+        handler = ending if number == signal.SIGHUP else before[number]
         if callable(handler):
             handler(number, frame)
 
     for number, handler in before.items():
-        if callable(handler):
+        if callable(handler) or (number == signal.SIGHUP and handler == signal.SIG_DFL and callable(ending)):
             signal.signal(number, hear)
     try:
         yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def passed_on(heard: list[int]) -> int:
+    """What those are told that end with us."""
+    return signal.SIGINT if heard and heard[-1] == signal.SIGINT else signal.SIGTERM
 
 
 def _check(request: BuildRequest) -> None:

@@ -18,6 +18,7 @@ from imgbuild.light import json
 if TYPE_CHECKING:
     from socket import socket
 
+    from imgbuild.engine.invocation import Invocation
     from imgbuild.engine.reads import Reads
 
 
@@ -71,6 +72,8 @@ def _perform(line: Line) -> int:
     if asked is None:
         return 130
     invocation = Invocation(environ=dict(os.environ), **asked["invocation"], ends=True)
+    if "run" in asked:
+        return _run(invocation, asked)
     words: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["request"].items()}
     request = BuildRequest(**words)
 
@@ -86,6 +89,18 @@ def _perform(line: Line) -> int:
         renderer.finish(result)
     line.send({"image": result.image_id})
     return 0
+
+
+def _run(invocation: Invocation, asked: dict[str, Any]) -> int:
+    """A container of the image, in the foreground."""
+    from imgbuild.cli.run_options import run_options
+    from imgbuild.engine.containers import RunRequest, run
+
+    words = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["run"].items()}
+    outcome = run(invocation, RunRequest(asked["image"], run_options(words, invocation.environ, os.getcwd()), "never", asked["platform"]))
+    if outcome.message:
+        streams.say(f"imgbuild: {outcome.message}", err=True)
+    return outcome.exit_code
 
 
 if __name__ == "__main__":

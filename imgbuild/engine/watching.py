@@ -14,6 +14,9 @@ from imgbuild.context.reach import Reach, signature
 from imgbuild.engine.reads import ContextReads, Reads
 from imgbuild.errors import ContextError, ImgbuildError
 from imgbuild.hints import Iterator
+from imgbuild.light import json
+from imgbuild.oci.image import REF_NAME
+from imgbuild.oci.reference import parse_reference
 from imgbuild.values import dataclass
 
 _QUIET_MS = 30
@@ -218,6 +221,36 @@ class Watcher:
 
     def _seen(self, path: str) -> str:
         return os.path.relpath(path, self._here) if path == self._here or path.startswith(f"{self._here}/") else path
+
+
+class ImageWatcher:
+    """Watches what a name of the store in `root` leads to; a context manager."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self._index = f"{root}/index.json"
+        self._names = (parse_reference(name).familiar(), str(parse_reference(name)))
+        os.makedirs(root, exist_ok=True)
+        self._notify = RustNotify([root], False, False, 0, False, False)
+
+    def __enter__(self) -> ImageWatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._notify.close()
+
+    def digest(self) -> str | None:
+        """The image's digest now; None where the name leads nowhere."""
+        try:
+            with open(self._index, encoding="utf-8") as file:
+                entries = json.loads(file.read())["manifests"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return next((str(entry["digest"]) for entry in entries if entry.get("annotations", {}).get(REF_NAME) in self._names), None)
+
+    def wait(self, seconds: float) -> None:
+        """Until something happens to the store's names, or so long. `Stopped` for a signal."""
+        if self._notify.watch(_QUIET_MS, 10, int(seconds * 1000), None) == "signal":
+            raise Stopped
 
 
 def _word(existed: bool, there: bool) -> str:
