@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="TARGET.KEY=VALUE", help="Say something of targets: *.args.X=1, app.tags+=a:b.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the build file.")
 @click.option("--print", "shown", is_flag=True, help="Print what would be built as JSON, and build nothing.")
+@click.option("--plan", "planned", is_flag=True, help="Say what would be found in the cache and what performed; nothing is run.")
+@click.option("--exit-code", "gate", is_flag=True, help="With --plan: exit with 3 if anything would be performed.")
+@click.option("--format", "format_", metavar="FORMAT", help="Of what --plan prints: text (default) or json.")
 @click.option("--list", "listed", metavar="targets|variables", help="List what the build file declares.")
 @click.option(
     "--call", default="build", metavar="METHOD", show_default=True, help="As with build, of each target: check, outline, targets."
@@ -59,9 +62,13 @@ def bake(invocation: Invocation, /, **options: Any) -> int:
         metadata_file=options["metadata_file"],
         replay_logs=options["replay_logs"],
     )
+    if (options["gate"] or options["format_"] is not None) and not options["planned"]:
+        raise UsageError("--exit-code and --format are of what --plan says", hint="add --plan")
     call = "check" if options["check"] else options["call"]
     if call.partition(",")[0] != "build":
         return _answers(invocation, request, call)
+    if options["planned"]:
+        return _plan(invocation, request, options["format_"] or "text", gate=options["gate"], quiet=options["quiet"])
     with make_renderer("quiet" if options["quiet"] else options["progress"], invocation.environ) as renderer:
         if options["listed"]:
             click.echo(_listing(options["listed"], declared(invocation, request, renderer.on_event)))
@@ -92,6 +99,27 @@ def _answers(invocation: Invocation, request: BakeRequest, call: str) -> int:
             click.echo(f"{chr(10) if number else ''}target {name}:")
         worst = max(worst, answer(invocation, each, wanted))
     return worst
+
+
+def _plan(invocation: Invocation, request: BakeRequest, format_: str, *, gate: bool, quiet: bool) -> int:
+    """What would be done for each target, below its name."""
+    from imgbuild.cli.plan import CHANGES, plan_fields, plan_lines
+    from imgbuild.cli.progress import make_renderer
+    from imgbuild.engine.bake_plan import plan_targets
+
+    if format_ not in ("text", "json"):
+        raise UsageError(f"--format {format_}: it is text or json")
+    with make_renderer("none" if quiet else "plain", invocation.environ) as renderer:
+        planned = plan_targets(invocation, request, renderer.on_event)
+    if format_ == "json":
+        fields = {name: plan_fields(each.build) if each.build is not None else {"until": each.until} for name, each in planned.items()}
+        click.echo(json.dumps({"targets": fields}, indent=2))
+    elif not quiet:
+        for number, (name, each) in enumerate(planned.items()):
+            click.echo(f"{chr(10) if number else ''}target {name}:")
+            lines = plan_lines(each.build) if each.build is not None else [f"UNKNOWN until {', '.join(each.until)} was built"]
+            click.echo("\n".join(lines))
+    return CHANGES if gate and not all(each.cached for each in planned.values()) else 0
 
 
 def _listing(kind: str, project: Project) -> str:

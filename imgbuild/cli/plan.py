@@ -46,9 +46,9 @@ def _plan(invocation: Invocation, /, **options: Any) -> int:
             renderer.on_event(Notice(notice))
         planned = plan_build(invocation, request, renderer.on_event)
     if format_ == "json":
-        print(json.dumps(_fields(planned), indent=2))
+        print(json.dumps(plan_fields(planned), indent=2))
     elif not quiet:
-        print("\n".join(_lines(planned)))
+        print("\n".join(plan_lines(planned)))
     return CHANGES if gate and planned.count("hit") < len(planned.steps) else 0
 
 
@@ -61,7 +61,8 @@ def _parameters() -> tuple[Parameter, ...]:
     return (*own, *shared)
 
 
-def _lines(planned: PlannedBuild) -> Iterator[str]:
+def plan_lines(planned: PlannedBuild) -> Iterator[str]:
+    """What would be done, for a person."""
     numbers = [f"#{step.number} {step.step.name}" for step in planned.steps]
     width = min(max(map(len, numbers), default=0), _NAMES)
     for step, name in zip(planned.steps, numbers, strict=True):
@@ -102,7 +103,8 @@ def _numbers(numbers: tuple[int, ...]) -> str:
     return ", ".join(parts)
 
 
-def _fields(planned: PlannedBuild) -> dict[str, object]:
+def plan_fields(planned: PlannedBuild) -> dict[str, object]:
+    """The same as JSON."""
     steps = [
         {
             "step": step.number,

@@ -88,13 +88,13 @@ def bake(invocation: Invocation, request: BakeRequest, on_event: OnEvent) -> dic
     The first failure ends the others, and is raised; what was complete before keeps its name.
     """
     selection = selected(invocation, request, on_event)
-    builds = {name: _request(request, selection, name, on_event) for name in selection.targets}
+    builds = {name: request_for(request, selection, name, on_event) for name in selection.targets}
     with ExitStack() as stack:
         place: Workplace | None = None
         if any(is_elsewhere(build.context) for build in builds.values()):
             place = _opened(invocation, stack, on_event)
             for name, build in builds.items():
-                with _of_target(selection.targets[name]):
+                with of_target(selection.targets[name]):
                     builds[name] = stack.enter_context(brought_in(place, build, on_event))
         planned = {name: _planned(invocation, build, selection, name) for name, build in builds.items()}
         _check_results(planned)
@@ -129,21 +129,21 @@ def _opened(invocation: Invocation, stack: ExitStack, on_event: OnEvent) -> Work
     return place
 
 
-def _request(request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> BuildRequest:
+def request_for(request: BakeRequest, selection: Selection, name: str, on_event: OnEvent) -> BuildRequest:
     target = selection.targets[name]
-    with _of_target(target):
+    with of_target(target):
         build = request_of(target, request.allow, lambda text: on_event(Notice(text)))
         return replace(build, parallel=request.parallel, replay_logs=request.replay_logs)
 
 
 def _planned(invocation: Invocation, build: BuildRequest, selection: Selection, name: str) -> _Planned:
     target = selection.targets[name]
-    with _of_target(target):
+    with of_target(target):
         return _Planned(target, build, make_plan(invocation, build), name in selection.asked)
 
 
 @contextmanager
-def _of_target(target: Target) -> Iterator[None]:
+def of_target(target: Target) -> Iterator[None]:
     """Errors inside name the target, and the key that they are about."""
     try:
         yield

@@ -7,7 +7,7 @@ import time
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse_trigger
-from imgbuild.engine.contexts import context_image, opened_contexts
+from imgbuild.engine.contexts import ContextBase, NamedContext, context_image, opened_contexts
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.lint import BuildLint
@@ -171,7 +171,7 @@ def _build(
         from imgbuild.engine.reads import all_reads
 
         on_reads(all_reads(request, place.environ, plan, graph))
-    compression = _compression(place, request)
+    compression = compression_of(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
     with sent_ahead(place, outputs, names, compression) as ahead:
         with _reported(outputs, graph) as verdicts:
@@ -208,9 +208,12 @@ def _reported(outputs: Iterable[Output], graph: BuildGraph) -> AbstractContextMa
     return nullcontext(Verdicts())
 
 
-def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True) -> BuildGraph:
+def lowered_graph(
+    place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True,
+    images: Callable[[Workplace, NamedContext, Platform], ContextBase] = context_image,
+) -> BuildGraph:  # fmt: skip
     """Bring the bases into the store, as far as the Buildfile needs them, and lower. Without `layers`, of bases that are not here only
-    the configs are asked for."""
+    the configs are asked for. `images` finds what named contexts are."""
     buildfile = read_buildfile(plan.source, plan.options.build_args)
     limits = run_limits(request, place.settings.limits or Limits())
     targets = tuple(replace(options, limits=limits) for options in plan.targets)
@@ -228,7 +231,7 @@ def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_e
             for need in needs:
                 try:
                     if isinstance(need.reference, ContextImage):
-                        image = context_image(place, plan.contexts[need.reference.name], need.platform)
+                        image: ContextBase = images(place, plan.contexts[need.reference.name], need.platform)
                     else:
                         image = _pull_base(place, puller, need.reference, need.platform, request.pull, layers)
                 except ImgbuildError as error:
@@ -253,7 +256,7 @@ def lowered_graph(place: Workplace, request: BuildRequest, plan: BuildPlan, on_e
     return graph
 
 
-def base_of(need: BaseNeed, image: Image) -> Base:
+def base_of(need: BaseNeed, image: ContextBase) -> Base:
     """An image as the base that was needed."""
     return Base(
         name=need.reference.familiar(),
@@ -294,7 +297,8 @@ def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform:
     return image
 
 
-def _compression(place: Workplace, request: BuildRequest) -> Compression:
+def compression_of(place: Workplace, request: BuildRequest) -> Compression:
+    """How layers of a build are compressed."""
     from imgbuild.layer.compression import Compression
 
     if request.compression:
@@ -349,7 +353,7 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
             zygote=place.start_zygote,
             features=place.features,
             context=context,
-            compression=_compression(place, request),
+            compression=compression_of(place, request),
             host=HostNetwork(_read("/etc/resolv.conf")),
             secrets=plan.secrets,
             contexts=contexts,

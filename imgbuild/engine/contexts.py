@@ -12,7 +12,7 @@ from imgbuild.errors import BuildfileError, ContextError, ImageError, ImgbuildEr
 from imgbuild.graph.contexts import ContextKind, context_key
 from imgbuild.graph.ops import BuildGraph, ContextImage, CopyOp, RunOp
 from imgbuild.graph.remote import parse_context
-from imgbuild.hints import TYPE_CHECKING, Iterator, Literal, Mapping
+from imgbuild.hints import TYPE_CHECKING, Iterator, Literal, Mapping, Protocol
 from imgbuild.light.contextlib import ExitStack, contextmanager
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.image import INDEX_TYPES, Descriptor, parse_index
@@ -22,6 +22,8 @@ from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.context.tree import Tree
+    from imgbuild.oci.config import ImageConfig
+    from imgbuild.oci.image import Layer
     from imgbuild.transfer.images import Image
 
 _IMAGE, _LAYOUT, _STORED = "docker-image://", "oci-layout://", "store-image://"
@@ -47,6 +49,17 @@ class NamedContext:
         if self.kind == "image":
             return ContextKind(scratch=True) if self.value == "scratch" else ContextKind(parse_reference(self.value))
         return ContextKind()
+
+
+class ContextBase(Protocol):
+    """What is asked of an image that a stage starts from."""
+
+    @property
+    def descriptor(self) -> Descriptor: ...
+    @property
+    def config(self) -> ImageConfig: ...
+    @property
+    def layers(self) -> tuple[Layer, ...]: ...
 
 
 def parse_contexts(texts: tuple[str, ...]) -> dict[str, NamedContext]:

@@ -7,7 +7,7 @@ from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.explained import Explanation, Naming, Past, earlier_builds
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.recorded import subject_of
-from imgbuild.engine.request import BuildRequest, make_plan
+from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import Callable, Iterable, Mapping
@@ -17,6 +17,7 @@ from imgbuild.light.contextlib import ExitStack
 from imgbuild.solve.forecast import HIT, MISS, Forecast, Outlook
 from imgbuild.solve.nodes import Node, stands_on
 from imgbuild.solve.remembered import Miss
+from imgbuild.solve.solver import Solution, SolvedStage
 from imgbuild.values import dataclass
 
 OnEvent = Callable[[object], None]
@@ -75,13 +76,25 @@ def plan_build(invocation: Invocation, request: BuildRequest, on_event: OnEvent)
 def planned_build(place: Workplace, request: BuildRequest, on_event: OnEvent) -> PlannedBuild:
     """As `plan_build`, in a workplace whose store is leased."""
     plan = make_plan(place.invocation, request)
-    graph = lowered_graph(place, request, plan, on_event, layers=False)
+    return planned_graph(place, request, plan, lowered_graph(place, request, plan, on_event, layers=False), on_event)[0]
+
+
+def planned_graph(
+    place: Workplace, request: BuildRequest, plan: BuildPlan, graph: BuildGraph, on_event: OnEvent
+) -> tuple[PlannedBuild, Solution | None]:
+    """The same of a graph; and how it is solved, where all of it is here."""
     try:
         with opened_rooms(place, request, plan, graph, on_event) as rooms:
-            outlooks = tuple(Forecast(rooms, graph).outlooks())
+            forecast = Forecast(rooms, graph)
+            outlooks = tuple(forecast.outlooks())
             subject = parse_build(subject_of(request, plan))
             past = Past(place.store, graph, earlier_builds(place.store, subject), subject.buildfile)
-            return _planned(graph, outlooks, past)
+            states = forecast.states()
+            planned = _planned(graph, outlooks, past)
+            if states is None:
+                return planned, None
+            stages = {index: SolvedStage(steps, state.layers(), state) for index, (state, steps) in states.items()}
+            return planned, Solution(stages, len(outlooks), 0)
     finally:
         place.store.index.disregard_hits()
 

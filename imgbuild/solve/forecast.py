@@ -72,6 +72,18 @@ class Forecast:
             except ImgbuildError as error:
                 raise error.located(step.span) from None
 
+    def states(self) -> dict[int, tuple[RootState, tuple[StepLayer, ...]]] | None:
+        """Once every step was looked up: what each stage ends with, and what its steps left; None where not all of that is here."""
+        found = {}
+        for index, stage in self._graph.stages.items():
+            every = [self._after[(index, number)].state for number in range(1, len(stage.steps) + 1)]
+            last = self._after[end(self._graph, index)].state
+            own = [state.own() for state in every if state is not None]
+            if last is None or None in every:
+                return None
+            found[index] = (last, tuple(result for result in own if result is not None))
+        return found
+
     def _origin(self, index: int) -> _After:
         stage = self._graph.stages[index]
         if stage.parent is not None:
