@@ -36,7 +36,7 @@ PURE_IMPORTS = frozenset(
 
 DOORS = {
     "click": "cli",
-    "rich": "cli",
+    "rich": "cli/render.py",
     "yaml": "settings",
     "requests": "registry",
     "urllib3": "registry",

@@ -18,6 +18,7 @@ import pytest
 from screen import Screen
 
 from .harness import PATIENCE, Bench
+from .test_watch import session
 
 WHERE = {"TERM": "xterm-256color"}
 
@@ -207,6 +208,23 @@ def test_a_cached_build_draws_nothing(bench: Bench) -> None:
         assert b"CACHED" in shown.seen
         assert b"imgbuild.cli.view" in shown.seen
         assert b" rich" not in shown.seen
+
+
+@pytest.mark.parametrize("building", [True, False])
+def test_a_watch_is_interrupted(bench: Bench, building: bool) -> None:
+    with gates(1) as (server, port):
+        step = f"nc 127.0.0.1 {port} </dev/null" if building else "true"
+        bench.write({"Buildfile": f"FROM busybox\nCOPY file /\nRUN {step}\n", "file": "1"})
+        with terminal(bench, 80, 24, "build", "--watch", ".") as shown:
+            connection = server.accept()[0] if building else None
+            wanted = "1/2 steps" if building else "waiting for changes"
+            shown.until(lambda screen: bool(screen.rows) and wanted in screen.rows[-1])
+            shown.type(b"\x03")
+            assert shown.ended() == 130
+            if connection is not None:
+                connection.close()
+    assert session(shown.process.pid) == []
+    bench.assert_whole()
 
 
 def test_terminated(bench: Bench) -> None:
