@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 _VERB = pattern(r"%(-?0?)(\d*)(?:\.(\d+))?([sdvqtf%])")
 _MOST_WIDTH = 1000
+_BEYOND = 10**300
+MOST_TEXT = 1 << 25
+"""Characters that are made for one template, in all: a text that is doubled some thirty times is more than a machine has."""
 
 
 class TemplateError(Exception):
@@ -72,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(key, str):
             value = value.get(key, "")
         elif isinstance(value, list) and type(key) is int:
             if not 0 <= key < len(value):
@@ -94,7 +97,10 @@ def _length(value: Any) -> int:
 def _join(value: Any, between: Any = "") -> str:
     if not isinstance(value, list):
         raise TemplateError(f"join: {written(value)} is not a list")
-    return _text("join", between).join(map(written, value))
+    separator = _text("join", between)
+    if len(value) * len(separator) > MOST_TEXT:
+        raise TemplateError(f"join makes more than {MOST_TEXT:,} characters")
+    return separator.join(map(written, value))
 
 
 def _split(value: Any, between: Any) -> list[str]:
@@ -124,7 +130,9 @@ def _formatted(form: Any, *values: Any) -> str:
         value = left.pop(0)
         text = json.dumps(written(value), ensure_ascii=False) if verb == "q" else written(value)
         if verb == "f" and isinstance(value, int | float):
-            text = f"{value:.{min(int(precision or 6), _MOST_WIDTH)}f}"
+            if abs(value) >= _BEYOND:  # before it is made one: a number of JSON may have any length
+                raise TemplateError("printf: a number is too large")
+            text = f"{value:.{min(int((precision or '6')[:9]), _MOST_WIDTH)}f}"
         elif precision:
             text = text[: int(precision[:9])]
         wide = min(int(width[:9] or 0), _MOST_WIDTH)

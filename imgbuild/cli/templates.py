@@ -8,7 +8,7 @@ it is given: it reads no file, and what it may do is bounded.
 from __future__ import annotations
 
 from imgbuild.cli.tables import table
-from imgbuild.cli.template_functions import FUNCTIONS, TemplateError, field_of, is_true, written
+from imgbuild.cli.template_functions import FUNCTIONS, MOST_TEXT, TemplateError, field_of, is_true, written
 from imgbuild.errors import UsageError
 from imgbuild.hints import Any, Callable, Iterator, Mapping, Sequence
 from imgbuild.light import json
@@ -156,7 +156,9 @@ class _Parser:
         if ended.startswith("else"):
             rest = ended.removeprefix("else").strip()
             if rest.startswith("if ") and kind == "if":
+                self._depth += 1
                 other = (self._block("if", rest.removeprefix("if")),)  # whose end is that of all
+                self._depth -= 1
             elif rest:
                 raise _bad(f"{{{{{ended}}}}} is not understood")
             else:
@@ -167,19 +169,16 @@ class _Parser:
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
     """Texts and actions in turn, white space taken away where a dash asks for that."""
     at, trim = 0, False
-    for found in _ACTION.finditer(text):
-        before = text[at : found.start()]
+    while (begins := text.find("{{", at)) >= 0:
+        found = _ACTION.match(text, begins)
+        if found is None:
+            raise _bad("an action does not end with }}")
+        before = text[at:begins]
         before = before.lstrip() if trim else before
-        before = before.rstrip() if found[1] else before
-        if "{{" in before:
-            break
-        yield False, before
+        yield False, before.rstrip() if found[1] else before
         yield True, found[2]
         at, trim = found.end(), bool(found[3])
-    rest = text[at:].lstrip() if trim else text[at:]
-    if "{{" in rest:
-        raise _bad("an action does not end with }}")
-    yield False, rest
+    yield False, text[at:].lstrip() if trim else text[at:]
 
 
 def _pipeline(text: str) -> _Pipeline:
@@ -240,7 +239,9 @@ def _operand(token: str) -> _Operand:
         return _Operand("value", token[1:-1])
     if token[0] == '"':
         try:
-            return _Operand("value", json.loads(token))
+            value = json.loads(token.replace("\t", "\\t").replace("\n", "\\n"))  # which may be what `listed` made of them
+            value.encode("utf-8", "surrogateescape")
+            return _Operand("value", value)
         except ValueError:
             raise _bad(f"{token} is not understood") from None
     if token[0] == "$":
@@ -263,8 +264,9 @@ class _Filling:
     """One use of a template."""
 
     def __init__(self, value: Any, write: Callable[[str], object]) -> None:
-        self._write = write
+        self._out = write
         self._steps = 0
+        self._made = 0
 
     def nodes(self, nodes: Sequence[_Node], dot: Any, variables: dict[str, Any]) -> None:
         for node in nodes:
@@ -299,7 +301,7 @@ class _Filling:
             first, *rest = command
             arguments = [self._operand(each, dot, variables) for each in rest]
             if first.kind == "name":
-                given = (FUNCTIONS[first.value](*arguments, *given),)
+                given = (self._called(first.value, *arguments, *given),)
             elif rest or given:
                 raise TemplateError("only a function takes arguments")
             else:
@@ -310,7 +312,7 @@ class _Filling:
         if operand.kind == "group":
             return self._value(operand.value, dot, variables)
         if operand.kind == "name":
-            return FUNCTIONS[operand.value]()
+            return self._called(operand.value)
         if operand.kind == "value":
             return operand.value
         start, *names = operand.value
@@ -320,6 +322,21 @@ class _Filling:
         for name in names:
             value = field_of(value, name)
         return value
+
+    def _called(self, name: str, *values: Any) -> Any:
+        self._take(sum(len(value) for value in values if isinstance(value, str | list)))
+        result = FUNCTIONS[name](*values)
+        self._take(len(result) if isinstance(result, str | list) else 0)
+        return result
+
+    def _write(self, text: str) -> None:
+        self._take(len(text))
+        self._out(text)
+
+    def _take(self, size: int) -> None:
+        self._made += size
+        if self._made > MOST_TEXT:
+            raise TemplateError(f"the template makes more than {MOST_TEXT:,} characters")
 
     def _count(self) -> None:
         self._steps += 1

@@ -13,7 +13,7 @@ from imgbuild.cli.templates import Template, listed, shown
 from imgbuild.errors import UsageError
 
 IMAGE: dict[str, Any] = {
-    "Id": "sha256:1", "RepoTags": ["a:1", "a:2"], "Size": 1234, "Big": 2.5, "Here": True, "Gone": None, "None": [],
+    "Id": "sha256:1", "RepoTags": ["a:1", "a:2"], "Size": 1234, "Big": 2.5, "Here": True, "Gone": None, "None": [], "Huge": 10**400,
     "Config": {"Cmd": ["sh", "-c", "x y"], "Entrypoint": NilList(), "Labels": Names({"b": "2", "a": "1", "x.y": "dotted"}), "User": ""},
 }  # fmt: skip
 
@@ -61,6 +61,9 @@ IMAGE: dict[str, Any] = {
         ("{{.Big}} {{.Here}} {{.Gone}}", "2.5 true <no value>"),
         ("{{nil}}{{true}}", "<no value>true"),
         ('{{"}}"}}', "}}"),
+        ('{{"a\tb\nc"}}', "a\tb\nc"),
+        ('{{printf "%.99999f" 1.5}}', "1.5" + "0" * 999),
+        ('{{printf "%.' + "9" * 5000 + 'f" 1.5}}', "1.5" + "0" * 999),
     ],
 )
 def test_what_comes_out(text: str, filled: str) -> None:
@@ -102,6 +105,15 @@ def test_what_comes_out(text: str, filled: str) -> None:
         ("{{range .RepoTags}}" * 40 + "{{end}}" * 40, None),
         ("{{range $a, $b, $c := .RepoTags}}{{end}}", "one or two variables"),
         ('{{"\\x"}}', "is not understood"),
+        ('{{"\\ud800"}}', "is not understood"),
+        ("{{" * 9_999, "does not end"),
+        ("{{if .Gone}}" + "{{else if .Gone}}" * 1_000 + "{{end}}", "too deep"),
+        ("{{$a := `xxxxxxxx`}}" + "{{$a := print $a $a}}" * 40, "makes more than"),
+        ("{{$a := `xxxxxxxx`}}" + "{{$a := print $a $a}}" * 13 + "{{join (split $a ``) $a}}", "makes more than"),
+        ("{{$a := `xxxxxxxx`}}" + "{{$a := print $a $a}}" * 20 + "{{$a}}" * 9, "makes more than"),
+        ("{{index .Config .RepoTags}}", "has no [a b]"),
+        ("{{index .Config .Config}}", "has no map["),
+        ("{{printf `%f` .Huge}}", "too large"),
     ],
 )
 def test_what_is_refused(text: str, words: str | None) -> None:
@@ -132,6 +144,7 @@ def test_lists() -> None:
     assert list(listed("{{.A}}\\t{{.B}}", rows, heads)) == ["1\tx", "22\t"]
     assert list(listed("table {{.A}}\\t{{.B}}", rows, heads)) == ["AS   BS\n1    x\n22"]
     assert list(listed("table {{.A}}", [], heads)) == ["AS"]
+    assert list(listed('{{printf "%s\\t%s\\n" .A .B}}', rows, heads)) == ["1\tx\n", "22\t\n"]
 
 
 def test_nothing_moves_a_cursor() -> None:
