@@ -176,8 +176,8 @@ def _build(
     with sent_ahead(place, outputs, names, compression) as ahead:
         with _reported(outputs, graph) as verdicts:
             solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
-        if plan.leaks is not None and solution.performed and plan.leaks.short:
-            on_event(Notice(f"too short to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.short))}"))
+        if plan.leaks is not None and solution.performed and plan.leaks.weak:
+            on_event(Notice(f"too short or too plain to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.weak))}"))
         from imgbuild.engine.assemble import assemble
 
         built = assemble(place.store, graph, solution, compression.kind, plan)

@@ -2,8 +2,8 @@
 
 What is looked for are strings: the secret without the end of its line, parts of files (passwords in URLs, and what of several lines is
 surely no everyday text), and encodings. Certificates and public keys are no secrets. Base64 has three forms of one, by where in a group of
-three bytes it begins. Of long secrets pieces are encoded that no tool's line breaks can part both of. Each string is looked for in each
-piece of the tar as a whole, and across the pieces' borders.
+three bytes it begins. What is encoded are two pieces, of which no tool's line breaks can part both. Each string is looked for in each piece
+of the tar as a whole, and across the pieces' borders.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ from imgbuild.values import dataclass, field
 
 SHORTEST = 8
 """Bytes: what is shorter would be found in many a layer that has nothing to hide."""
+_PLAIN = 4
+"""So many different bytes a secret has at least: tars themselves are full of zeros."""
 _LONGEST = 1 << 16
 """Of what is longer, that much is looked for."""
 _LONGEST_WORD = 4096
 """What is longer is URL-encoded by nobody."""
 _PIECE = 48
-"""Bytes of a secret that are encoded in one piece; of a longer one it is two, of half that."""
+"""So many bytes of a secret, in two halves, are looked for as base64: fewer than any tool writes in a line."""
 _HEX_PIECE = 30
+_LEAST_HALF = 12
 _MOST = 64
 """So many times a string is found in one layer before it is enough."""
-_MOST_LINES = 16
+_MOST_PARTS = 64
+"""Of a file, so many words are looked for, and so many passwords."""
 _MOST_BYTES = 1 << 20
 _NAMED = 5
 
 _PUBLIC = rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE(?: REQUEST)?|PUBLIC KEY|CRL|PARAMETERS)-----"
 _PRIVATE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*-----"
 _PASSWORD = rb"://[^\s/:@]*:([^\s/@]+)@"
-_TOKEN = rb"[A-Za-z0-9+/=_~-]{16,}"
+_WORD = rb"[A-Za-z0-9+/_~.-]{16,}={0,2}"
+_LEAST_RUN, _LEAST_GROUP, _LEAST_GROUPS = 12, 4, 3
+"""A word is random where letters and digits are mixed in one run of so many, or, as in a license's key, in so many groups of so many."""
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 _COMPONENT = _UNRESERVED | frozenset(b"!'()*")
 
@@ -59,13 +65,13 @@ class Sign:
 
 def signs(secret: str, data: bytes) -> tuple[Sign, ...]:
     """The strings that tell of the secret with this id; none where it is too short."""
-    whole = _secret_part(data.strip(b"\r\n"))
-    if len(whole) < SHORTEST:
+    whole = _secret_part(_without_end(data))
+    if _is_weak(whole):
         return ()
     found = {whole[:_LONGEST]: "raw"}
     tokens = _tokens(whole)
-    passwords = [match[1] for match in re.compile(_PASSWORD).finditer(whole[:_MOST_BYTES]) if len(match[1]) >= SHORTEST]
-    for part in (*(_two(tokens) if b"-----BEGIN" in whole else tokens[:_MOST_LINES]), *passwords[:_MOST_LINES]):
+    passwords = [match[1] for match in re.compile(_PASSWORD).finditer(whole[:_MOST_BYTES]) if not _is_weak(match[1])]
+    for part in (*(_two(tokens) if b"-----BEGIN" in whole else tokens[:_MOST_PARTS]), *passwords[:_MOST_PARTS]):
         found.setdefault(part, "part")
     pieces, short = _pieces(whole, tokens)
     for piece in pieces:
@@ -80,6 +86,15 @@ def signs(secret: str, data: bytes) -> tuple[Sign, ...]:
         for spelled in (encoded, encoded.replace(b"%20", b"+"), _lower(encoded)):
             found.setdefault(spelled, "url")
     return tuple(Sign(data, secret, form) for data, form in found.items())
+
+
+def _without_end(data: bytes) -> bytes:
+    return data.strip(b"\r\n")
+
+
+def _is_weak(text: bytes) -> bool:
+    """Whether it would be found where nobody left it."""
+    return len(text) < SHORTEST or len(set(text)) < _PLAIN
 
 
 def _secret_part(whole: bytes) -> bytes:
@@ -106,32 +121,50 @@ def _lower(encoded: bytes) -> bytes:
 
 
 def _tokens(whole: bytes) -> list[bytes]:
-    """Of several lines (or, in JSON, of what stands for their ends), those that are one word of letters and digits, or end in one; but not
-    the first of a PEM block, which all keys of a kind begin with."""
+    """The random words in a text that is more than one (in JSON, too, where lines may end otherwise); but not those of the first line of a
+    PEM block, which all keys of a kind begin with."""
     found: list[bytes] = []
     first = False
     for line in whole[:_MOST_BYTES].replace(b"\\n", b"\n").split(b"\n"):
-        line = line.strip()
         if b"-----" in line:
             first = True
             continue
-        word = re.split(rb"[\s=:](?=[^=])", line)[-1].strip(b"\"', ") if line else b""
-        if not first and re.fullmatch(_TOKEN, word) and _has_both(word):
-            found.append(word[:_LONGEST])
+        if not first:
+            words = (match[0].strip(b".") for match in re.compile(_WORD).finditer(line))
+            found += (word[:_LONGEST] for word in words if _is_random(word))
         first = False
-    return found if len(found) > 1 or b"\n" in whole else []
+    return found if found != [whole[:_LONGEST]] else []
+
+
+def _is_random(word: bytes) -> bool:
+    """Whether no name or path is written like it."""
+    mixed = [run for run in re.split(rb"[-_./]", word) if _has_both(run)]
+    numbers = 2 if b"." in word else 1  # names of classes and packages have one
+    long = (run for run in mixed if len(run) >= _LEAST_RUN)
+    return any(len(re.findall(rb"[0-9]+", run)) >= numbers for run in long) or sum(len(run) >= _LEAST_GROUP for run in mixed) >= _LEAST_GROUPS
 
 
 def _pieces(whole: bytes, tokens: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     """What is encoded as base64, and what as hex."""
-    if len(whole) <= _PIECE:
-        return [whole], [whole[:_HEX_PIECE]]
-    middle = len(whole) // 2
-    core = tokens[len(tokens) // 2][:_PIECE] if tokens else whole[middle - _PIECE // 2 : middle + _PIECE // 2]
-    if len(core) < _PIECE:
-        return [core], [core[:_HEX_PIECE]]
-    half, less = _PIECE // 2, _HEX_PIECE // 2
-    return [core[:half], core[half:]], [core[:less], core[less : 2 * less]]
+    core = whole
+    if len(whole) > _PIECE:
+        middle = len(whole) // 2 - _PIECE // 2
+        core = (tokens[len(tokens) // 2] if tokens else whole[middle:])[:_PIECE]
+    part = core is not whole
+    return _halves(core, part), _halves(core[:_HEX_PIECE], part)
+
+
+def _halves(piece: bytes, part: bool) -> list[bytes]:
+    """A piece in two; what is no part of more as one, where half of it would be an everyday word, such as ``https://www.``."""
+    middle = len(piece) // 2
+    halves = [piece[:middle], piece[middle:]]
+    return halves if middle >= _LEAST_HALF and (part or all(map(_is_varied, halves))) else [piece]
+
+
+def _is_varied(text: bytes) -> bool:
+    """Whether there are two of capitals, small letters, digits and bytes that are no text in it."""
+    kinds = (rb"[A-Z]", rb"[a-z]", rb"[0-9]", rb"[^\t-~]")
+    return sum(re.search(kind, text) is not None for kind in kinds) >= 2
 
 
 def _base64(piece: bytes) -> Iterator[bytes]:
@@ -159,9 +192,9 @@ class Leaks:
             return self._signs
 
     @property
-    def short(self) -> tuple[str, ...]:
-        """The ids of secrets that can't be looked for."""
-        return tuple(name for name in sorted(self._secrets) if len(self._secrets[name].strip(b"\r\n")) < SHORTEST)
+    def weak(self) -> tuple[str, ...]:
+        """The ids of secrets that can't be looked for: too short, or of too few different bytes."""
+        return tuple(name for name in sorted(self._secrets) if _is_weak(_without_end(self._secrets[name])))
 
     def search(self) -> Search | None:
         """A search through one layer; None where there is nothing to look for."""
@@ -174,7 +207,6 @@ class Leaks:
     def sign_in(self, data: bytes) -> Sign | None:
         """What is in a text that should not be there."""
         return next((sign for sign in self.signs() if sign.secret not in self._allowed and sign.data in data), None)
-
 
     def hidden(self, text: str) -> str:
         """A text without what tells of secrets."""

@@ -69,7 +69,7 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("secret", [TOKEN, ODD, KEY, b"8 bytes!", b"x" * 9, bytes(range(1, 60)), TOKEN * 3, b"with a newline\n"])
+@pytest.mark.parametrize("secret", [TOKEN, ODD, KEY, b"8 bytes!", b"xyz xyz x", b"https://www.example.org/hook?0123456789", bytes(range(1, 60)), TOKEN * 3, b"with a newline\n"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_it(form: str, secret: bytes) -> None:
     leaking = FORMS[form](secret.strip(b"\n"))
@@ -79,7 +79,7 @@ def test_every_form_of_it(form: str, secret: bytes) -> None:
 
 @settings(deadline=None)
 @given(
-    secret=st.binary(min_size=SHORTEST, max_size=120).filter(lambda data: len(data.strip(b"\r\n")) >= SHORTEST),
+    secret=st.binary(min_size=SHORTEST, max_size=120).filter(lambda data: signs("k", data) != ()),
     before=st.binary(max_size=40),
     size=st.integers(1, 700),
     encode=st.sampled_from([lambda data: data, base64.b64encode, lambda data: data.hex().encode()]),
@@ -111,6 +111,47 @@ def test_what_many_files_have_is_not_taken_for_it() -> None:
     assert searched(tar_of(f=maven), {"k": maven + b"<password>0123456789abcdef0123</password>\n</settings>\n"}) == ()
 
 
+LOGIN = b'{"auths": {"ghcr.io": {"auth": "dXNlcjpteS1wYXNzd29yZC0xMjM0NQ=="}}}'
+
+
+@pytest.mark.parametrize(
+    ("secret", "word"),
+    [
+        (LOGIN, b"dXNlcjpteS1wYXNzd29yZC0xMjM0NQ=="),
+        (LOGIN.replace(b"{", b"{\n\t").replace(b"}", b"\n}") + b"\n", b"dXNlcjpteS1wYXNzd29yZC0xMjM0NQ=="),
+        (b"//r/:_authToken=ya29.a0AfB_byC3kT0q9x-Zs81kLq\nregistry=https://r/\n", b"ya29.a0AfB_byC3kT0q9x-Zs81kLq"),
+        (b"Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln"),
+        (b"key A1B2C-D3E4F-G5H6I-J7K8L.\n", b"A1B2C-D3E4F-G5H6I-J7K8L"),
+        (b"".join(b"T%d=%02dabcdefghijkl%02d\n" % (number, number, number) for number in range(40)), b"39abcdefghijkl39"),
+    ],
+)
+def test_words_of_files(secret: bytes, word: bytes) -> None:
+    with pytest.raises(LeakError, match=r"\(a part of it\)"):
+        searched(tar_of(f=b"=" + word), {"k": secret})
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        b"x86_64-linux-gnu",
+        b"/usr/lib/jvm/java-17-openjdk-amd64",
+        b"utf8mb4_unicode_ci",
+        b"org.hibernate.dialect.MySQL8Dialect",
+        b"application/vnd.api.v2",
+    ],
+)
+def test_settings_beside_secrets_are_none(word: bytes) -> None:
+    assert searched(tar_of(f=word), {"k": b"PASSWORD=correct-horse-battery\nSETTING=" + word + b"\n"}) == ()
+
+
+@pytest.mark.parametrize("secret", [TOKEN, TOKEN[:24], TOKEN + b"12345678"])
+@pytest.mark.parametrize("width", [64, 76])
+def test_base64_with_breaks_in_the_secret(secret: bytes, width: int) -> None:
+    for before in range(width):
+        with pytest.raises(LeakError, match=r"\(as base64\)"):
+            searched(tar_of(f=wrapped(width)(b"." * before + secret + b"@host")), {"k": secret})
+
+
 def _pem(kind: str, line: int) -> bytes:
     return KEY.replace(b"PRIVATE KEY", kind.encode()).replace(KEY.splitlines()[3], b"%064d" % line)
 
@@ -119,7 +160,7 @@ def _pem(kind: str, line: int) -> bytes:
 def test_what_is_public_is_no_secret(kind: str) -> None:
     bundle = b"# A name\n" + _pem(kind, 1) + _pem(kind, 2)
     assert signs("ca", bundle) == ()
-    assert Leaks({"ca": bundle}).short == ()
+    assert Leaks({"ca": bundle}).weak == ()
     lines = b"".join(b"%032x\n" % (number << 99) for number in range(9))
     private = b"-----BEGIN RSA PRIVATE KEY-----\n" + lines + b"-----END RSA PRIVATE KEY-----\n"
     assert searched(tar_of(f=bundle), {"k": bundle + private}) == ()
@@ -172,10 +213,10 @@ def test_what_is_allowed_and_what_is_not() -> None:
     assert not leaks.forbids(["a", "unknown"])
 
 
-@pytest.mark.parametrize("short", [b"", b"1234567", b"1234567\r\n", b"\n\n\n\n\n\n\n\n\n"])
-def test_what_is_too_short_is_not_looked_for(short: bytes) -> None:
+@pytest.mark.parametrize("short", [b"", b"1234567", b"1234567\r\n", b"\n\n\n\n\n\n\n\n\n", b"\0" * 600, b"00000000", b" " * 12, b"1212121212"])
+def test_what_is_too_short_or_too_plain_is_not_looked_for(short: bytes) -> None:
     assert signs("k", short) == ()
-    assert Leaks({"k": short, "long": TOKEN}).short == ("k",)
+    assert Leaks({"k": short, "long": TOKEN}).weak == ("k",)
     assert Leaks({"k": short}).search() is None
 
 
