@@ -209,7 +209,8 @@ class BuildRecord:
 
 def parse_build(raw: Mapping[str, Any]) -> BuildRecord:
     """A record from its JSON object. What has another type than it should has not been said."""
-    steps = tuple(parse_step(step) for step in raw.get("steps") or () if isinstance(step, dict))
+    listed = raw.get("steps")
+    steps = tuple(parse_step(step) for step in (listed if isinstance(listed, list) else ()) if isinstance(step, dict))
     return BuildRecord(**{**_facts(raw), "steps": steps, "count": len(steps)})
 
 

@@ -141,7 +141,9 @@ def _is_random(word: bytes) -> bool:
     mixed = [run for run in re.split(rb"[-_./]", word) if _has_both(run)]
     numbers = 2 if b"." in word else 1  # names of classes and packages have one
     long = (run for run in mixed if len(run) >= _LEAST_RUN)
-    return any(len(re.findall(rb"[0-9]+", run)) >= numbers for run in long) or sum(len(run) >= _LEAST_GROUP for run in mixed) >= _LEAST_GROUPS
+    if any(len(re.compile(rb"[0-9]+").findall(run)) >= numbers for run in long):
+        return True
+    return sum(len(run) >= _LEAST_GROUP for run in mixed) >= _LEAST_GROUPS
 
 
 def _pieces(whole: bytes, tokens: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -164,7 +166,7 @@ def _halves(piece: bytes, part: bool) -> list[bytes]:
 def _is_varied(text: bytes) -> bool:
     """Whether there are two of capitals, small letters, digits and bytes that are no text in it."""
     kinds = (rb"[A-Z]", rb"[a-z]", rb"[0-9]", rb"[^\t-~]")
-    return sum(re.search(kind, text) is not None for kind in kinds) >= 2
+    return sum(re.compile(kind).search(text) is not None for kind in kinds) >= 2
 
 
 def _base64(piece: bytes) -> Iterator[bytes]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from imgbuild.hints import Any, Iterator, Mapping, Sequence
+from imgbuild.hints import Iterator, Sequence
 from imgbuild.insight.beside import Comparison, StepPair
 from imgbuild.insight.builds import BuildRecord, StepRecord
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.causes import Cause, recorded_causes
 from imgbuild.report import CauseWords, Report
 from imgbuild.report.markup import Child, Html, element, short
 from imgbuild.report.quantities import count_text, moment_text, seconds_text
 from imgbuild.report.steps import number_link, step_link
-from imgbuild.values import fields
 
 _FEW, _MOST = 3, 60
 """Causes of one step that are said at once, and that are listed."""
@@ -47,8 +46,8 @@ def _grouped(steps: Sequence[StepRecord]) -> tuple[list[StepRecord], dict[int, l
 
 
 def _why(step: StepRecord, with_it: Sequence[StepRecord], words: CauseWords) -> Html:
-    said = list(_causes(step.causes))
-    every = list(_causes(step.differs)) or (said if len(said) > _FEW else [])
+    said = recorded_causes(step.causes)
+    every = recorded_causes(step.differs) or (said if len(said) > _FEW else [])
     left = max(0, len(said) - _FEW) + (step.more if said == every or not step.differs else 0)
     text = "; ".join(_said(cause, words) for cause in said[:_FEW]) + (f"; and {left:,} more" if left else "")
     others: list[Child] = []
@@ -80,14 +79,6 @@ def _all(step: StepRecord, every: Sequence[Cause], words: CauseWords) -> Html | 
     count = len(every) + step.more
     head = f"{count_text(count, 'field')} {'differs' if count == 1 else 'differ'}{compared}"
     return element("details", element("summary", head), element("ul", items))
-
-
-def _causes(found: Sequence[Mapping[str, Any]]) -> Iterator[Cause]:
-    """Causes of a record, which may be of a version that knows more of them."""
-    known = {item.name for item in fields(Cause)}
-    for cause in found:
-        if cause.get("kind"):
-            yield Cause(**{name: value for name, value in cause.items() if name in known})
 
 
 def _since(report: Report) -> Iterator[Html]:

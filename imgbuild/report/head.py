@@ -151,8 +151,8 @@ def warnings(build: BuildRecord) -> Html | None:
 
 
 def _warning(found: Mapping[str, Any]) -> Html:
-    line = int(found.get("line", 0))
-    place = element("code", _place(str(found.get("file", "")), line, int(found.get("end_line", 0))))
+    line, end_line = (value if type(value := found.get(name)) is int else 0 for name in ("line", "end_line"))
+    place = element("code", _place(str(found.get("file", "")), line, end_line))
     words = element("p", place, " ", element("b", str(found.get("rule", ""))), " ", str(found.get("message", "")))
     return element("li", words, source_lines(str(found["source"]), line) if found.get("source") else None)
 

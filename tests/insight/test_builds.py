@@ -49,7 +49,8 @@ def test_a_record_is_read_as_far_as_it_is_known() -> None:
     assert step.usage == Usage(cpu_user=0.5, peak_memory=100)
     assert build.step(2) is None
     assert (build.count, parse_summary({**RAW, "steps": [], "count": 1}).count) == (1, 1)
-    assert parse_build({"id": "x", "steps": None}).steps == ()
+    for steps in (None, 5, 1e300, True, "steps", {"number": 1}):
+        assert parse_build({"id": "x", "steps": steps}).steps == ()
 
 
 def test_what_is_of_another_type_was_not_said() -> None:

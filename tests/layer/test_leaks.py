@@ -69,7 +69,10 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("secret", [TOKEN, ODD, KEY, b"8 bytes!", b"xyz xyz x", b"https://www.example.org/hook?0123456789", bytes(range(1, 60)), TOKEN * 3, b"with a newline\n"])
+HOOK = b"https://www.example.org/hook?0123456789"
+
+
+@pytest.mark.parametrize("secret", [TOKEN, ODD, KEY, b"8 bytes!", b"xyz xyz x", HOOK, bytes(range(1, 60)), TOKEN * 3, b"with a newline\n"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_it(form: str, secret: bytes) -> None:
     leaking = FORMS[form](secret.strip(b"\n"))
@@ -213,7 +216,7 @@ def test_what_is_allowed_and_what_is_not() -> None:
     assert not leaks.forbids(["a", "unknown"])
 
 
-@pytest.mark.parametrize("short", [b"", b"1234567", b"1234567\r\n", b"\n\n\n\n\n\n\n\n\n", b"\0" * 600, b"00000000", b" " * 12, b"1212121212"])
+@pytest.mark.parametrize("short", [b"", b"1234567", b"1234567\r\n", b"\n" * 9, b"\0" * 600, b"00000000", b" " * 12, b"1212121212"])
 def test_what_is_too_short_or_too_plain_is_not_looked_for(short: bytes) -> None:
     assert signs("k", short) == ()
     assert Leaks({"k": short, "long": TOKEN}).weak == ("k",)

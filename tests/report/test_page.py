@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import imgbuild.report
+from imgbuild.cli.causes import cause_text
 from imgbuild.insight.beside import compare_builds
 from imgbuild.insight.builds import BuildRecord, Problem, StepLayerRecord, StepRecord, Usage
 from imgbuild.insight.causes import Cause
@@ -313,3 +314,13 @@ def test_a_cause_of_another_version_is_said_as_far_as_it_is_known() -> None:
     said = []
     render(Report(build(step(1, causes=({"kind": "env", "later": 1},)))), lambda cause: said.append(cause) or "", ASSETS)  # type: ignore[func-returns-value]
     assert said == [Cause("env")]
+
+
+@pytest.mark.parametrize("bad", [None, "x", "", -1, 1e300, True, [], [1], {}, {"kind": "file"}])
+def test_causes_and_warnings_of_any_type(bad: object) -> None:
+    cause = {"kind": "file", "subject": "a", "what": "content", "where": "", "old": "1", "new": "2", "old_size": 1, "new_size": 2}
+    warning = {"rule": "r", "message": "m", "file": "Buildfile", "line": 1, "end_line": 2, "source": "RUN true"}
+    causes = [{**cause, name: bad} for name in cause]
+    steps = tuple(StepRecord(number, "a", outcome="done", causes=(each,), differs=(each,)) for number, each in enumerate(causes, 1))
+    build = BuildRecord("1", "done", steps=steps, warnings=tuple({**warning, name: bad} for name in warning))
+    assert "RUN true" in render(Report(build), cause_text, ASSETS)
