@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from imgbuild.hints import Iterator, Mapping, Sequence
 from imgbuild.insight.advice import Advice, Past, counted, named, shown_bytes, took
 from imgbuild.insight.builds import BuildRecord, StepRecord
-from imgbuild.insight.tools import Tool, mounted, reads, tools_in
+from imgbuild.insight.tools import Tool, mounted, reads, sets_up, tools_in
 from imgbuild.light.collections import Counter
 
 _COPIES = ("COPY", "ADD")
@@ -38,8 +38,9 @@ class _Missed:
 
     def advice(self) -> Iterator[Advice]:
         unknown: dict[str, list[float]] = {}
+        apart = not sets_up(self._step.text)
         for above in self._above:
-            needed = reads(above.text)
+            needed = reads(above.text) if apart else None
             spared: list[float] = []
             spent: list[float] = []
             for build, each in self._missed:
@@ -133,6 +134,7 @@ def cache_mounts(past: Past, kept: Mapping[int, Mapping[str, int]]) -> Iterator[
         flags = " ".join(f"--mount=type=cache,target={path}{sharing}" for path in used)
         idle = [word for word in tool.idle if word in step.text]
         message = f"keep what {tool.name} fetches: RUN {flags}" + (f", without {idle[0]}" if idle else "")
+        message += f", after {tool.before}" if tool.before and not left and tool.before not in step.text else ""
         evidence = []
         if again:
             evidence.append(f"it was performed {counted(len(performed), 'time')}, again for {sum(again):.1f} s")

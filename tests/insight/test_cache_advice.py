@@ -100,3 +100,17 @@ def test_records_of_another_form_are_no_trouble() -> None:
     assert _missed(odd, odd) == []
     assert list(cache_mounts(Past(odd, [odd]), {})) == []
     assert list(failing(Past(odd, [odd]), odd)) == []
+
+
+def test_what_sets_a_program_up_is_not_put_behind_it() -> None:
+    text, run = "COPY sources.list /etc/apt/", "RUN apt-get update && apt-get install -y gcc && rm -rf /var/lib/apt/lists/*"
+    build = _build((text, "done", _file("sources.list"), 0.1), (run, "done", ON_IT, 30.0))
+    (later,) = _missed(build, build, build)
+    assert (later.kind, later.most) == ("later", True)
+
+
+def test_a_cache_mount_of_apt_keeps_what_is_fetched() -> None:
+    run = "RUN apt-get update && apt-get install -y gcc && rm -rf /var/lib/apt/lists/*"
+    build = _build((run, "done", ON_IT, 30.0))
+    (advice,) = cache_mounts(Past(build, (build, build)), {})
+    assert advice.message.endswith(", without rm -rf /var/lib/apt/lists/*, after rm -f /etc/apt/apt.conf.d/docker-clean")
