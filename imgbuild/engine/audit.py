@@ -95,13 +95,15 @@ def _would_be_found(place: Workplace, row: StepRow) -> bool:
 
 
 def _places(place: Workplace, keys: set[str]) -> Mapping[str, _Place]:
-    """The builds and steps by keys: those that performed them, or else the last that found them."""
-    places: dict[str, _Place] = {}
+    """The builds and steps by keys: the last that performed them, or else the last that found them. What the store has is the last one's:
+    those before it may have stood on layers that are gone."""
+    performed: dict[str, _Place] = {}
+    found: dict[str, _Place] = {}
     for build in recent_builds(History(place.store)):
         for step in build.steps:
-            if step.key in keys and step.outcome in ("done", "cached") and (step.key not in places or step.outcome == "done"):
-                places[step.key] = build, step
-    return places
+            if step.key in keys and step.outcome in ("done", "cached"):
+                (performed if step.outcome == "done" else found).setdefault(step.key, (build, step))
+    return {**found, **performed}
 
 
 class _Auditor:

@@ -140,6 +140,16 @@ RUN --mount=type=cache,target=/c [ ! -e /c/x ] && touch /c/x
     bench.assert_whole()
 
 
+def test_what_was_performed_twice_is_looked_at_as_it_was_the_last_time(bench: Bench) -> None:
+    """The layer that the first one stood on is gone, and another one has come into its place."""
+    text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /chance\nRUN echo 1 > /one\n"
+    bench.build(text)
+    bench.run("rmi", "x")
+    bench.run("prune", "--all")
+    bench.build(text)
+    assert outcomes(audit(bench, "--all", code=1))["RUN echo 1 > /one"] == "same"
+
+
 def test_a_sample_is_chosen_by_its_seed(bench: Bench) -> None:
     bench.build("FROM busybox\n" + "".join(f"RUN echo {number} > /{number}\n" for number in range(6)))
 
