@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imgbuild.cli.ending import Terminated, heed_sigterm
 from imgbuild.cli.failures import printable
 from imgbuild.cli.jsonlines import JsonLines
+from imgbuild.cli.streams import OutputError, OutputUnread
 from imgbuild.cli.watched import Line
 from imgbuild.engine.elsewhere import is_elsewhere
 from imgbuild.engine.reads import Reads, parse_reads
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from imgbuild.engine.invocation import Invocation
 
-_HOPELESS = (UsageError.exit_code, SettingsError.exit_code)
+_HOPELESS = (UsageError.exit_code, SettingsError.exit_code, OutputError.exit_code, OutputUnread.exit_code)
 """How builds end that no change of a file makes succeed."""
 _NAMED = 3
 """So many changed paths are named."""
@@ -171,8 +172,9 @@ class Voice:
 @contextmanager
 def signals() -> Iterator[list[int]]:
     """The signals that come meanwhile and end us, in the order in which they do: with the terminal, too, as what we have started is not of
-    its group."""
+    its group. It may write to the terminal all the same, also where others would be stopped for that (``stty tostop``)."""
     heard: list[int] = []
+    stopped = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     ending = signal.getsignal(signal.SIGTERM)
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
@@ -188,7 +190,7 @@ def signals() -> Iterator[list[int]]:
     try:
         yield heard
     finally:
-        for number, handler in before.items():
+        for number, handler in (*before.items(), (signal.SIGTTOU, stopped)):
             signal.signal(number, handler)
 
 

@@ -47,6 +47,12 @@ class Terminal:
         self.screen.resize(rows, columns)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def no_writing_from_behind(self) -> None:
+        """As ``stty tostop`` does."""
+        modes = termios.tcgetattr(self._master)
+        modes[3] |= termios.TOSTOP
+        termios.tcsetattr(self._master, termios.TCSANOW, modes)
+
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
@@ -178,6 +184,17 @@ def test_interrupted(bench: Bench) -> None:
     assert b"\x1b[?25l" not in shown.seen
     assert shown.seen.rfind(b"\x1b[?7h") > shown.seen.rfind(b"\x1b[?7l")
     bench.assert_whole()
+
+
+def test_a_watch_where_what_is_in_the_background_may_not_write(bench: Bench) -> None:
+    bench.write({"Buildfile": "FROM scratch\nCOPY file /\n", "file": "1"})
+    with terminal(bench, 80, 24, "build", "--watch", ".") as shown:
+        shown.until(lambda screen: screen.rows[-1:] == ["imgbuild: waiting for changes"])
+        shown.no_writing_from_behind()
+        bench.write({"file": "2"})
+        shown.until(lambda screen: screen.everything.count("imgbuild: waiting for changes") == 2)
+        shown.type(b"\x03")
+        assert shown.ended() == 130
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": ""}, {**WHERE, "NO_COLOR": "1"}, {**WHERE, "CI": "true"}])

@@ -268,6 +268,17 @@ def test_who_dies_takes_the_next_build_along(bench: Bench) -> None:
         os.close(others[0])
 
 
+def test_it_ends_when_nobody_reads_any_more(bench: Bench) -> None:
+    bench.write({"Buildfile": "FROM scratch\nCOPY file /\n", "file": "1"})
+    with bench.started("build", "--progress=plain", "--watch", ".") as process:
+        wait_for_line(process, WAITING)
+        assert process.stderr is not None
+        process.stderr.close()
+        bench.write({"file": "2"})
+        assert process.wait(PATIENCE) == 141
+        assert session(process.pid) == []
+
+
 def test_what_the_build_writes_is_no_change(bench: Bench) -> None:
     bench.write({"Buildfile": "FROM scratch\nCOPY . /\n", "file": "1"})
     outputs = ("--iidfile", "id", "--metadata-file", "facts.json", "--output", "type=local,dest=out", "--output", "type=oci,dest=image.tar")
