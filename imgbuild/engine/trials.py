@@ -8,7 +8,7 @@ from imgbuild.errors import ConflictError, SandboxError
 from imgbuild.graph.ops import RunOp
 from imgbuild.hints import Iterator, Sequence
 from imgbuild.insight.reasons import Circumstances
-from imgbuild.insight.unlike import Finding, is_unexplained, with_trial
+from imgbuild.insight.unlike import Finding, is_unexplained, with_trial, without_guess
 from imgbuild.light.contextlib import suppress
 from imgbuild.solve.rerun import Conditions, Rerun
 from imgbuild.solve.rooms import Rooms
@@ -35,7 +35,13 @@ def with_trials(
             differ = {each.path for each in runs.unlike(retraced, (first[0], run), (first[1], made)).findings}
             found |= dict.fromkeys(open_ & differ, kind)
             open_ -= differ
-    return tuple(with_trial(each, found[each.path]) if each.path in found else each for each in findings)
+
+    def judged(finding: Finding) -> Finding:
+        if finding.path in found:
+            return with_trial(finding, found[finding.path])
+        return without_guess(finding) if finding.path in open_ else finding
+
+    return tuple(map(judged, findings))
 
 
 def _alone(under: Conditions) -> Iterator[tuple[str, Conditions]]:

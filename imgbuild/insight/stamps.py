@@ -75,7 +75,7 @@ def explain(pair: Pair, one: Circumstances, other: Circumstances) -> Iterator[Re
         if taken is None:
             continue
         old, new, before, after = taken
-        yield Reason(kind, f"{_NAMES[kind]}: {shown(before)} -> {shown(after)}", at)
+        yield Reason(kind, f"{NAMES[kind]}: {shown(before)} -> {shown(after)}", at)
         if old.split() == new.split():  # columns are as wide as what was in them
             return
     stamp = _binary(pair, one, other)
@@ -86,7 +86,7 @@ def explain(pair: Pair, one: Circumstances, other: Circumstances) -> Iterator[Re
         yield Reason("random", f"{shown(_middle(*sides))} -> {shown(_middle(*reversed(sides)))}", at)
 
 
-_NAMES = {
+NAMES = {
     "hostname": "the machine's name",
     "uuid": "a UUID",
     "time": "a time",
@@ -95,6 +95,7 @@ _NAMES = {
     "uptime": "the time since the machine was started",
     "processors": "the number of processors",
 }
+"""What is seen in bytes, as it is called before what it is on both sides."""
 
 _Taken = tuple[bytes, bytes, bytes, bytes] | None
 """Both sides without it, and what was different first; None where nothing of the kind was."""

@@ -8,7 +8,7 @@ from imgbuild.hints import Iterable, Iterator
 from imgbuild.insight.compare import Change, Entry
 from imgbuild.insight.formats import reasons_in
 from imgbuild.insight.reasons import Circumstances, Reason, clock
-from imgbuild.insight.stamps import Pair, explain
+from imgbuild.insight.stamps import NAMES, Pair, explain
 from imgbuild.patterns import pattern
 from imgbuild.values import dataclass, replace
 
@@ -145,15 +145,30 @@ _TRIED = {
     "uptime": "when the clocks since boot say something else",
     "processors": "when there are fewer processors",
 }
-_OPEN = frozenset(("random", "names", "type", "mode", "owner", "mtime", "xattrs", "hardlink", "device"))
+_OPEN = frozenset(("random", "names", "type", "mode", "owner", "mtime", "xattrs", "hardlink", "device", "processors"))
+"""Of numbers as small as those of processors, bytes alone tell nothing: a count of links goes from 2 to 1, too."""
 
 
 def is_unexplained(finding: Finding) -> bool:
-    """Whether it is only known what differs, and not by what."""
+    """Whether it is only known what differs, and not, or not for sure, by what."""
     return not finding.other and bool(finding.reasons) and finding.reasons[0].kind in _OPEN
 
 
 def with_trial(finding: Finding, kind: str) -> Finding:
     """A finding of which a run with this circumstance alone has shown that it is why."""
     said, *rest = finding.reasons
+    if said.kind == kind:
+        return finding
+    said = _unnamed(said)
     return replace(finding, reasons=(Reason(kind, f"only {_TRIED[kind]}: {said.words}", said.offset), *rest))
+
+
+def without_guess(finding: Finding) -> Finding:
+    """A finding of which no run with one circumstance alone has shown why: what its bytes look like was by chance."""
+    said, *rest = finding.reasons
+    return replace(finding, reasons=(_unnamed(said), *rest)) if said.kind == "processors" else finding
+
+
+def _unnamed(said: Reason) -> Reason:
+    """What differs, in the place of what it looks like."""
+    return replace(said, kind="random", words=said.words.removeprefix(f"{NAMES[said.kind]}: ")) if said.kind in NAMES else said

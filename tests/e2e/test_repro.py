@@ -40,13 +40,14 @@ CAUSES = {
     "owner": "touch %; [ $(hostname) = imgbuild ] || chown 5 %",
     "mtime": "touch -d @$(hostname | wc -c) %",
     "first of an order": "find /bin | head -5 > %",
+    "links of a directory": "ls -ld /bin | cut -c 11-15 > %",
     "by the number of processors": "[ $(nproc) = 1 ] || touch %",
     "by the number of a process": "sh -c 'sh -c \"[ \\$\\$ -gt 9000 ] || touch %; :\"; :'",
     "by the clock": "[ $(cut -d . -f 1 /proc/uptime) -gt 7000000 ] || touch %",
     "gone": "[ $(hostname) = imgbuild ] || touch %",
 }
 KINDS = {
-    "first of an order": "order", "by the clock": "uptime",
+    "first of an order": "order", "links of a directory": "order", "by the clock": "uptime",
     "by the number of processors": "processors", "by the number of a process": "pid",
     "mode": "hostname", "owner": "hostname", "mtime": "hostname", "gone": "hostname",
     "date": "time", "epoch": "time", "order in a tar": "order", "tar in a gzip": "tar", "symlink": "time",

@@ -16,7 +16,7 @@ from imgbuild.insight.compare import Change, Entry
 from imgbuild.insight.formats import reasons_in
 from imgbuild.insight.reasons import Circumstances, Reason
 from imgbuild.insight.stamps import Pair, explain, stamps
-from imgbuild.insight.unlike import Contents, Finding, is_unexplained, paired, reasons_for, with_trial
+from imgbuild.insight.unlike import Contents, Finding, is_unexplained, paired, reasons_for, with_trial, without_guess
 from imgbuild.values import replace
 
 T = 1_795_973_386
@@ -153,6 +153,18 @@ def test_what_a_run_with_one_circumstance_alone_has_shown() -> None:
     known = Finding(_change("/x", "content"), reasons_for(_change("/x", "content"), Contents(b"pid 17", b"pid 20016"), ONE, OTHER))
     assert not is_unexplained(known)
     assert not is_unexplained(replace(finding, other="/y"))
+
+
+def test_small_numbers_are_those_of_processors_only_where_a_run_has_shown_it() -> None:
+    one, other = replace(ONE, processors=2), replace(OTHER, processors=1)
+    reasons = reasons_for(_change("/x", "content"), Contents(b"drwxr-xr-x 2 a", b"drwxr-xr-x 1 a"), one, other)
+    finding = Finding(_change("/x", "content"), reasons)
+    assert is_unexplained(finding)
+    assert [(each.kind, each.words) for each in with_trial(finding, "processors").reasons] == [("processors", "the number of processors: 2 -> 1")]
+    (reason,) = with_trial(finding, "order").reasons
+    assert (reason.kind, reason.words) == ("order", "only when directories are listed in another order: 2 -> 1")
+    (reason,) = without_guess(finding).reasons
+    assert (reason.kind, reason.words) == ("random", "2 -> 1")
 
 
 def test_exact_times_of_a_zip() -> None:
