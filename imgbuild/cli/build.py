@@ -108,6 +108,8 @@ def build(invocation: Invocation, /, **options: Any) -> int:
 
         check_terminal()
     options = checked(options)
+    if mode in ("json", "quiet") and options["outputs"]:
+        mode = _beside_outputs(mode, options["outputs"])
     if watched:
         from imgbuild.cli.watch import watch_build
 
@@ -165,6 +167,22 @@ def progress_mode(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
             raise UsageError(f"BUILDKIT_PROGRESS={chosen} is not known", hint=f"it is one of {', '.join(PROGRESS)}")
         return chosen
     return mode
+
+
+def _beside_outputs(mode: str, outputs: tuple[str, ...]) -> str:
+    """How progress is shown that is for the standard output, where an output may be written there: nobody could tell the two apart."""
+    from imgbuild.engine.output_options import parse_outputs
+
+    try:
+        beside = any(output.dest == "-" for output in parse_outputs(outputs))
+    except UsageError:
+        return mode  # which the build says
+    if not beside:
+        return mode
+    if mode == "json":
+        hint = "write the output to a file (dest=FILE), or choose --progress=rawjson, which goes to the standard error"
+        raise UsageError("--progress=json and an --output to - both write to the standard output", hint=hint)
+    return "none"
 
 
 def checked(options: dict[str, Any]) -> dict[str, Any]:

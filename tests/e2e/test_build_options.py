@@ -196,6 +196,10 @@ def test_outputs(bench: Bench) -> None:
         bench.command("build", "--progress=plain", "-o", "-", "."), cwd=bench.context, env=bench.environ, capture_output=True, check=True
     )
     assert b"ustar" in done.stdout[:512]
+    quiet = subprocess.run(
+        bench.command("build", "--quiet", "-o", "-", "."), cwd=bench.context, env=bench.environ, capture_output=True, check=True
+    )
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, b"")
 
 
 FORBIDDEN = (

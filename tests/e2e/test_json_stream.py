@@ -84,6 +84,16 @@ def test_a_failure(bench: Bench) -> None:
     assert events[1]["hint"]
 
 
+def test_nothing_else_is_written_there(bench: Bench) -> None:
+    bench.write({"Buildfile": "FROM busybox\nRUN echo 1 > /x\n"})
+    for output in ("-", "type=oci", "type=tar,dest=-"):
+        done = bench.run("build", "--progress=json", "-o", output, ".", code=2)
+        assert done.out == ""
+        assert "both write to the standard output" in done.err
+    assert kinds(stream(bench.run("build", "--progress=json", "-o", "type=nothing", ".", code=2).out))[1] == "BuildFailed"
+    assert stream(bench.run("build", "--progress=json", "-o", "type=tar,dest=x.tar", ".").out)[-1]["status"] == "done"
+
+
 def test_an_interruption(bench: Bench) -> None:
     bench.write({"Buildfile": "FROM busybox\nRUN echo ready; sleep 1000\n"})
     with bench.started("build", "--progress=json", ".") as process:
