@@ -22,6 +22,14 @@ def heed_sigterm() -> None:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
+def end_with_parent() -> None:
+    """From now on, SIGTERM comes when the process that started this one has died, however it did."""
+    from imgbuild.light import signal
+    from imgbuild.linux import syscalls
+
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     from imgbuild.light import signal
 

@@ -13,13 +13,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgbuild.cli.ending import Terminated, heed_sigterm
-from imgbuild.cli.watch import Child, Voice, passed_on, signals
+from imgbuild.cli.watch import Child, Voice, signals
 from imgbuild.engine.watching import ImageWatcher, Stopped
 from imgbuild.errors import NotFoundError, UsageError
 from imgbuild.light import signal
-from imgbuild.light.contextlib import ExitStack
+from imgbuild.light.contextlib import ExitStack, contextmanager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imgbuild.engine.invocation import Invocation
 
 _LOOK_SECONDS = 0.2
@@ -42,7 +44,7 @@ def watch_run(invocation: Invocation, image: str, platform: str, words: dict[str
         before = _global(invocation)
         if context:
             stack.callback(_quietly, [*before, "rmi", name])
-        builder = stack.enter_context(_Process([*before, "build", "--watch", "-t", name, image], heard)) if context else None
+        builder = stack.enter_context(_builder([*before[3:], "build", "--watch", "-t", name, image], heard)) if context else None
         if not context and watcher.digest() is None:
             raise NotFoundError(f"there is no image {image} in the store", hint="build or pull it, or name a directory to be built")
         running = stack.enter_context(_Container(before, options, platform, words, heard))
@@ -74,23 +76,15 @@ def _quietly(command: list[str]) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0, check=False)
 
 
-class _Process:
-    """A command beside this one, which ends with it."""
-
-    def __init__(self, command: list[str], heard: list[int]) -> None:
-        self._heard = heard
-        self._process = subprocess.Popen(command, process_group=0)
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(passed_on(self._heard))
-        self._process.wait()
-
-    def code(self) -> int | None:
-        return self._process.poll()
+@contextmanager
+def _builder(words: list[str], heard: list[int]) -> Iterator[Child]:
+    """An imgbuild beside this one, which ends with it, however it does."""
+    child = Child()
+    try:
+        child.begin({"words": words})
+        yield child
+    finally:
+        child.end(heard or [signal.SIGTERM])
 
 
 class _Container:

@@ -1,7 +1,8 @@
 """What ``--watch`` does again and again, in a process of its own each time, so that it is what the plain command is.
 
 `main` is that process. It is told by lines of JSON through a socket what to do, and tells what it reads; each such line waits for an
-answer. When nobody is at the other end any more, it ends. It is started before it is needed, and imports what it will.
+answer. When nobody is at the other end any more, it ends, also while it builds or runs. It is started before it is needed, and imports
+what it will.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 
 from imgbuild.cli import streams
 from imgbuild.cli.main import bounded
+from imgbuild.cli.main import main as command
 from imgbuild.hints import TYPE_CHECKING, Any
 from imgbuild.light import json
 
@@ -57,10 +59,11 @@ def main() -> None:
 
 
 def _perform(line: Line) -> int:
-    from imgbuild.cli.ending import heed_sigterm
+    from imgbuild.cli.ending import end_with_parent, heed_sigterm
     from imgbuild.engine.invocation import Invocation
 
     heed_sigterm()
+    end_with_parent()
     import imgbuild.cli.progress
     import imgbuild.engine.build
     import imgbuild.engine.reads
@@ -71,6 +74,8 @@ def _perform(line: Line) -> int:
     asked = line.receive()
     if asked is None:
         return 130
+    if "words" in asked:
+        command(asked["words"])
     invocation = Invocation(environ=dict(os.environ), **asked["invocation"], ends=True)
     if "run" in asked:
         return _run(invocation, asked)

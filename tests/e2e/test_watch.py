@@ -268,6 +268,20 @@ def test_who_dies_takes_the_next_build_along(bench: Bench) -> None:
         os.close(others[0])
 
 
+def test_who_dies_takes_the_build_along(bench: Bench) -> None:
+    bench.write({"Buildfile": "FROM busybox\nRUN echo ready; sleep 1000\n"})
+    with bench.started("build", "--progress=plain", "--watch", ".") as process:
+        wait_for_line(process, b"| ready")
+        numbers = [int(status.split()[0]) for status in session(process.pid)]
+        others = [os.pidfd_open(number) for number in numbers if number != process.pid]
+        assert others
+        process.kill()
+        for other in others:
+            assert select.select([other], [], [], PATIENCE)[0]
+            os.close(other)
+    bench.assert_whole()
+
+
 def test_it_ends_when_nobody_reads_any_more(bench: Bench) -> None:
     bench.write({"Buildfile": "FROM scratch\nCOPY file /\n", "file": "1"})
     with bench.started("build", "--progress=plain", "--watch", ".") as process:

@@ -74,6 +74,17 @@ def test_what_ends_by_itself(bench: Bench) -> None:
         over(bench, process)
 
 
+def test_who_dies_takes_the_container_and_the_build_along(bench: Bench) -> None:
+    bench.write({"Buildfile": 'FROM busybox\nCMD ["sh", "-c", "trap exit TERM; echo ready; while :; do sleep 0.1; done"]\n'})
+    with bench.started("run", "--watch", "./") as process:
+        lines(process, "ready")
+        process.kill()
+        assert process.stderr is not None
+        process.stderr.read()  # to its end: nobody has it any more
+    assert bench.run("ps", "-aq").out == ""
+    assert bench.processes() == []
+
+
 def test_refused(bench: Bench) -> None:
     def refused(*words: str) -> str:
         done = bench.run("run", "--watch", *words, code=125)
