@@ -23,6 +23,7 @@ from imgbuild.engine.build import build_image
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.plan import PlannedBuild, plan_build
 from imgbuild.engine.request import BuildRequest
+from imgbuild.errors import ContextError
 from imgbuild.sandbox.spec import Usage
 from imgbuild.sandbox.zygote import Zygote
 from imgbuild.solve import run as solve_run
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Zygote, "start", lambda features: nullcontext(MagicMock()))
+    zygote = MagicMock(**{"close.return_value": None, "retire.return_value": None})  # what they give would be an exception swallowed
+    monkeypatch.setattr(Zygote, "start", lambda features: nullcontext(zygote))
     monkeypatch.setattr(solve_run, "perform_run", _perform)
 
 
@@ -157,7 +159,11 @@ def _agree(project: Project, foretold: Counter[str]) -> None:
         elif isinstance(event, StepFinished):
             ended[names[event.number]] = event.outcome
 
-    build_image(invocation, request, note)
+    try:
+        build_image(invocation, request, note)
+    except ContextError:  # a stage lacks what another one copies: nobody knows before the stage is there
+        assert any(step.outcome != "hit" for step in planned.steps)
+        return
     assert {step.step.name for step in planned.steps} == set(ended)
     for group in _equal(planned):
         # of equal steps, which run side by side, any one may be the first
