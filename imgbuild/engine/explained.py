@@ -263,7 +263,9 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
     subject = (build.target, build.bake_target)
     # The last one has mostly been said and not been taken in, and tells all there is to tell.
     for other in _lately(store) if before is None else ():
-        if other.buildfile == build.buildfile and _is_like(other, build) and (other.target, other.bake_target) == subject:
+        if other.id in known or other.buildfile != build.buildfile or not _is_like(other, build):
+            continue
+        if (other.target, other.bake_target) == subject:
             known.add(other.id)
             yield other
     from imgbuild.store.history import History

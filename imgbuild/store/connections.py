@@ -8,6 +8,7 @@ index can be had again (blobs, index.json and directories are the truth), but no
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 
@@ -126,7 +127,7 @@ class Connections:
         if not (read_only := self._is_read_only()) and not self.path.exists():
             self._make()
         # Where nobody can write, and there is no log, SQLite opens only what it is told never changes.
-        unchanging = "" if os.path.exists(f"{self.path}-wal") else "&immutable=1"
+        unchanging = "" if _length(f"{self.path}-wal") else "&immutable=1"
         address = f"{self.path.absolute().as_uri()}?mode=ro{unchanging}" if read_only else str(self.path)
         uri = address.startswith("file:")
         connection: sqlite3.Connection = _driver().connect(
@@ -151,12 +152,27 @@ class Connections:
                     self._fill(connection)
                 finally:
                     connection.close()
-                with suppress(FileExistsError):
-                    os.link(made, self.path)
+                self._put(made)
             finally:
                 for suffix in ("", "-wal", "-shm"):
                     with suppress(FileNotFoundError):
                         os.unlink(made + suffix)
+
+    def _put(self, made: str) -> None:
+        """Link what was made into its place. A log that somebody left beside a file that is gone is not that of the new one, which it
+        would damage: who takes it away has the directory alone, as the next one to come may be writing into their own."""
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # where directories can't be locked
+                fcntl.flock(directory, fcntl.LOCK_EX)
+            if not self.path.exists():
+                for suffix in ("-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(f"{self.path}{suffix}")
+                with suppress(FileExistsError):
+                    os.link(made, self.path)
+        finally:
+            os.close(directory)
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -205,6 +221,13 @@ class Connections:
         return StoreError(f"the store's index {self.path} can't be used", detail=f"{error} ({name})")
 
 
+def _length(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 class _Handle:
     """A connection, and how often its thread uses it at the moment, one use within the other."""
 
@@ -229,8 +252,9 @@ def _driver() -> Any:
 
 @contextmanager
 def _with_functools() -> Iterator[None]:
-    """SQLite's module takes one function from `functools`, which imports ten others: where nobody has loaded it, ours stands for it."""
-    if "functools" in sys.modules or "_sqlite3" in sys.modules:
+    """SQLite's module takes one function from `functools`, which imports ten others: where nobody has loaded it, ours stands for it. Not
+    beside other threads, which may import it at that moment and need more of it."""
+    if "functools" in sys.modules or "_sqlite3" in sys.modules or threading.active_count() > 1:
         yield
         return
     sys.modules["functools"] = functools

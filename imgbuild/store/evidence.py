@@ -82,15 +82,19 @@ class Evidence:
         if self._fresh.size() < LONG and sum(len(text) for tree in kept for text in tree.texts.values()) <= _LITTLE:
             self._fresh.add((digest, pack(node)) for tree in kept for digest, node in _new(tree, lambda digest: False))
             return
+        self._take_in()
         with self.connections.writing() as connection:
-            self._take_in(connection)
             for tree in kept:
                 for digest, node in _new(tree, lambda digest: _has(connection, digest)):
                     connection.execute(_INSERT, (digest, pack(node)))
 
-    def _take_in(self, connection: sqlite3.Connection) -> None:
+    def _take_in(self) -> None:
         with explained(self.path):
-            self._fresh.take(lambda nodes: connection.executemany(_INSERT, nodes))
+            self._fresh.take(self._insert)
+
+    def _insert(self, nodes: Iterable[tuple[bytes, bytes]]) -> None:
+        with self.connections.writing() as connection:
+            connection.executemany(_INSERT, nodes)
 
     def node(self, digest: str) -> Node | None:
         """The node with that (short) digest."""
@@ -130,8 +134,8 @@ class Evidence:
         """Forget the trees that no input of these digests begins with. For who holds the store alone."""
         if not self.path.exists() and not self._fresh.size():
             return
+        self._take_in()
         with self.connections.writing() as connection:
-            self._take_in(connection)
             rows = connection.execute("SELECT digest FROM nodes").fetchall()
             unseen = {row[0].hex() for row in rows}
             pending = [short(digest) for digest in roots]

@@ -1,23 +1,28 @@
 """Nodes that came lately, in a file of their own: a few are written in some microseconds, where a database would be opened and closed.
 
-Each is there as its short digest, its length, a checksum and its bytes. What comes after a torn one is not read. Who adds holds the file
-shared, who takes the nodes out of it has it alone; readers need neither.
+Each is there as its short digest, its length, a checksum and its bytes. What comes after a torn one is not read, and goes when somebody
+adds. Who adds, or takes the nodes out of it, has the file alone; readers need not.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import struct
 from binascii import crc32
 
 from imgbuild.hints import Callable, Iterable, Iterator
-from imgbuild.light.contextlib import suppress
+from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.nodes import SHORT
 
 LONG = 1 << 18
 """Bytes of the file from which on its nodes belong into the database."""
+
+_MOST = 1 << 22
+"""Bytes that are read: more than many builds at once leave there."""
 
 _HEAD = struct.Struct(f"<{SHORT}sII")
 
@@ -31,50 +36,68 @@ class Fresh:
         self._nodes: dict[bytes, bytes] = {}
 
     def size(self) -> int:
-        """Its bytes."""
+        """Its bytes; none where something else stands in its place."""
         try:
-            return os.stat(self._path).st_size
+            status = os.lstat(self._path)
         except OSError:
             return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def add(self, nodes: Iterable[tuple[bytes, bytes]]) -> None:
         """Append nodes, by their short digests."""
         known = self._read()
         data = b"".join(_HEAD.pack(digest, len(node), crc32(node)) + node for digest, node in nodes if digest not in known)
         if data:
-            with suppress(OSError):
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_SH)
-                    os.write(descriptor, data)
-                finally:
-                    os.close(descriptor)
+            with suppress(OSError), self._held(os.O_CREAT) as descriptor:
+                whole = self._load()[1]
+                os.ftruncate(descriptor, whole)
+                if os.pwrite(descriptor, data, whole) != len(data):
+                    os.ftruncate(descriptor, whole)
 
     def get(self, digest: bytes) -> bytes | None:
         """The node of that digest."""
         return self._read().get(digest)
 
     def take(self, keep: Callable[[Iterable[tuple[bytes, bytes]]], object]) -> None:
-        """Hand all nodes over; if `keep` returns, they are gone from here."""
+        """Hand all nodes over; if `keep` returns, they are gone from here. What `keep` does should be done for good by then."""
         if not self.size():
             return
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        with self._held() as descriptor:
+            keep(self._load()[0].items())
+            os.ftruncate(descriptor, 0)
+
+    @contextmanager
+    def _held(self, more: int = 0) -> Iterator[int]:
+        """The file, which nobody else changes meanwhile."""
+        descriptor = self._open(os.O_RDWR | more)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._size = -1
-            keep(self._read().items())
-            os.ftruncate(descriptor, 0)
+            yield descriptor
         finally:
+            self._size = -1
             os.close(descriptor)
+
+    def _open(self, flags: int) -> int:
+        """The file, if it is one: a fifo would be waited for, and a link may lead anywhere."""
+        descriptor = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(self._path))
+        return descriptor
 
     def _read(self) -> dict[bytes, bytes]:
         size = self.size()
         if size != self._size:
-            data = b""
-            with suppress(OSError), open(self._path, "rb") as stream:
-                data = stream.read()
-            self._nodes, self._size = dict(_parsed(data)), size
+            self._nodes, self._size = self._load()[0], size
         return self._nodes
+
+    def _load(self) -> tuple[dict[bytes, bytes], int]:
+        """The nodes that are whole, and their bytes."""
+        data = b""
+        with suppress(OSError), open(self._open(os.O_RDONLY), "rb") as stream:
+            data = stream.read(_MOST)
+        nodes = list(_parsed(data))
+        return dict(nodes), sum(_HEAD.size + len(node) for _, node in nodes)
 
 
 def _parsed(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -83,7 +106,7 @@ def _parsed(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         digest, length, check = _HEAD.unpack_from(data, at)
         at += _HEAD.size
         node = data[at : at + length]
-        if len(node) != length or crc32(node) != check:
+        if not node or len(node) != length or crc32(node) != check:  # after a power cut, there may be zeros
             return
         yield digest, node
         at += length

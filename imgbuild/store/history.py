@@ -22,7 +22,7 @@ from imgbuild.light import json
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
-from imgbuild.store.journal import DIRECTORY, JOURNAL, RUNNING
+from imgbuild.store.journal import DIRECTORY, JOURNAL, RUNNING, opener
 from imgbuild.store.records import Record, admitted, column, is_id, packed, parse_summary, summary_of, unpacked
 from imgbuild.store.store import Store
 from imgbuild.store.unfinished import is_running, left_by, said_by
@@ -181,9 +181,10 @@ class History:
             (record["id"], record["started"], record["ended"], column(record["buildfile"]), column(record["target"]), packed(record))
             for record in records
         ]
+        insert = "INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)"
         with self._writing() as connection:
-            connection.executemany("INSERT OR IGNORE INTO history VALUES(?,?,?,?,?,?)", rows)
-            _summarize(connection, records)
+            new = [record for record, row in zip(records, rows, strict=True) if connection.execute(insert, row).rowcount]
+            _summarize(connection, new)  # of one that is there already, more may be known
 
     def _readable(self, build: str, data: object) -> Record | None:
         """A record of the index, None where it is damaged, which is said."""
@@ -310,7 +311,8 @@ def _by_age(record: Record) -> tuple[float, str]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=opener) as stream:
+            return stream.read() or b""
     except OSError:
         return b""
 

@@ -59,7 +59,7 @@ def lately(root: str | os.PathLike[str]) -> Iterator[Any]:
     from imgbuild.light import json
 
     try:
-        with open(f"{os.fspath(root)}/{JOURNAL}", "rb") as stream:
+        with open(f"{os.fspath(root)}/{JOURNAL}", "rb", opener=opener) as stream:
             data = stream.read(_LONG + 1)
     except OSError:
         return
@@ -77,8 +77,13 @@ def lately(root: str | os.PathLike[str]) -> Iterator[Any]:
         yield record
 
 
+def opener(path: str, flags: int) -> int:
+    """Of `open`: waits for nobody where a fifo stands in a file's place."""
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
 def _open(root: str) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return os.open(f"{root}/{JOURNAL}", flags, 0o600)
     except FileNotFoundError:  # a store of before there were journals

@@ -242,6 +242,13 @@ def test_the_journal_needs_next_to_nothing() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_nobody_waits_for_a_fifo(store: Store) -> None:
+    os.mkfifo(store.root / journal.JOURNAL)
+    assert list(journal.lately(store.root)) == []
+    assert not journal.append(store.root, "{}")
+    assert History(store).recent() == []
+
+
 def test_nothing_fails_for_a_journal_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "history").write_text("a file")
     assert not journal.append(tmp_path, "{}")
@@ -260,3 +267,11 @@ def test_what_was_said_lately_is_told_without_the_index(tmp_path: Path) -> None:
     assert [record["id"] for record in journal.lately(tmp_path)] == ["b5"]
     journal.append(tmp_path, '{"id":"b6","pad":"%s"}' % ("x" * (1 << 18)))
     assert list(journal.lately(tmp_path)) == []
+
+
+def test_one_that_died_after_its_end_was_written_has_ended(store: Store) -> None:
+    os.close(_begin(store, "b1", {"id": "b1", "started": 1.0, "buildfile": "/Buildfile", "target": ""}))
+    _say(store, _record(1))
+    history = History(store)
+    assert [record["status"] for record in history.recent()] == ["done"]
+    assert [record["status"] for record in history.summaries()] == ["done"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgbuild.errors import StoreError
+from imgbuild.light import pathlib
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
-from imgbuild.store.index import Index
+from imgbuild.store.connections import Connections
+from imgbuild.store.index import VERSION, Index
 from imgbuild.store.rows import BuildRow, LayerRow, SnapshotRow, SourceRow, StepRow
 from imgbuild.store.store import Store
 
-from .made import run_child, start_child
+from .made import REPOSITORY, run_child, start_child
 
 
 def _digest(number: int) -> Digest:
@@ -312,3 +315,62 @@ def test_who_ends_leaves_its_log_to_the_next_one(tmp_path: Path) -> None:
     assert not log.exists()
     with Store.open(root) as store:
         assert len(store.index.steps()) == 155
+
+
+def test_a_log_that_was_left_is_none_of_a_new_index(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    run_child(LEAVE, root, 150)
+    run_child(LEAVE, root, 2)
+    assert (root / "index.db-wal").exists()
+    (root / "index.db").unlink()
+    with Store.open(root) as store:
+        assert list(store.index.steps()) == []
+        store.index.connections.check()
+
+
+BESIDE = """
+import sys
+assert "functools" not in sys.modules
+from imgbuild.light import threading
+from imgbuild.store import connections
+asked, done = threading.Event(), threading.Event()
+found = []
+def other():
+    asked.wait()
+    try:
+        from functools import wraps
+        found.append(wraps.__module__)
+    finally:
+        done.set()
+if sys.argv[1] == "beside":
+    thread = threading.Thread(target=other)
+    thread.start()
+with connections._with_functools():
+    asked.set()
+    if sys.argv[1] == "beside":
+        done.wait()
+    import _sqlite3
+if sys.argv[1] == "beside":
+    thread.join()
+    assert found == ["functools"], found
+assert ("functools" in sys.modules) == (sys.argv[1] == "beside")
+"""
+
+
+@pytest.mark.parametrize("others", ["alone", "beside"])
+def test_other_threads_get_the_real_module_while_the_driver_is_loaded(others: str) -> None:
+    command = [sys.executable, "-S", "-c", BESIDE, others]
+    done = subprocess.run(command, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_log_is_none_where_nobody_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "store"
+    with Store.open(root) as store:
+        store.index.record_step(STEP)
+    (root / "index.db-wal").touch()
+    monkeypatch.setattr(Connections, "_is_read_only", lambda self: True)
+    connections = Connections(pathlib.Path(root / "index.db"), "", VERSION)
+    connections.check()
+    connections.close()
+    assert not (root / "index.db-shm").exists()
