@@ -65,7 +65,8 @@ class History:
             with self._journal() as (lines, taken):
                 self._insert(self._parsed(lines))
                 taken()
-            self._bury()
+            with explained(self._root):
+                self._bury()
         except StoreError:
             said = {name: record for name in self._directories() if (record := left_by(self._store.root, self._root / name)) is not None}
             self._only_here = said | {record["id"]: record for record in self._parsed(_read(self._store.root / JOURNAL))}
@@ -258,7 +259,7 @@ class History:
         try:
             with os.scandir(self._root) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and is_id(entry.name))
-        except FileNotFoundError:
+        except OSError:
             return []
 
     def _is_made(self, name: str) -> bool:

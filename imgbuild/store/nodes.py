@@ -56,7 +56,7 @@ class Node:
         kinds = [kind.split("\0") for kind in _text(self.kinds).split("\n")]
         targets = iter(_text(self.targets).split("\0"))
         digests, found = self.bodies.hex(), []
-        for at, (number, size) in enumerate(zip(self._kind_of_each(), _numbers(self.sizes, len(self)), strict=True)):
+        for at, (number, size) in enumerate(zip(self.kind_of_each(), _numbers(self.sizes, len(self)), strict=True)):
             kind, owner, xattrs = kinds[number]
             body = digests[at * 2 * SHORT : (at + 1) * 2 * SHORT] if kind.startswith(_DIGESTED) else next(targets)
             found.append(Entry(kind, owner, xattrs, body, size))
@@ -65,14 +65,14 @@ class Node:
     def entry(self, index: int) -> Entry:
         """What one entry is, of those that have a digest."""
         kinds = _text(self.kinds).split("\n")
-        kind, owner, xattrs = kinds[self._kind_of_each()[index]].split("\0")
+        kind, owner, xattrs = kinds[self.kind_of_each()[index]].split("\0")
         return Entry(kind, owner, xattrs, self.bodies[index * SHORT : (index + 1) * SHORT].hex(), _numbers(self.sizes, len(self))[index])
 
     def below(self) -> Iterator[str]:
         """The short digests of the directories in it."""
         kinds = _text(self.kinds).split("\n")
         if any(kind.startswith("directory") for kind in kinds):
-            for index, number in enumerate(self._kind_of_each()):
+            for index, number in enumerate(self.kind_of_each()):
                 if kinds[number].startswith("directory"):
                     yield self.bodies[index * SHORT : (index + 1) * SHORT].hex()
 
@@ -80,7 +80,8 @@ class Node:
         """Whether all entries have the same names, kinds, modes, owners and attributes."""
         return (self.names, self.kinds, self.which, self.targets) == (other.names, other.kinds, other.which, other.targets)
 
-    def _kind_of_each(self) -> Sequence[int]:
+    def kind_of_each(self) -> Sequence[int]:
+        """Which of the kinds each entry has."""
         return _numbers(self.which, len(self)) if self.which else [0] * len(self)
 
 
@@ -133,12 +134,26 @@ def unpack(data: bytes) -> Node:
             parts.append(data[at : at + length])
             at += length
         count, rest = divmod(len(data) - at, SHORT + width)
-        if rest:
+        names, kinds, which, targets = parts
+        node = Node(names, kinds, which, data[at : at + width * count], data[at + width * count :], targets)
+        if rest or not _is_whole(node):
             raise ValueError
     except (struct.error, ValueError):
         raise CorruptError("a record of what a step read is damaged") from None
-    names, kinds, which, targets = parts
-    return Node(names, kinds, which, data[at : at + width * count], data[at + width * count :], targets)
+    return node
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether every entry has its name, kind, size and body."""
+    if not (count := len(node)):
+        return not node.which
+    kinds = node.kinds.split(b"\n")
+    every = node.kind_of_each()
+    if len(every) != count or max(every) >= len(kinds) or any(kind.count(b"\0") != 2 for kind in kinds):
+        return False
+    digested = [kind.startswith((b"file", b"directory")) for kind in kinds]
+    words = sum(not digested[number] for number in every) if not all(digested) else 0
+    return len(_numbers(node.sizes, count)) == count == node.names.count(b"\0") + 1 and words <= node.targets.count(b"\0") + 1
 
 
 def _packed(numbers: Sequence[int]) -> bytes:

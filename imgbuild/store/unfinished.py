@@ -12,7 +12,7 @@ import os
 from imgbuild.light import json
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
-from imgbuild.store.journal import ENDING, RUNNING
+from imgbuild.store.journal import ENDING, RUNNING, opener
 from imgbuild.store.locks import try_flock
 from imgbuild.store.logs import has_log, log_name
 from imgbuild.store.records import Record, admitted, is_step
@@ -88,6 +88,7 @@ def _under_way(root: Path, build: str, step: Record) -> Record:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=opener) as stream:
+            return stream.read() or b""
     except OSError:
         return b""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import struct
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgbuild.errors import CorruptError
 from imgbuild.oci.digest import digest_of
 from imgbuild.store.fsck import check
 from imgbuild.store.garbage import Policy, collect
+from imgbuild.store.nodes import node_of, pack, unpack
 from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
 
@@ -73,3 +79,30 @@ def test_damage_is_found_and_repaired_and_in_nobodys_way(store: Store) -> None:
     assert [finding.kind for finding in check(store, repair=True)] == ["evidence"]
     assert check(store) == ()
     assert not store.evidence.path.exists()
+
+
+PARTS = st.tuples(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=6), st.binary(max_size=20))
+
+
+@given(PARTS, st.integers(0, 9), st.binary(max_size=99))
+def test_what_is_read_is_a_node_or_said_to_be_damaged(parts: tuple[bytes, ...], width: int, rest: bytes) -> None:
+    _read(struct.pack("<IIIIB", *map(len, parts), width) + b"".join(parts) + rest)
+
+
+@given(st.data(), st.sampled_from(["file 644", "directory", "symlink"]))
+def test_a_damaged_node_is_no_node(data: st.DataObject, kind: str) -> None:
+    body = "elsewhere" if kind == "symlink" else digest_of(b"x")
+    whole = pack(node_of(f"one\0{kind}\0\0\0{body}\0two\0file 755\0\0\0{digest_of(b'y')}\0", [1, 2]))
+    assert len(unpack(whole).entries()) == 2
+    at = data.draw(st.integers(0, len(whole) - 1))
+    _read(whole[:at] + data.draw(st.binary(max_size=2)) + whole[at + data.draw(st.integers(0, 2)) :])
+
+
+def _read(packed: bytes) -> None:
+    try:
+        node = unpack(packed)
+    except CorruptError:
+        return
+    assert len(node.entries()) == len(node)
+    assert len(node.words()) == len(node)
+    assert all(len(digest) == 32 for digest in node.below())

@@ -244,6 +244,9 @@ def test_the_journal_needs_next_to_nothing() -> None:
 
 def test_nobody_waits_for_a_fifo(store: Store) -> None:
     os.mkfifo(store.root / journal.JOURNAL)
+    os.close(_begin(store, "b1"))
+    (store.root / "history/b1" / journal.RUNNING).unlink()
+    os.mkfifo(store.root / "history/b1" / journal.RUNNING)
     assert list(journal.lately(store.root)) == []
     assert not journal.append(store.root, "{}")
     assert History(store).recent() == []
@@ -275,3 +278,11 @@ def test_one_that_died_after_its_end_was_written_has_ended(store: Store) -> None
     history = History(store)
     assert [record["status"] for record in history.recent()] == ["done"]
     assert [record["status"] for record in history.summaries()] == ["done"]
+
+
+def test_what_stands_in_the_place_of_the_history_is_no_history(store: Store) -> None:
+    (store.root / "history").rmdir()
+    (store.root / "history").write_text("own")
+    history = History(store)
+    assert history.recent() == history.summaries() == []
+    assert history.running() == []
