@@ -48,6 +48,7 @@ class Live(Quiet):
         self._shown = self._began
         self._region: Region | None = None
         self._ended = threading.Event()
+        self._owner = threading.get_ident()  # whose thread is main is what the standard module says wrongly where another one imports it
         self._ticker: threading.Thread | None = None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -62,7 +63,7 @@ class Live(Quiet):
         now = self._clock()
         with self._state:
             self._lines += self._view.take(event, now)
-            if self._ticker is None and threading.current_thread() is not threading.main_thread():
+            if self._ticker is None and threading.get_ident() != self._owner:
                 # There are threads, so what must come before the first one has come: the zygote, and a user namespace.
                 self._ticker = threading.Thread(target=self._tick, name="imgbuild-view", daemon=True)
                 self._ticker.start()

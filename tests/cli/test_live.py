@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -226,3 +227,25 @@ def test_rich_is_for_what_takes_longer() -> None:
 
 def test_rows_without_anything_to_show() -> None:
     assert View(0.0).rows(1.0, 10) == []
+
+
+FIRST = """
+import io, sys
+from imgbuild.cli.live import Live
+from imgbuild.light.threading import Thread
+from imgbuild.solve.events import Notice
+assert "threading" not in sys.modules
+live = Live(io.StringIO())
+thread = Thread(target=live.on_event, args=(Notice("by another one"),))
+thread.start()
+thread.join()
+assert live._ticker is not None
+assert "threading" not in sys.modules
+live.__exit__(None, None, None)
+"""
+
+
+def test_it_ticks_from_the_first_event_of_another_thread_on() -> None:
+    environ = {"PYTHONPATH": str(Path(live_module.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-S", "-c", FIRST], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
