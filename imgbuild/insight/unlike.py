@@ -14,7 +14,7 @@ from imgbuild.values import dataclass, replace
 
 _AUX_CACHE = "/var/cache/ldconfig/aux-cache"
 _LOGS = ("/var/log/", "/var/cache/debconf/", "/var/cache/apt/", "/var/lib/apt/extended_states", "/root/.npm/_logs/")
-_CHANGING = pattern(rb"\d+|(?<=[._-])[A-Za-z0-9]{6,12}(?![A-Za-z0-9])")
+_CHANGING = pattern(rb"(?<=[._-])[A-Za-z0-9]{6,12}(?![A-Za-z0-9])|\d+")
 """The parts of names that stand for a time, a number of a process, or chance."""
 
 

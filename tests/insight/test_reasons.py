@@ -300,6 +300,9 @@ def test_names_are_paired() -> None:
     assert [(each.path, each.other) for each in found] == [("/tmp/x.17", "/tmp/x.20016"), ("/tmp/y", "")]
     assert found[0].reasons == (Reason("names", "its name has the number of a process: 17 -> 20016"),)
     assert "only after the second" in found[1].reasons[0].words
+    for one, other in (("6rYIeE", "INfBr0"), ("INfBr0", "6rYIeE"), ("17", "6rYIeE")):  # chance may begin with a digit
+        found = paired([lone(f"/tmp/tmp.{one}", "removed"), lone(f"/tmp/tmp.{other}", "added")], ONE, OTHER)
+        assert [(each.path, each.other) for each in found] == [(f"/tmp/tmp.{one}", f"/tmp/tmp.{other}")]
     assert paired([], ONE, OTHER) == []
 
 
