@@ -61,8 +61,8 @@ def watch_run(invocation: Invocation, image: str, platform: str, words: dict[str
 
 
 def _is_context(image: str) -> bool:
-    """Whether a directory is meant: it is written as one, and not as a name."""
-    return (image in (".", "..") or image.startswith(("/", "./", "../"))) and os.path.isdir(image)
+    """Whether a directory is meant, there or not: it is written as one, and not as a name."""
+    return image in (".", "..") or image.startswith(("/", "./", "../"))
 
 
 def _global(invocation: Invocation) -> list[str]:

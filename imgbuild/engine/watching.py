@@ -144,13 +144,9 @@ class Watcher:
     def _is_watched(self, wanted: frozenset[tuple[str, int, int]]) -> bool:
         """Watch these; False where one of them is gone since."""
         try:
-            notify = RustNotify([path for path, _, _ in sorted(wanted)], False, False, 0, False, False)
+            notify = _notified([path for path, _, _ in sorted(wanted)])
         except FileNotFoundError:
             return False
-        except UnicodeEncodeError:
-            raise WatchError("a directory that is read can't be watched: its name is no text", hint="rename it, or ignore it") from None
-        except (OSError, WatchfilesRustInternalError) as error:
-            raise _refused(len(wanted), error) from None
         self._drain()
         if self._notify is not None:
             self._notify.close()
@@ -230,7 +226,7 @@ class ImageWatcher:
         self._index = f"{root}/index.json"
         self._names = (parse_reference(name).familiar(), str(parse_reference(name)))
         os.makedirs(root, exist_ok=True)
-        self._notify = RustNotify([root], False, False, 0, False, False)
+        self._notify = _notified([root])
 
     def __enter__(self) -> ImageWatcher:
         return self
@@ -251,6 +247,18 @@ class ImageWatcher:
         """Until something happens to the store's names, or so long. `Stopped` for a signal."""
         if self._notify.watch(_QUIET_MS, 10, int(seconds * 1000), None) == "signal":
             raise Stopped
+
+
+def _notified(directories: list[str]) -> RustNotify:
+    """Who hears of these from now on; FileNotFoundError where one is gone."""
+    try:
+        return RustNotify(directories, False, False, 0, False, False)
+    except FileNotFoundError:
+        raise
+    except UnicodeEncodeError:
+        raise WatchError("a directory that is read can't be watched: its name is no text", hint="rename it, or ignore it") from None
+    except (OSError, WatchfilesRustInternalError) as error:
+        raise _refused(len(directories), error) from None
 
 
 def _word(existed: bool, there: bool) -> str:
@@ -294,7 +302,7 @@ def _refused(count: int, error: Exception) -> WatchError:
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
     return WatchError(
-        f"{count} directories are to be watched, which the kernel does not allow: {text}",
+        f"{'1 directory is' if count == 1 else f'{count} directories are'} to be watched, which the kernel does not allow: {text}",
         hint="name what is not needed in the ignore file, or raise the limits: sysctl fs.inotify.max_user_watches=524288 "
         "fs.inotify.max_user_instances=1024",
     )

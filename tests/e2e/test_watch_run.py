@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 
-from .harness import Bench, ended, wait_for_line
+from .harness import PATIENCE, Bench, ended, wait_for_line
 from .test_watch import session
 
 SERVES = """FROM busybox
@@ -97,3 +97,17 @@ def test_refused(bench: Bench) -> None:
     assert "no use for --cidfile" in refused("--cidfile", "x", "busybox")
     assert "there is no image nothing in the store" in refused("nothing")
     assert "there is no image" in refused("context")  # a name, as it is not written as a directory
+    bench.write({"file": ""})
+    for path, code, problem in (("./nowhere", 12, "'./nowhere' does not exist"), ("./file", 2, "'./file' can't be watched: it is a tar")):
+        assert problem in bench.run("run", "--watch", path, code=code).err
+
+
+def test_no_watches_are_left(bench: Bench) -> None:
+    limited = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *bench.command("run", "--watch", "busybox")],
+        cwd=bench.context, env=bench.environ, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 125, done.stderr
+    assert "1 directory is to be watched, which the kernel does not allow" in done.stderr
+    assert "fs.inotify.max_user_instances" in done.stderr
