@@ -108,6 +108,31 @@ def _split(value: Any, between: Any) -> list[str]:
     return _text("split", value).split(separator) if separator else list(_text("split", value))
 
 
+def _pad(value: Any, before: Any, behind: Any) -> str:
+    text = _text("pad", value)
+    wide = [_whole("pad", number, _MOST_WIDTH) for number in (before, behind)]
+    return f"{' ' * wide[0]}{text}{' ' * wide[1]}" if text else ""
+
+
+def _truncate(value: Any, length: Any) -> str:
+    return _text("truncate", value)[: _whole("truncate", length)]
+
+
+def _slice(value: Any, *bounds: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise TemplateError(f"slice: {written(value)} is no text and no list")
+    first, last = [*(_whole("slice", bound, len(value)) for bound in bounds), *(0, len(value))[len(bounds) :]]
+    if first > last:
+        raise TemplateError(f"slice: {first} is behind {last}")
+    return value[first:last]
+
+
+def _whole(name: str, value: Any, most: int | None = None) -> int:
+    if type(value) is not int or value < 0 or (most is not None and value > most):
+        raise TemplateError(f"{name}: {written(value)} is no number from 0{'' if most is None else f' to {most}'}")
+    return value
+
+
 def _changed(name: str, change: Callable[[str], str]) -> Callable[[Any], str]:
     return lambda value: change(_text(name, value))
 
@@ -175,6 +200,7 @@ def _checked(name: str, function: Callable[..., Any], least: int, most: int | No
 
 _ALL: tuple[tuple[str, Callable[..., Any], int, int | None], ...] = (
     ("json", _json, 1, 1), ("index", _index, 1, None), ("len", _length, 1, 1), ("join", _join, 1, 2), ("split", _split, 2, 2),
+    ("pad", _pad, 3, 3), ("truncate", _truncate, 2, 2), ("slice", _slice, 1, 3),
     ("lower", _changed("lower", str.lower), 1, 1), ("upper", _changed("upper", str.upper), 1, 1),
     ("title", _changed("title", str.title), 1, 1), ("printf", _formatted, 1, None),
     ("print", lambda *values: "".join(map(written, values)), 0, None),
