@@ -12,7 +12,7 @@ from binascii import b2a_base64
 
 from imgbuild.errors import LeakError
 from imgbuild.hints import Callable, Collection, Iterable, Iterator, Mapping
-from imgbuild.layer.tar import Stream, read_tar
+from imgbuild.layer.tar import BLOCK, Stream, read_tar
 from imgbuild.light import re, threading
 from imgbuild.light.collections import Counter
 from imgbuild.linux.search import Haystack
@@ -36,6 +36,8 @@ _MOST_PARTS = 64
 """Of a file, so many words are looked for, and so many passwords."""
 _MOST_BYTES = 1 << 20
 _NAMED = 5
+_MAGIC, _MAGIC_AT = b"ustar\0", 257
+_NAME, _PREFIX = slice(100), slice(345, 500)
 
 _PUBLIC = rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE(?: REQUEST)?|PUBLIC KEY|CRL|PARAMETERS)-----"
 _PRIVATE = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*-----"
@@ -221,7 +223,9 @@ class Search:
     def __init__(self, signs: tuple[Sign, ...], allowed: Collection[str]) -> None:
         self._signs = signs
         self._allowed = allowed
-        self._border = max(len(sign.data) for sign in signs) - 1
+        self._slashed = tuple(sign for sign in signs if b"/" in sign.data)
+        self._border = max(BLOCK, *(len(sign.data) for sign in signs)) - 1
+        self._headers = 0
         self._tail = b""
         self._position = 0
         self._hits: list[tuple[int, Sign]] = []
@@ -237,8 +241,23 @@ class Search:
                 start = max(0, len(tail) - size + 1)
                 self._note(sign, Haystack(border[start : len(tail) + size - 1]), begin + start)
             self._note(sign, whole, self._position)
+        if self._slashed:
+            self._look_at_names(tail + data, begin)
         self._position += len(data)
         self._tail = (tail + data if len(data) < self._border else data)[-self._border :]
+
+    def _look_at_names(self, data: bytes, begin: int) -> None:
+        """Look at names that headers have in two parts, without the slash between them (POSIX.1-1988, the prefix)."""
+        whole, at = Haystack(data), _MAGIC_AT - 1
+        while (at := whole.find(_MAGIC, at + 1)) >= 0:
+            start = at - _MAGIC_AT
+            if (begin + start) % BLOCK or begin + start < self._headers or start + _PREFIX.stop > len(data):
+                continue
+            self._headers = begin + start + BLOCK
+            header = data[start : start + BLOCK]
+            if prefix := header[_PREFIX].rstrip(b"\0"):
+                name = prefix + b"/" + header[_NAME].rstrip(b"\0")
+                self._hits += ((begin + start, sign) for sign in self._slashed if sign.data in name)
 
     def _note(self, sign: Sign, data: Haystack, begin: int) -> None:
         start = 0

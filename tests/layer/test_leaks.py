@@ -198,6 +198,19 @@ def test_names_targets_and_attributes_count() -> None:
             searched(stream.getvalue(), {"k": TOKEN})
 
 
+@pytest.mark.parametrize("size", [1, 100, 512, 700, 1 << 20])
+def test_a_name_in_two_parts_counts(size: int) -> None:
+    secret = b"Ab3dE6gH9jKl/Mn0pQrStUvWx/Yz1234"
+    for depth in range(10, 100, 7):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name in ("a", f"{'d' * depth}/{secret.decode()}/{'e' * 80}", "f"):
+                archive.addfile(tarfile.TarInfo(name))
+        assert secret not in stream.getvalue()
+        with pytest.raises(LeakError, match="has the secret 'k' in its name, target or attributes"):
+            searched(stream.getvalue(), {"k": secret}, size=size)
+
+
 def test_all_files_are_named_as_far_as_there_are_few() -> None:
     with pytest.raises(LeakError) as caught:
         searched(tar_of(**{f"f{number}": TOKEN for number in range(9)}), {"k": TOKEN})
