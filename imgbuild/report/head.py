@@ -63,7 +63,8 @@ def _tiles(report: Report, found: Timing) -> Iterator[tuple[str, str, str]]:
     others = len(build.steps) - cached - performed
     yield "Performed", str(performed), f"{others} {'not over yet' if running else 'did not end well'}" if others else ""
     if report.of_image and report.layers:
-        yield "Image", size_text(sum(layer.size for layer in report.layers)), f"in {count_text(len(report.layers), 'layer')}"
+        of = f", for one of {len(build.platforms)} platforms" if len(build.platforms) > 1 else ""
+        yield "Image", size_text(sum(layer.size for layer in report.layers)), f"in {count_text(len(report.layers), 'layer')}{of}"
     if found.waited:
         yield "Waited", seconds_text(found.waited), "for memory"
     if build.warnings:

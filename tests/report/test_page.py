@@ -210,6 +210,10 @@ def test_headings_and_landmarks() -> None:
         (Report(build(step(1))), "No layer was made."),
         (Report(build(step(1)), layers=(ReportLayer(1, 1, "RUN x", "sha256:1", 5, 10, None),)), "not kept"),
         (Report(build(step(1, log="b1/1")), logs=(ReportLog(1, "b1", gone=True),)), "This log is no longer kept."),
+        (
+            Report(build(step(1), platforms=("a/b", "c/d")), layers=(ReportLayer(1, 1, "RUN x", "sha256:1", 5, 10, None),), of_image=True),
+            "in 1 layer, for one of 2 platforms",
+        ),
         (Report(build(step(1))), "No earlier build of this is recorded."),
         (Report(build(step(1))), "The steps wrote nothing."),
         (Report(build(step(1), step(2, outcome="running"), status="running")), "Total – not over yet"),
