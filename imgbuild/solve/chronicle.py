@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from imgbuild.errors import ImgbuildError, Span
+from imgbuild.errors import ImgbuildError, LeakError, Span
 from imgbuild.graph.ops import BuildGraph, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 from imgbuild.light import json, threading
@@ -63,6 +63,7 @@ class Chronicle:
         self._steps: dict[int, dict[str, Any]] = {}
         self._numbers: dict[Node, int] = {}
         self._keepers: dict[int, Keeper] = {}
+        self._uncaptured: dict[int, ImgbuildError] = {}
         self._lock = threading.Lock()
         self._words: Words | None = None
         self.kept_logs = False
@@ -203,6 +204,11 @@ class Chronicle:
         }  # fmt: skip
         self._steps[number].update(layer=facts, capture=round(seconds, 6), **({"leaks": made.leaks} if made.leaks else {}))
 
+    def uncaptured(self, number: int, failure: ImgbuildError, stopped: bool) -> None:
+        """The layer of a step can't be made, or must not be: it has failed, whatever was said of it; but for the `stopped` build."""
+        if not stopped or isinstance(failure, LeakError):
+            self._uncaptured[number] = failure
+
     def costs(self, number: int) -> dict[str, Any]:
         """What the index shall remember of how a step was performed."""
         entry = self._steps[number]
@@ -245,6 +251,8 @@ class Chronicle:
             return
         for number in list(self._keepers):
             self.ended(number)
+        for number, problem in self._uncaptured.items():
+            self._steps[number].update(outcome="failed", error=self._error(problem))
         entries = [dict(entry) for _, entry in sorted(self._steps.items())]
         steps = [entry if "outcome" in entry else {**entry, "outcome": "canceled"} for entry in entries]
         record = {**self._header, **facts, "ended": self._clock(), "status": status, "steps": steps}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from imgbuild.errors import ImgbuildError
 from imgbuild.graph.ops import Step
 from imgbuild.hints import TYPE_CHECKING, Callable
 from imgbuild.snapshot import DirectoryLower, Lower
@@ -36,14 +37,25 @@ def erase_lower(store: Store, directory: Path) -> None:
     store.erase(directory)
 
 
-def capture_step(rooms: Rooms, step: Step, lower: Lower, parent: RootState, check: Callable[[], None]) -> Captured:
-    """The layer of a step whose lower is committed; `check` ends it by raising."""
+def capture_step(
+    rooms: Rooms,
+    step: Step,
+    lower: Lower,
+    parent: RootState,
+    check: Callable[[], None],
+    failed: Callable[[ImgbuildError], object] = lambda error: None,
+) -> Captured:
+    """The layer of a step whose lower is committed; `check` ends it by raising. `failed` is told why there is none."""
     from imgbuild.rootfs.capture import capture
 
     assert isinstance(lower, DirectoryLower)
     lowers = () if step.independent else parent.lowers()
     ways = {"rootless": rooms.features.rootless, "rooted": not step.independent}
-    return capture(
-        rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=rooms.seen, begun=rooms.begun(step),
-        leaks=rooms.leaks,
-    )  # fmt: skip
+    try:
+        return capture(
+            rooms.store, lower, lowers, step.op.epoch, rooms.compression, **ways, check=check, seen=rooms.seen, begun=rooms.begun(step),
+            leaks=rooms.leaks,
+        )  # fmt: skip
+    except ImgbuildError as error:
+        failed(error.located(step.span))
+        raise

@@ -215,7 +215,6 @@ class Solver:
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
         from imgbuild.rootfs.materialize import materialize
-
         return materialize(self._rooms.store, layers, features=self._rooms.features, cancelled=self._workers.stopped.is_set)
 
     def _origin(self, index: int) -> None:
@@ -318,13 +317,11 @@ class Solver:
         """What a cached step once wrote, where that is asked for and still known."""
         if self._replay and (name := found.ledger.get("log")):
             from imgbuild.store.logs import read_log
-
             for _, stream, data in read_log(self._rooms.store.root, name):
                 self._on_event(StepOutput(shown, stream, data))
 
     def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
         from imgbuild.solve.remembered import record
-
         record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown), self._stage_state)
 
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
@@ -368,7 +365,6 @@ class Solver:
     def _shelf(self) -> StubShelf:
         """The mount points that images lack, for all steps of this build."""
         from imgbuild.rootfs.stubs import StubShelf
-
         with self._tally.lock:
             if self._stubs is None:
                 self._stubs = StubShelf(lambda: self._ending.enter_context(self._rooms.store.temporary("stubs")))
@@ -384,16 +380,21 @@ class Solver:
                 if captured is None:
                     from imgbuild.solve.commit import capture_step
 
-                    captured = capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried)
+                    failed = partial(self._uncaptured, lower, shown)
+                    captured = capture_step(self._rooms, wanted.step, lower, parent, self._check_hurried, failed)
                 self._chronicle.captured(shown, captured, time.monotonic() - started)
                 self._record(wanted, captured.layer, lower, parent, shown)
                 promise.keep(StepLayer(captured.layer))
             except BaseException as error:  # whoever waits for the layer gets it
                 if isinstance(error, ImgbuildError):
                     error.located(wanted.step.span)
-                if isinstance(error, LeakError):  # its files do not stay either, when nothing runs on them any more
-                    from imgbuild.solve.commit import erase_lower
-                    self._leak = error
-                    self._ending.callback(erase_lower, self._rooms.store, lower.directory)
                 promise.break_(error)
                 self._workers.fail(error)
+
+    def _uncaptured(self, lower: Lower, shown: int, error: ImgbuildError) -> None:
+        """A layer can't be made for a reason of its own, and not for one of what it stands on."""
+        self._chronicle.uncaptured(shown, error, self._workers.stopped.is_set())
+        if isinstance(error, LeakError):  # its files do not stay either, when nothing runs on them any more
+            from imgbuild.solve.commit import erase_lower
+            self._leak = error
+            self._ending.callback(erase_lower, self._rooms.store, lower.directory)

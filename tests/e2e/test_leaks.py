@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,12 +104,30 @@ def test_what_steps_above_it_did_is_not_kept(bench: Bench) -> None:
     bench.assert_whole()
 
 
+def test_what_stands_on_it_and_was_captured_before(bench: Bench) -> None:
+    text = f"FROM busybox\n{MOUNT} head -c 60000000 /dev/urandom > /z; cat /run/secrets/k > /f\nRUN echo > /g\n"
+    assert "has the secret 'k' in it\n" in _refused(bench, text)
+    _nowhere(bench, SECRET)
+    bench.assert_whole()
+
+
 def test_a_failed_step_that_stands_on_it_is_not_kept(bench: Bench) -> None:
     text = f"FROM busybox\n{MOUNT} head -c 30000000 /dev/urandom > /z; cat /run/secrets/k > /f\nRUN echo > /g; exit 3\n"
     assert "'f' has the secret 'k' in it\n" in _refused(bench, text)
     assert "no failed step is kept" in bench.run("debug", "last", "true", code=None).err
     _nowhere(bench, SECRET)
     bench.assert_whole()
+
+
+def test_the_step_is_one_that_failed(bench: Bench) -> None:
+    text = f"FROM busybox\n{MOUNT} cat /run/secrets/k > /f\nRUN echo > /g\n"
+    _refused(bench, text)
+    build = json.loads(bench.run("builds", "show", "--format", "json").out)
+    step = build["steps"][0]
+    assert (step["outcome"], build["performed"]) == ("failed", sum(each["outcome"] == "done" for each in build["steps"]))
+    assert "'f' has the secret 'k' in it" in step["error"]["message"]
+    done = bench.build(None, *GIVEN, code=1, environ={"K": SECRET})
+    assert done.misses[text.splitlines()[1]] == "it failed last time"
 
 
 @pytest.mark.parametrize(
