@@ -93,8 +93,9 @@ class Past:
         unknown: Explanation | None = None
         for before in self._befores(miss.node):
             if before.step.key == key:
-                ending = before.step.outcome
-                return Explanation((Cause("failed", what=ending) if ending in _ENDINGS else Cause("lost"),), 0, before)
+                ended = before.step.outcome in _ENDINGS, before.build.status in _ENDINGS  # a layer is made after its step has ended
+                ending = before.step.outcome if ended[0] else "interrupted"
+                return Explanation((Cause("failed", what=ending) if any(ended) else Cause("lost"),), 0, before)
             row = self._store.index.step(before.step.key)
             if row is not None:
                 return self._compared(miss, before, row)

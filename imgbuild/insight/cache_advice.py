@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from imgbuild.errors import LeakError
 from imgbuild.hints import Iterator, Mapping, Sequence
 from imgbuild.insight.advice import Advice, Past, counted, named, shown_bytes, took
 from imgbuild.insight.builds import BuildRecord, StepRecord
@@ -163,7 +164,7 @@ def failing(past: Past, latest: BuildRecord) -> Iterator[Advice]:
     known = {(step.platform, step.stage, step.text): step for step in (*past.build.steps, *latest.steps)}
     for step in known.values():
         ended = [each for _, each in past.same(step) if each.outcome in ("done", "failed")]
-        failed = [each for each in ended if each.outcome == "failed"]
+        failed = [each for each in ended if each.outcome == "failed" and not _leaked(each)]
         if len(failed) < _OFTEN:
             continue
         lost = sum(map(took, failed))
@@ -176,3 +177,8 @@ def failing(past: Past, latest: BuildRecord) -> Iterator[Advice]:
             message = "it fails now and then" if succeeded else "it has never ended well"
         facts = {"failed": len(failed), "performed": len(ended), "errors": dict(said)}
         yield Advice("failing", step, message, tuple(evidence), lost, most=True, facts=facts)
+
+
+def _leaked(step: StepRecord) -> bool:
+    """Whether it failed for a secret in its layer: nobody enters that, and no other attempt has another one."""
+    return step.error is not None and step.error.kind == LeakError.reference

@@ -128,6 +128,7 @@ def test_the_step_is_one_that_failed(bench: Bench) -> None:
     assert "'f' has the secret 'k' in it" in step["error"]["message"]
     done = bench.build(None, *GIVEN, code=1, environ={"K": SECRET})
     assert done.misses[text.splitlines()[1]] == "it failed last time"
+    assert "lost" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def test_failures() -> None:
     (found,) = failing(Past(bad, [bad, bad]), bad)
     assert "never ended well" in found.message
     assert list(failing(Past(good, [good, bad]), good)) == []
+    leak = _build((MAKE, "failed", [], 4.0), error={"message": "a secret", "kind": "secret-leak"})
+    assert list(failing(Past(good, [leak, good, leak]), leak)) == []  # no other attempt has another one, and nobody enters it
 
 
 def test_records_of_another_form_are_no_trouble() -> None:
