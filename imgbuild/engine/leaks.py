@@ -23,7 +23,8 @@ def check_words(leaks: Leaks, graph: BuildGraph, plan: BuildPlan) -> None:
             raise LeakError(
                 f"{what} has the secret {sign.secret!r} in it{sign.how}, which would be in the image or in the build's records",
                 at=_hidden(leaks, span),
-                hint=f"mount it where it is read, and write it nowhere else; if it is meant: --allow secret.leak={sign.secret}",
+                hint="mount it where it is read, and write it nowhere else; "
+                f"if it is meant, or only a common word: --allow secret.leak={sign.secret}",
             )
 
 

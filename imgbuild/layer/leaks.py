@@ -284,7 +284,8 @@ class Search:
             notes.append(f"and {len(others) - _NAMED} more")
         return LeakError(
             f"the step's layer would hold a secret: {text}",
-            hint=f"use it where it is mounted, or write it to a mount (type=tmpfs); if it is meant: --allow secret.leak={secret}",
+            hint="use it where it is mounted, or write it to a mount (type=tmpfs); "
+            f"if it is meant, or only a common word: --allow secret.leak={secret}",
             notes=tuple(notes),
         )
 
