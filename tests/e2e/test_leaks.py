@@ -73,7 +73,7 @@ def test_files_that_are_copied(bench: Bench) -> None:
     for text, words in (
         ("FROM scratch\nCOPY conf d /x/\n", "'x/conf' has the secret 'k' in it\n"),
         ("FROM scratch\nADD --link conf /y\n", "'y' has the secret 'k' in it\n"),
-        ("FROM busybox AS a\nCOPY conf /\nRUN base64 /conf > /b; rm /conf\nFROM scratch\nCOPY --from=a /b /\n", "'conf' has"),
+        ("FROM busybox AS a\nCOPY conf /\nRUN rm /conf\nFROM scratch\nCOPY --from=a /bin/busybox /\n", "'conf' has"),
     ):
         said = _refused(bench, text)
         assert words in said
