@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+import imgbuild
 
 from .harness import EPOCH, Bench
 
@@ -205,6 +210,29 @@ def test_retry_starts_from_a_clean_root(bench: Bench) -> None:
     assert "trace" in bench.files()
     said = bench.refused("FROM busybox\nRUN --retry=1 echo again; false\n", code=1)
     assert said.count("imgbuild: error") == 1
+
+
+@pytest.mark.parametrize("bundle", ["", "bundle"])
+def test_who_has_left_the_library_needs_no_more_of_it(bench: Bench, bundle: str) -> None:
+    """What becomes a command sees its root alone: what it has not imported by then, it can't import. By the program itself, which starts
+    with nothing, where Python's -m has a lot."""
+    script = Path(imgbuild.__file__).with_name("cli") / "script" / "imgbuild"
+    packages = [place for place in sys.path if place.endswith("-packages")]
+    environ = {"PYTHONPATH": os.pathsep.join([str(Path(imgbuild.__file__).parents[1]), *packages]), "IMGBUILD_DISABLE": bundle}
+    program = [sys.executable, "-S", str(script), "--root", str(bench.root)]
+    bench.write({"said": "#! /bin/sh\t-e\necho said\n", "gone": "#!/gone\n"})
+    bench.write({"Buildfile": "FROM busybox\nCOPY --chmod=755 said gone /bin/\nRUN said > /out\nCMD [\"said\"]\n"})
+
+    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        own = bench.environ | environ
+        done = subprocess.run([*program, *words], env=own, capture_output=True, text=True, check=False, cwd=bench.context)
+        assert done.returncode == code, done.stderr
+        return done
+
+    run("build", "-q", "-t", "y", ".")
+    assert bench.files("y:latest")["out"].data == b"said\n"
+    assert run("run", "--rm", "y").stdout == "said\n"
+    assert "/gone" in run("run", "--rm", "y", "gone", code=127).stderr
 
 
 @NEEDS_GROUPS
