@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zstandard
 
 SOURCE = Path(__file__).parents[2]
+NEEDS_GROUPS = pytest.mark.skipif("cgroup" in os.environ.get("IMGBUILD_DISABLE", ""), reason="needs control groups")
 PATIENCE = 120
 """Seconds after which a test that hangs is given up: no test depends on it."""
 

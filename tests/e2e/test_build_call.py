@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.e2e.harness import Bench, Done
+from tests.e2e.harness import NEEDS_GROUPS, Bench, Done
 
 TEXT = """# VERSION which one to take
 ARG VERSION=1
@@ -173,6 +173,7 @@ def test_targets_in_json(bench: Bench) -> None:
     assert [target["name"] for target in answer["targets"]] == ["base", "app"]
 
 
+@NEEDS_GROUPS
 def test_dockerfile(bench: Bench) -> None:
     bench.write({"part": "# P what\nARG P=1\nRUN --timeout=1m \\\n  echo $P > /part\n", "sub/file": "x"})
     text = "# check=skip=all\n\nFROM busybox\n# kept\nINCLUDE part\nCOPY sub/ /sub/\nRUN --cpus=1 true\n"

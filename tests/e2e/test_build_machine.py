@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bench
+from .harness import NEEDS_GROUPS, Bench
 
 
 def test_security_insecure_has_all_rights_and_no_filter(bench: Bench) -> None:
@@ -139,6 +139,7 @@ RUN df -k /dev/shm | tail -1 | awk '{print $2}' > /shm; ulimit -n > /soft; ulimi
     assert list(bench.build(text).steps.values()) == ["DONE"]
 
 
+@NEEDS_GROUPS
 def test_memory_and_processors_for_all_steps(bench: Bench) -> None:
     hog = "tail /dev/zero"
     said = bench.refused(f"FROM busybox\nRUN {hog}\n", "-m", "20m", "--memory-swap", "20m", code=1)
@@ -149,6 +150,7 @@ def test_memory_and_processors_for_all_steps(bench: Bench) -> None:
     assert list(bench.build("FROM busybox\nRUN true\n").steps.values()) == ["CACHED"]
 
 
+@NEEDS_GROUPS
 def test_a_group_for_the_groups_of_steps(bench: Bench) -> None:
     tops = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
     top = next((path for path in tops if (path / "cgroup.procs").exists() and os.access(path, os.W_OK)), None)

@@ -11,9 +11,7 @@ import pytest
 
 import imgbuild
 
-from .harness import EPOCH, Bench
-
-NEEDS_GROUPS = pytest.mark.skipif("cgroup" in os.environ.get("IMGBUILD_DISABLE", ""), reason="needs control groups")
+from .harness import EPOCH, NEEDS_GROUPS, Bench
 
 
 def test_forms(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .aftermath import wait_for_the_end_of
-from .harness import PATIENCE, Bench, base_tar, ended, wait_for_line
+from .harness import NEEDS_GROUPS, PATIENCE, Bench, base_tar, ended, wait_for_line
 from .visitor import VisitorBench, needs_namespaces, visitor
 
 CAUSES = {
@@ -176,6 +176,7 @@ def test_a_step_that_fails_under_other_circumstances(bench: Bench) -> None:
     assert "  under other circumstances it does not succeed any more: exit code 3" in bench.run("repro", code=1).out
 
 
+@NEEDS_GROUPS
 def test_a_step_whose_files_would_count_as_its_memory(bench: Bench) -> None:
     large = "dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null && rm /big"
     bench.build(f"FROM busybox\nRUN --memory=24m {large}; date > /date; find /bin > /list\n")
