@@ -32,12 +32,14 @@ _REBUILD = "run `imgbuild fsck --repair`: it makes a new index; images stay, the
 
 
 class Connections:
-    """The connections of one process to one index file; `schema` makes it, `version` (PRAGMA user_version) tells its form."""
+    """The connections of one process to one index file; `schema` makes it, `version` (PRAGMA user_version) tells its form. One that is not
+    `lasting` waits for no disk: a power cut may cost all of it."""
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, schema: str, version: int, *, lasting: bool = True) -> None:
         self.path = path
         self._schema = schema
         self._version = version
+        self._synchronous = f"PRAGMA synchronous={'NORMAL' if lasting else 'OFF'}"
         self._local = threading.local()
         self._idle: list[_Handle] = []
         self._all: set[_Handle] = set()
@@ -134,7 +136,7 @@ class Connections:
             address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
         )
         try:
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(self._synchronous)
             self._check(connection)
         except BaseException:
             connection.close()
@@ -175,8 +177,8 @@ class Connections:
             os.close(directory)
 
     def _fill(self, connection: sqlite3.Connection) -> None:
+        connection.execute(self._synchronous)
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise IndexDamagedError(f"{self.path} is not imgbuild's index", hint=_REBUILD)

@@ -1,8 +1,8 @@
 """What is kept so that a miss can be explained: the trees of what steps read, and which steps were taken out of the cache, and when.
 
 A database of its own beside the index: nothing but explanations reads it, so a build in which everything is cached does not open it, and
-where it is lost or damaged, less can be said and nothing else happens. Few nodes wait in a file beside it (`fresh`), so that a build
-that performs something small does not open it either.
+where it is lost or damaged, less can be said and nothing else happens; so no build waits for the disk to have it. Few nodes wait in a
+file beside it (`fresh`), so that a build that performs something small does not open it either.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Evidence:
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = root / FILE
         self._fresh = Fresh(root / LOG)
-        self.connections = Connections(self.path, SCHEMA, VERSION)
+        self.connections = Connections(self.path, SCHEMA, VERSION, lasting=False)
         self._clock = clock
 
     def close(self, *, leave: bool = False) -> None:

@@ -106,3 +106,10 @@ def _read(packed: bytes) -> None:
     assert len(node.entries()) == len(node)
     assert len(node.words()) == len(node)
     assert all(len(digest) == 32 for digest in node.below())
+
+
+def test_no_build_waits_for_the_disk_to_have_it(store: Store) -> None:
+    _step(store, Texts("name"))
+    with store.evidence.connections.writing() as evidence, store.index.connections.writing() as index:
+        waits = [connection.execute("PRAGMA synchronous").fetchone()[0] for connection in (evidence, index)]
+    assert waits == [0, 1]
