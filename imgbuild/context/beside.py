@@ -1,5 +1,5 @@
-"""Digests of many small files by several processes: opening, reading and hashing them is mostly Python, of which one process does one
-thing at a time.
+"""Digests of many small files, several processes reading them: opening, reading and hashing is mostly Python, of which one process does
+one thing at a time.
 
 The processes are forked, and so only where there is one thread. They share memory for what they found. What one of them did not do,
 for whatever reason, is done here, where what is wrong with a file is said.
@@ -8,10 +8,11 @@ for whatever reason, is done here, where what is wrong with a file is said.
 from __future__ import annotations
 
 import os
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from imgbuild.context.held import Held
-from imgbuild.context.stats import Files, Load, digests_of, keeping
+from imgbuild.context.laying import AREA, Run, digests_here, each, keep, laid_out
+from imgbuild.context.stats import Files, LoadInto
 from imgbuild.hints import Iterator, Sequence
 from imgbuild.light import signal, threading
 from imgbuild.light.contextlib import suppress
@@ -20,20 +21,21 @@ _PROCESSES = 4
 _DIGEST = 32
 _FILE_COST = 16 << 10
 """Bytes that are read and hashed in the time that a file takes besides."""
+_HUGE_PAGES = 14
+"""MADV_HUGEPAGE: memory of which all is used is had in fewer pieces."""
 
 
-def digests_of_many(groups: Sequence[Files], load: Load, held: Held | None, processes: int = 0) -> Iterator[bytes]:
-    """As `stats.digests_of`, by so many processes; 0: as many as this machine has processors for."""
+def digests_of_many(groups: Sequence[Files], load: LoadInto, held: Held, processes: int = 0) -> Iterator[bytes]:
+    """As `laying.digests_here` of all of them, by so many processes; 0: as many as this machine has processors for."""
     ways = processes or min(_PROCESSES, len(os.sched_getaffinity(0)))
-    if ways < 2 or threading.active_count() > 1:
-        yield from digests_of(groups, load, keeping(held))
-        return
-    first, *others = _parts(groups, ways)
+    if threading.active_count() > 1:
+        ways = 1
+    first, *others = [laid_out(part, held, _shared if number else _own) for number, part in enumerate(_parts(groups, ways))]
     helpers: list[_Helper] = []
     try:
         for part in others:
-            helpers.append(_Helper(part, load, held))
-        yield from list(digests_of(first, load, keeping(held)))
+            helpers.append(_Helper(part, load))
+        yield from digests_here(first, load, held)
         for helper in helpers:
             yield from helper.digests(load, held)
     finally:
@@ -43,6 +45,8 @@ def digests_of_many(groups: Sequence[Files], load: Load, held: Held | None, proc
 
 def _parts(groups: Sequence[Files], count: int) -> list[list[Files]]:
     """The files in so many runs that take about as long, each of at least one file if there are enough."""
+    if count == 1:
+        return [list(groups)]
     total = sum(_FILE_COST + node.size for group in groups for _, node in group.files)
     parts: list[list[Files]] = [[]]
     spent = 0
@@ -58,19 +62,37 @@ def _parts(groups: Sequence[Files], count: int) -> list[list[Files]]:
     return [[group for group in part if group.files] for part in parts]
 
 
-class _Helper:
-    """A process that takes the digests of some files. In the area that is shared with it: for each file its digest, and whether its content
-    is there; then the contents, if there is room for them."""
+def _shared(size: int) -> memoryview | None:
+    """Memory that a forked process shares."""
+    try:
+        return memoryview(mmap(-1, size))[:size]
+    except OSError:  # no memory
+        return None
 
-    def __init__(self, part: Sequence[Files], load: Load, held: Held | None) -> None:
-        self._part = part
-        self._nodes = [node for group in part for _, node in group.files]
-        count, size = len(self._nodes), sum(node.size for node in self._nodes)
-        self._holds = held is not None and held.fits(count, size)
+
+def _own(size: int) -> memoryview | None:
+    """Memory of this process."""
+    try:
+        area = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    except OSError:
+        return None
+    if size >= AREA // 2:
+        with suppress(OSError):  # not every kernel has them
+            area.madvise(_HUGE_PAGES)
+    return memoryview(area)[:size]
+
+
+class _Helper:
+    """A process that takes the digests of some files. In the area that is shared with it: for each file its digest, and whether it has a
+    capability. The contents are where they were meant to be."""
+
+    def __init__(self, runs: Sequence[Run], load: LoadInto) -> None:
+        self._runs = runs
+        self._count = sum(len(run.files.files) for run in runs)
         self._pid = 0
         parent = os.getpid()
         try:
-            self._area = mmap(-1, max(1, count * (_DIGEST + 1) + (size if self._holds else 0)))
+            self._area = mmap(-1, max(1, self._count * (_DIGEST + 1)))
             self._pid = os.fork()
         except OSError:  # no memory, or no more processes: `digests` does it
             return
@@ -82,17 +104,19 @@ class _Helper:
             finally:
                 os._exit(code)
 
-    def digests(self, load: Load, held: Held | None) -> Iterator[bytes]:
+    def digests(self, load: LoadInto, held: Held) -> Sequence[bytes]:
         """The digests, when the process is done."""
         status = os.waitpid(self._pid, 0)[1] if self._pid else 1
         self._pid = 0
         if status:
-            yield from digests_of(self._part, load, keeping(held))
-            return
-        if held is not None and self._holds:
-            self._keep(held)
-        for number in range(len(self._nodes)):
-            yield self._area[number * _DIGEST : (number + 1) * _DIGEST]
+            return digests_here(self._runs, load, held)
+        found, end = self._area[: self._count * (_DIGEST + 1)], self._count * _DIGEST
+        at = end
+        for run in self._runs:
+            flags = found[at : at + len(run.files.files)]
+            keep(run, {number: b"?" for number, flag in enumerate(flags) if flag} if any(flags) else {}, held)
+            at += len(flags)
+        return [found[at : at + _DIGEST] for at in range(0, end, _DIGEST)]
 
     def end(self) -> None:
         """Leave no process behind."""
@@ -102,33 +126,14 @@ class _Helper:
                 os.waitpid(self._pid, 0)
             self._pid = 0
 
-    def _keep(self, held: Held) -> None:
-        count = len(self._nodes)
-        there = self._area[count * _DIGEST : count * (_DIGEST + 1)]
-        number, at = 0, count * (_DIGEST + 1)
-        for directory, files in self._part:
-            prefix = "" if directory == "/" else directory
-            for name, node in files:
-                if there[number]:
-                    held.keep_apart(f"{prefix}/{name}", self._area, at, at + node.size)
-                number += 1
-                at += node.size
-
-    def _fill(self, load: Load, parent: int) -> None:
+    def _fill(self, load: LoadInto, parent: int) -> None:
         """In the process: read and hash, for as long as somebody waits for it."""
-        area, count = self._area, len(self._nodes)
-        number, at = 0, count * (_DIGEST + 1)
-
-        def keep(path: str, content: tuple[bytes, bytes]) -> None:
-            nonlocal at
-            data, capability = content
-            if not capability:
-                area[count * _DIGEST + number] = 1
-                area[at : at + len(data)] = data
-            at += len(data)
-
-        for digest in digests_of(self._part, load, keep if self._holds else None):
-            area[number * _DIGEST : (number + 1) * _DIGEST] = digest
-            number += 1
+        digests: list[bytes] = []
+        at = self._count * _DIGEST
+        for run, capable in zip(self._runs, each(self._runs, load, digests), strict=True):
+            for number in capable:
+                self._area[at + number] = 1
+            at += len(run.files.files)
             if os.getppid() != parent:
                 return
+        self._area[: self._count * _DIGEST] = b"".join(digests)

@@ -8,7 +8,7 @@ import stat
 import time
 
 from imgbuild.context.filtered import Filtered
-from imgbuild.context.held import Held
+from imgbuild.context.held import ROOM, Held, Laid, parted, space
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.stats import FileDigests, StatCache
 from imgbuild.context.tree import Found, match
@@ -22,6 +22,9 @@ from imgbuild.linux.symlinks import resolve_inside
 
 CAPABILITY = "security.capability"
 """The one extended attribute that comes from a context: the others do not survive a checkout."""
+
+_AT_ONCE = 1 << 19
+"""Bytes of files that are read together."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -57,7 +60,7 @@ class LocalContext(Filtered):
         self._disk = _Disk(root)
         super().__init__(self._disk, self.ignore)
         self._held = Held()
-        self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held, load=self._disk.load_all)
+        self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held, load=self._disk.load_into)
 
     def __enter__(self) -> LocalContext:
         return self
@@ -90,7 +93,32 @@ class LocalContext(Filtered):
 
     def load(self, path: str, node: Node) -> tuple[bytes, bytes]:
         """What was read for a digest is handed out once, as it was then."""
-        return self._held.take(path) or self._disk.load(path, node)
+        directory, _, name = path.rpartition("/")
+        data = self._held.take_one(directory or "/", name) if self._held.has(directory or "/") else None
+        return self._disk.load(path, node) if data is None else (data, b"")
+
+    def laid(self, directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[Laid]:
+        """`load` for some small files of a directory, as they lie in a layer; whoever gets them may write to the room between."""
+        start = 0
+        while start < len(files):
+            held = self._held.take(directory, files[start:])
+            if held is not None:
+                yield held
+                start += len(held.files)
+                continue
+            end = start + 1
+            if self._held.has(directory):
+                data, capability = self.load(_child(directory, files[start][0]), files[start][1])
+                area = memoryview(bytearray(space(len(data))))
+                area[ROOM : ROOM + len(data)] = data
+                yield Laid(directory, files[start:end], area, capability)
+            else:
+                size = space(files[start][1].size)
+                while end < len(files) and size < _AT_ONCE:
+                    size += space(files[end][1].size)
+                    end += 1
+                yield from self._disk.laid(directory, files[start:end], size)
+            start = end
 
     def match(self, source: str, *, optional: bool = False) -> tuple[Found, ...]:
         """What a source word means here (see tree.match); the error for a missing one names the ignore file's line."""
@@ -171,27 +199,34 @@ class _Disk:
         finally:
             os.close(fd)
 
-    def load_all(self, directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
-        """`load` for files of one directory, which is found only once."""
+    def laid(self, directory: str, files: Sequence[tuple[str, Node]], size: int) -> Iterator[Laid]:
+        """`load` for files of one directory, which take so many bytes together with the room around them."""
+        data = memoryview(bytearray(size))
+        loaded = enumerate(self.load_into(directory, files, data))
+        return parted(Laid(directory, files, data), {number: capability for number, (_, capability) in loaded if capability})
+
+    def load_into(self, directory: str, files: Sequence[tuple[str, Node]], data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
+        """The same one by one, to where they belong in `data`."""
         try:
             here = os.open(_relative(directory), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
         except OSError as error:
             raise _unreadable(directory, error) from None
-        name = ""
-        opened, read, look = os.open, os.read, os.fstat
+        name, at = "", 0
+        opened, read, look, close, still = os.open, os.readv, os.fstat, os.close, _is_still
         try:
             for name, node in files:
+                size = node.size
+                content = data[at + ROOM : at + ROOM + size]
+                at += (size + 2 * ROOM - 1) & -ROOM
                 fd = opened(name, _READ, dir_fd=here)
                 try:
-                    data = read(fd, node.size + 1)
-                    if len(data) < node.size:
-                        data += read_at_most(fd, node.size + 1 - len(data))
-                    if len(data) != node.size or not _is_still(look(fd), node):
+                    # One look at the status, after the bytes, tells of all that has happened to the file since it was seen.
+                    if (read(fd, (content,)) != size and not _is_filled(fd, content)) or not still(look(fd), node):
                         raise changed(_child(directory, name))
                     capability = _capability(fd)
                 finally:
-                    os.close(fd)
-                yield data, capability
+                    close(fd)
+                yield content, capability
         except OSError as error:
             raise _unreadable(_child(directory, name), error) from None
         finally:
@@ -271,6 +306,14 @@ def _is_still(status: os.stat_result, node: Node) -> bool:
 def changed(path: str) -> ContextError:
     """The error for a file that is not any more what was seen."""
     return ContextError(f"{path[1:] or '.'!r} changed while it was read", hint="build again when nothing writes to the build context")
+
+
+def _is_filled(fd: int, content: memoryview) -> bool:
+    """Read again, as not all file systems give as much at once as is asked for: whether the file has as many bytes."""
+    at = 0
+    while at < len(content) and (more := os.preadv(fd, (content[at:],), at)):
+        at += more
+    return at == len(content)
 
 
 def _capability(fd: int) -> bytes:

@@ -7,6 +7,7 @@ next build reads it again.
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
@@ -30,12 +31,8 @@ _MANY = 2000
 """From so many small files on, other processes that read some of them are worth their start."""
 _SHA256 = "sha256:"
 
-Load = Callable[[str, Sequence[tuple[str, Node]]], Iterator[tuple[bytes, bytes]]]
-"""`Tree.load` for some files of a directory, by their names."""
-
-
-Keep = Callable[[str, tuple[bytes, bytes]], object]
-"""Takes what was read of a file, and its path."""
+LoadInto = Callable[[str, Sequence[tuple[str, Node]], memoryview], Iterator[tuple[memoryview, bytes]]]
+"""Reads some files of a directory to where they belong in a `held.Laid`: what was read of each, and its capability."""
 
 
 class Files(NamedTuple):
@@ -56,7 +53,7 @@ class StatCache(Protocol):
 
 class FileDigests:
     """Digests of a tree's regular files, each taken once: of their bytes, and of their capabilities where the tree is local. `known` are
-    digests by their paths that need not be taken. What is read of small files goes to `held`; `load` reads many of them."""
+    digests by their paths that need not be taken. What is read of a local tree's small files, by `load`, goes to `held`."""
 
     def __init__(
         self,
@@ -66,7 +63,7 @@ class FileDigests:
         clock: Callable[[], int] = lambda: 0,
         known: Mapping[str, str] | None = None,
         held: Held | None = None,
-        load: Load | None = None,
+        load: LoadInto | None = None,
     ) -> None:
         self._tree = tree
         self._cache = cache
@@ -77,7 +74,7 @@ class FileDigests:
         self._known: dict[str, str] = dict(known or {})
         self._dirty: set[str] = set()
         self._held = held
-        self._load = load or self._one_by_one
+        self._load = load
         self._asked: list[tuple[str, Mapping[str, Node]]] = []
 
     def of(self, directories: Sequence[tuple[str, Mapping[str, Node]]]) -> list[Sequence[str]]:
@@ -101,8 +98,8 @@ class FileDigests:
             for number, (directory, files) in enumerate(directories):
                 fresh = taken.pop(directory, None)
                 if fresh is not None:
-                    old = iter(results[number])
-                    results[number] = [next(old) or _SHA256 + fresh[name].hex() for name in files]
+                    old, new = results[number], iter(fresh)
+                    results[number] = fresh if len(fresh) == len(files) else [text or next(new) for text in old]
         return results
 
     def asked(self) -> Mapping[str, AbstractSet[str]]:
@@ -150,68 +147,86 @@ class FileDigests:
                 texts.append(known.get(f"{prefix}/{name}", ""))
         return texts
 
-    def _taken(self, missing: Sequence[Files]) -> dict[str, dict[str, bytes]]:
-        """Digests that are not known, by directories and names; noted for the next time."""
+    def _taken(self, missing: Sequence[Files]) -> dict[str, list[str]]:
+        """Digests that are not known, by directories; noted for the next time."""
         started = self._clock()
-        taken = self._read(missing)
-        rows, trusted = self._remembered(), started - _RACY_NS
-        for directory, files in missing:
-            fresh, key, prefix = taken[directory], _key(directory), _prefix(directory)
-            before = rows.get(key)
-            # Files that are not there any more are forgotten.
-            kept = {
-                name: row
-                for name, row in (before.each().items() if before is not None else ())
-                if name not in fresh and self._tree.lstat(f"{prefix}/{name}") is not None
-            }
-            for name, node in files:
-                if node.mtime_ns < trusted and node.ctime_ns < trusted:
-                    kept[name] = (status_of(node), fresh[name])
-                else:
-                    self._known[f"{prefix}/{name}"] = _SHA256 + fresh[name].hex()
-            if kept:
-                # in the order in which a directory is listed, so that it may be compared as a whole
-                rows[key] = Rows.of([(name, *kept[name]) for name in sorted(kept, key=os.fsencode)])
-            else:
-                rows.pop(key, None)
-            self._dirty.add(key)
+        taken = {}
+        for group, digests in zip(missing, self._read(missing), strict=True):
+            found = Rows("", b"", b"".join(digests)).texts()
+            self._note(group, digests, found, started - _RACY_NS)
+            taken[group.directory] = found
         return taken
 
-    def _read(self, missing: Sequence[Files]) -> dict[str, dict[str, bytes]]:
-        small = [Files(directory, [item for item in files if item[1].size <= SMALL]) for directory, files in missing]
-        small = [group for group in small if group.files]
-        large = [(directory, name, node) for directory, files in missing for name, node in files if node.size > SMALL]
-        count = sum(len(group.files) for group in small)
-        if self._held is not None:
-            self._held.expect(count)
-        if count >= _MANY and self._tree.local:
-            # here, since few builds have so much to read
-            from imgbuild.context.beside import digests_of_many
-
-            digests = digests_of_many(small, self._load, self._held)
+    def _note(self, group: Files, digests: Sequence[bytes], texts: Sequence[str], trusted: int) -> None:
+        """Note digests that were taken: for the next time where the files are old enough."""
+        directory, files = group
+        rows, key, prefix = self._remembered(), _key(directory), _prefix(directory)
+        before = rows.get(key)
+        self._dirty.add(key)
+        nodes = [node for _, node in files]
+        if before is None and all(node.mtime_ns < trusted and node.ctime_ns < trusted for node in nodes):
+            rows[key] = Rows("\0".join([name for name, _ in files]), self._statuses.of_all(nodes, len(nodes)), b"".join(digests))
+            return
+        fresh = dict(zip([name for name, _ in files], digests, strict=True))
+        # Files that are not there any more are forgotten.
+        kept = {
+            name: row
+            for name, row in (before.each().items() if before is not None else ())
+            if name not in fresh and self._tree.lstat(f"{prefix}/{name}") is not None
+        }
+        for (name, node), text in zip(files, texts, strict=True):
+            if node.mtime_ns < trusted and node.ctime_ns < trusted:
+                kept[name] = (status_of(node), fresh[name])
+            else:
+                self._known[f"{prefix}/{name}"] = text
+        if kept:
+            # in the order in which a directory is listed, so that it may be compared as a whole
+            rows[key] = Rows.of([(name, *kept[name]) for name in sorted(kept, key=os.fsencode)])
         else:
-            digests = digests_of(small, self._load, keeping(self._held))
-        taken: dict[str, dict[str, bytes]] = {directory: {} for directory, _ in missing}
-        for directory, files in small:
-            taken[directory].update((name, next(digests)) for name, _ in files)
+            rows.pop(key, None)
+
+    def _read(self, missing: Sequence[Files]) -> list[Sequence[bytes]]:
+        """The digests of files, in their order."""
+        small = [Files(directory, [item for item in files if item[1].size <= SMALL]) for directory, files in missing]
+        digests = list(self._read_small([group for group in small if group.files]))
+        large = [(directory, name, node) for directory, files in missing for name, node in files if node.size > SMALL]
         if len(large) > 1:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1, _THREADS), "digest") as pool:
-                found = list(pool.map(lambda file: self._digest(*file), large))
+                whole = list(pool.map(lambda file: self._digest(*file), large))
         else:
-            found = [self._digest(*file) for file in large]
-        for (directory, name, _), digest in zip(large, found, strict=True):
-            taken[directory][name] = digest
-        return taken
+            whole = [self._digest(*file) for file in large]
+        of_small, of_large = iter(digests), iter(whole)
+        if not large:
+            return [list(islice(of_small, len(files))) for _, files in missing]
+        return [[next(of_small if node.size <= SMALL else of_large) for _, node in files] for _, files in missing]
 
-    def _one_by_one(self, directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
-        prefix = _prefix(directory)
-        for name, node in files:
-            data, capability = self._tree.load(f"{prefix}/{name}", node)
-            if len(data) != node.size:
-                raise _changed(f"{prefix}/{name}")
-            yield data, capability
+    def _read_small(self, groups: Sequence[Files]) -> Iterator[bytes]:
+        if self._held is None or self._load is None:
+            return self._one_by_one(groups)
+        count = sum(len(files) for _, files in groups)
+        self._held.expect(count)
+        # here, since most builds read few files, or none
+        if count >= _MANY:
+            from imgbuild.context.beside import digests_of_many
+
+            return digests_of_many(groups, self._load, self._held)
+        from imgbuild.context.laying import digests_here, laid_out
+
+        runs = laid_out(groups, self._held, lambda size: memoryview(bytearray(size)))
+        return iter(digests_here(runs, self._load, self._held))
+
+    def _one_by_one(self, groups: Sequence[Files]) -> Iterator[bytes]:
+        hashed = hashing(sum(len(files) for _, files in groups))
+        for directory, files in groups:
+            prefix = _prefix(directory)
+            for name, node in files:
+                data, capability = self._tree.load(f"{prefix}/{name}", node)
+                if len(data) != node.size:
+                    raise _changed(f"{prefix}/{name}")
+                digest = hashed(data).digest()
+                yield hashed(digest + capability).digest() if capability else digest
 
     def _digest(self, directory: str, name: str, node: Node) -> bytes:
         path = f"{_prefix(directory)}/{name}"
@@ -235,26 +250,13 @@ class FileDigests:
         return content.digest()
 
 
-def digests_of(groups: Sequence[Files], load: Load, keep: Keep | None) -> Iterator[bytes]:
-    """The digest of each of many small files, in their order. What is read is given to `keep`."""
-    hashed: Callable[[bytes], Hash] = sha256
-    if sum(len(files) for _, files in groups) > _FEW_FILES:
-        import hashlib
+def hashing(files: int) -> Callable[[bytes | memoryview], Hash]:
+    """What hashes so many small files."""
+    if files <= _FEW_FILES:
+        return sha256
+    import hashlib
 
-        hashed = hashlib.sha256
-    for directory, files in groups:
-        prefix = _prefix(directory)
-        for (name, _), content in zip(files, load(directory, files), strict=True):
-            if keep is not None:
-                keep(f"{prefix}/{name}", content)
-            data, capability = content
-            digest = hashed(data).digest()
-            yield hashed(digest + capability).digest() if capability else digest
-
-
-def keeping(held: Held | None) -> Keep | None:
-    """What `digests_of` gives contents to; None where there is no room for any."""
-    return held.keep if held is not None and held.room else None
+    return hashlib.sha256
 
 
 def _key(directory: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FRAME = 2 << 20
 """How much content is compressed at once. The bytes depend on it."""
 
-Write = Callable[[bytes], object]
+Write = Callable[[bytes | memoryview], object]
 _WORKERS = 4
 _ZSTD_WINDOW = 1 << 27
 """The largest window of a frame: what `zstd -d` accepts without being told."""
@@ -100,7 +100,7 @@ class _Pipeline:
         self.uncompressed = 0
         self.size = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take more of the content. It is copied once, into its frame."""
         rest = memoryview(data)
         while self._held + len(rest) > FRAME:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Iterator
+from imgbuild.hints import Iterator, Sequence
 from imgbuild.layer import WHITEOUT, erofs
 from imgbuild.layer.erofs import Attributes, Child, Directory, FileRecord, Leaf
 from imgbuild.layer.erofs_layout import image_of
@@ -76,17 +76,27 @@ class TarIndex:
 
     def add_file(self, parent: bytes, name: bytes, record: FileRecord, size: int, offset: int) -> None:
         """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
+        self.expect(offset)
+        self.add_records(parent, [(name, record.of(size, offset >> 9))], size)
+
+    def expect(self, offset: int) -> None:
+        """NotIndexable where what starts as far behind can't be said."""
         if offset >> 9 > erofs.MAX_BLOCKS:
             raise NotIndexable("a file that is too far behind")
-        self._hold(len(parent) + len(name))
+
+    def add_records(self, parent: bytes, records: Sequence[tuple[bytes, bytes]], size: int) -> None:
+        """The same for several files of a directory, of so many bytes in all: their names, and their records as `FileRecord` gives them."""
+        for name, _ in records:
+            self._hold(len(parent) + len(name))
         self.size += size
         if parent != self._last_path:
             self._last_directory = self._directory(parent.split(b"/") if parent else [])
             self._last_path = parent
         directory = self._last_directory
-        if self._deferred:
-            self._deferred.pop(join(directory.path, name), None)
-        self._put(directory, name, record.of(size, offset >> 9))
+        for name, record in records:
+            if self._deferred:
+                self._deferred.pop(join(directory.path, name), None)
+            self._put(directory, name, record)
 
     def image(self, size: int) -> bytes:
         """The image, for a tar of so many bytes. NotIndexable where something is left that only the lowers can tell."""

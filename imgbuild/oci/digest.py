@@ -56,7 +56,7 @@ def digest_of(data: bytes) -> Digest:
     return Digest("sha256:" + sha256(data).hexdigest())
 
 
-def sha256(data: bytes) -> Hash:
+def sha256(data: bytes | memoryview) -> Hash:
     """As that of `hashlib`, which is loaded for what is worth it."""
     if len(data) <= _FEW:
         return _sha256(data)

@@ -136,7 +136,7 @@ def recorded(store: Store, made: Compressed, compression: Compression) -> Layer:
 
 
 def _checked(write: Write, check: Callable[[], None]) -> Write:
-    def write_on(data: bytes) -> None:
+    def write_on(data: bytes | memoryview) -> None:
         check()
         write(data)
 

@@ -21,6 +21,7 @@ from imgbuild.rootfs.copy_plan import (
     Metadata,
     PutData,
     PutFile,
+    PutFiles,
     PutSpecial,
     PutSymlink,
     Remove,
@@ -43,8 +44,8 @@ class Link(NamedTuple):
     target: bytes
 
 
-Entry = tuple[bytes, Metadata, Content | Link | None]
-"""The path without a slash at its ends, empty for the root; a directory has no content."""
+Entry = tuple[bytes, Metadata | None, Content | PutFiles | Link | None]
+"""The path without a slash at its ends, empty for the root; a directory has no content. Of many files, the path of their directory."""
 
 Unchanged = Callable[[Content, Node], bool]
 """Whether an entry whose metadata is the parents' has their content, and their attributes, too."""
@@ -60,7 +61,7 @@ def entries(actions: Iterable[Action], directories: Mapping[str, Metadata], pare
     for metadata in directories.values():
         check_xattrs(metadata)
     for content in leaves.values():
-        if content.metadata.xattrs:
+        if not isinstance(content, PutFiles) and content.metadata.xattrs:
             check_xattrs(content.metadata)
     order = sorted((os.fsencode(path[1:]).replace(b"/", b"\0"), path) for path in (*directories, *leaves))
     long = next((key for key, _ in order if len(key) > _MAX_NAME and any(len(name) > _MAX_NAME for name in key.split(b"\0"))), None)
@@ -77,9 +78,9 @@ def check_xattrs(metadata: Metadata) -> None:
             raise Unfit
 
 
-def _replayed(actions: Iterable[Action]) -> dict[str, Content]:
-    """What is where when all actions are done; names of one file have one object."""
-    leaves: dict[str, Content] = {}
+def _replayed(actions: Iterable[Action]) -> dict[str, Content | PutFiles]:
+    """What is where when all actions are done; names of one file have one object. Many files stand where the first of them is."""
+    leaves: dict[str, Content | PutFiles] = {}
     files: dict[tuple[int, int, int], str] = {}
     for action in actions:
         if isinstance(action, PutFile):
@@ -90,6 +91,8 @@ def _replayed(actions: Iterable[Action]) -> dict[str, Content]:
                 leaves[action.path] = action
         elif isinstance(action, (PutData, PutSymlink, PutSpecial)):
             leaves[action.path] = action
+        elif isinstance(action, PutFiles):
+            leaves[f"{action.path if action.path != '/' else ''}/{action.files[0][0]}"] = action
         elif isinstance(action, Remove) and action.path in leaves:
             del leaves[action.path]
             files = {key: first for key, first in files.items() if first != action.path}
@@ -108,7 +111,7 @@ class _Waiting(NamedTuple):
 class _Pass:
     def __init__(
         self,
-        leaves: Mapping[str, Content],
+        leaves: Mapping[str, Content | PutFiles],
         directories: Mapping[str, Metadata],
         parents: UnionView,
         unchanged: Unchanged,
@@ -135,6 +138,10 @@ class _Pass:
             content = leaves.get(path)
             if content is None:
                 yield from self._directory(path, name)
+                continue
+            if isinstance(content, PutFiles):
+                yield from self._flushed()
+                yield name.rpartition(b"/")[0], None, content
                 continue
             if id(content) in linked:
                 first = self._firsts.setdefault(id(content), name)

@@ -130,5 +130,6 @@ class _Sink:
             for zeros in sparse.zeros(piece, CHUNK):
                 self._feed(zeros)
         else:
-            self._tar.write(piece)
-            self._feed(piece)
+            for data in piece:
+                self._tar.write(data)
+                self._feed(data)

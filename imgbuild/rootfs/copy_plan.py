@@ -11,13 +11,16 @@ import stat
 
 from imgbuild.context.tree import Tree
 from imgbuild.errors import BuildfileError
-from imgbuild.hints import Mapping
+from imgbuild.hints import TYPE_CHECKING, Mapping, Sequence
 from imgbuild.layer.xattrs import is_kept
 from imgbuild.linux.node import Node
 from imgbuild.linux.symlinks import resolve_inside
 from imgbuild.rootfs.users import Owner
 from imgbuild.snapshot.union import UnionView
 from imgbuild.values import dataclass, field
+
+if TYPE_CHECKING:
+    from imgbuild.context.local import LocalContext
 
 SECOND = 1_000_000_000
 
@@ -51,6 +54,19 @@ class PutFile:
     node: Node
     metadata: Metadata
     same_file: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutFiles:
+    """`PutFile` for small files of one directory of a build context: they follow each other in a directory where there is nothing yet, by
+    names that are no whiteouts. What they get, by the modes that they have."""
+
+    path: str
+    """Of the directory."""
+    tree: LocalContext = field(repr=False)
+    source: str
+    files: Sequence[tuple[str, Node]] = field(repr=False)
+    by_mode: Mapping[int, Metadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +131,7 @@ class Extract:
 
 
 Put = PutFile | PutData | PutStream | PutSymlink | PutLink | PutSpecial
-Action = MakeDirectory | Put | Remove | Extract
+Action = MakeDirectory | Put | PutFiles | Remove | Extract
 
 
 @dataclass(slots=True)
@@ -241,6 +257,16 @@ class Destination:
             self._enter(parent)
         self._touch(parent)
         self._new[path] = _FILE if isinstance(action, PutFile) else _Leaf(_symlink(action))
+        self.actions.append(action)
+
+    def is_empty(self, path: str) -> bool:
+        """Whether a directory at a real path is one of this copy, in which nothing of the parents is seen."""
+        entry = self._new.get(path)
+        return isinstance(entry, _Directory) and not entry.shows
+
+    def put_files(self, action: PutFiles) -> None:
+        """Many files at once. They are not known afterwards: nothing may follow that comes to the same paths."""
+        self._touch(action.path)
         self.actions.append(action)
 
     def take(self) -> list[Action]:

@@ -9,9 +9,9 @@ import errno
 import os
 import stat
 
-from imgbuild.context.held import SMALL
+from imgbuild.context.held import ROOM, SMALL, Laid
 from imgbuild.context.local import CAPABILITY, changed, same_file
-from imgbuild.hints import Callable, Iterable
+from imgbuild.hints import Callable, Iterable, Mapping, Sequence
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.diff import Change, ChangeKind, equal_contents
 from imgbuild.layer.erofs import FileRecord
@@ -22,14 +22,15 @@ from imgbuild.layer.template import FileTemplate
 from imgbuild.layer.xattrs import Xattrs, portable
 from imgbuild.linux.node import Node
 from imgbuild.rootfs.copy_entries import Content, Entry, Link, check_xattrs
-from imgbuild.rootfs.copy_plan import Metadata, PutData, PutFile, PutSpecial, PutSymlink
+from imgbuild.rootfs.copy_plan import Metadata, PutData, PutFile, PutFiles, PutSpecial, PutSymlink
 from imgbuild.snapshot.union import UnionView
 
 _BATCH = 512 << 10
+assert ROOM == BLOCK
 _PADDING = tuple(bytes(-size % BLOCK) for size in range(BLOCK))
 _MOST_ALIKE = 1000
 
-Piece = bytes | int
+Piece = Sequence[bytes | memoryview] | int
 """Bytes of the tar, or so many zeros of a hole."""
 
 
@@ -38,6 +39,7 @@ class Batches:
 
     def __init__(self, hand_on: Callable[[Piece], object]) -> None:
         self._hand_on = hand_on
+        self._large: list[bytes | memoryview] = []
         self._pieces: list[bytes] = []
         self._waiting = 0
         self.position = 0
@@ -59,6 +61,15 @@ class Batches:
         if self._waiting >= _BATCH:
             self.flush()
 
+    def run(self, data: memoryview) -> None:
+        """Append what is worth not to be copied."""
+        self._join()
+        self._large.append(data)
+        self._waiting += len(data)
+        self.position += len(data)
+        if self._waiting >= _BATCH:
+            self.flush()
+
     def hole(self, size: int) -> None:
         """Append so many zeros, which need no place on the disk."""
         self.flush()
@@ -67,9 +78,15 @@ class Batches:
 
     def flush(self) -> None:
         """Hand on what is there."""
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        self._join()
+        pieces, self._large, self._waiting = self._large, [], 0
         if pieces:
-            self._hand_on(b"".join(pieces) if len(pieces) > 1 else pieces[0])
+            self._hand_on(pieces)
+
+    def _join(self) -> None:
+        if self._pieces:
+            self._large.append(b"".join(self._pieces) if len(self._pieces) > 1 else self._pieces[0])
+            self._pieces = []
 
 
 class _Alike:
@@ -103,6 +120,10 @@ class CopyTar:
         metadata: Metadata | None = None
         for path, its, content in entries:
             self._check()
+            if its is None or isinstance(content, PutFiles):
+                assert isinstance(content, PutFiles)
+                self._files(path, content)
+                continue
             if isinstance(content, PutFile) and content.node.size <= SMALL:
                 data, capability = self._loaded(content)
                 if not capability and not its.xattrs and WHITEOUT not in path:
@@ -120,6 +141,54 @@ class CopyTar:
                 self._other(path, its, content)
         self._writer.finish()
         self._batches.flush()
+
+    def _files(self, directory: bytes, many: PutFiles) -> None:
+        alike = {mode: self._shared(its) for mode, its in many.by_mode.items()}
+        prefix = directory + b"/" if directory else b""
+        for laid in many.tree.laid(many.source, many.files):
+            self._check()
+            names = [os.fsencode(name) for name, _ in laid.files]
+            if laid.capability:
+                its = _with_capability(many.by_mode[laid.files[0][1].mode], laid.capability)
+                self._file(prefix + names[0], its, bytes(_content(laid.data, 0, laid.files[0][1].size)))
+                continue
+            self._run(directory, prefix, names, laid, alike, many.by_mode)
+
+    def _run(
+        self,
+        directory: bytes,
+        prefix: bytes,
+        names: Sequence[bytes],
+        laid: Laid,
+        alike: Mapping[int, _Alike],
+        by_mode: Mapping[int, Metadata],
+    ) -> None:
+        """Files as they lie in the tar: only their headers are missing."""
+        data = laid.data
+        self._index.expect(self._batches.position + len(data))
+        records: list[tuple[bytes, bytes]] = []
+        at = start = total = 0
+        position = self._batches.position
+        for name, (_, node) in zip(names, laid.files, strict=True):
+            size = node.size
+            like = alike[node.mode]
+            header = like.header(prefix + name, size)
+            end = at + ((size + 2 * BLOCK - 1) & -BLOCK)
+            if header is not None:
+                data[at : at + BLOCK] = header
+                records.append((name, like.record.of(size, (position + at - start + BLOCK) >> 9)))
+                total += size
+            else:
+                self._batches.run(data[start:at])
+                self._index.add_records(directory, records, total)
+                self.entries += len(records)
+                self._file(prefix + name, by_mode[node.mode], bytes(_content(data, at, size)))
+                records, start, total, position = [], end, 0, self._batches.position
+            at = end
+        if records:
+            self._batches.run(data[start:])
+            self._index.add_records(directory, records, total)
+            self.entries += len(records)
 
     def unchanged(self, content: Content, node: Node) -> bool:
         """Whether an entry whose metadata is the parents' has their attributes and content, too."""
@@ -233,6 +302,10 @@ class CopyTar:
         self.entries += 1
         self._writer.add(entry)
         self._index.add(entry, self._batches.position)
+
+
+def _content(data: memoryview, at: int, size: int) -> memoryview:
+    return data[at + ROOM : at + ROOM + size]
 
 
 def root_entry(metadata: Metadata) -> TarEntry:

@@ -2,30 +2,89 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imgbuild.context.digest import TreeDigests
-from imgbuild.context.held import SMALL, Held
+from imgbuild.context.held import ROOM, SMALL, Held, Laid, parted, space
 from imgbuild.context.local import LocalContext
+from imgbuild.errors import ContextError
+from imgbuild.linux.node import Node
+
+from .test_local import NET_RAW
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.none(), st.integers(0, 900)))))
-def test_never_more_than_there_is_room_for(steps: list[tuple[str, int | None]]) -> None:
-    held, kept = Held(2000), dict[str, tuple[bytes, bytes]]()
-    for path, size in steps:
-        if size is None:
-            assert held.take(path) == kept.pop(path, None)
+def node(size: int) -> Node:
+    return Node(0o100644, 0, 0, size, 0, 0, 1, 0, 0, 0)
+
+
+def laid(names: str, directory: str = "/d") -> Laid:
+    """Files that hold their names, as often as these stand in the alphabet."""
+    contents = [name.encode() * (ord(name) - ord("a")) for name in names]
+    data = b"".join(bytes(ROOM) + content + bytes(space(len(content)) - ROOM - len(content)) for content in contents)
+    files = [(name, node(len(content))) for name, content in zip(names, contents, strict=True)]
+    return Laid(directory, files, memoryview(bytearray(data)))
+
+
+NAMES = "abcdefghij"
+
+
+@given(st.lists(st.integers(0, 10)), st.lists(st.tuples(st.integers(0, 9), st.integers(1, 10), st.booleans())))
+def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, int, bool]]) -> None:
+    held = Held(1 << 20)
+    places = sorted({0, 10, *cuts})
+    for start, end in pairwise(places):
+        run = laid(NAMES[start:end])
+        assert held.claim(len(run.data))
+        held.keep(run)
+    left = set(NAMES)
+    for start, count, single in steps:
+        wanted = laid(NAMES[start : start + count])
+        name = NAMES[start]
+        if single:
+            found = held.take_one("/d", name)
+            assert found == (name.encode() * start if name in left else None)
+            left.discard(name)
             continue
-        content = (bytes(size), b"")
-        fits = path not in kept and sum(len(data) + 200 for data, _ in kept.values()) + size + 200 <= 2000
-        held.keep(path, content)
-        if fits:
-            kept[path] = content
-        assert sum(len(data) for data, _ in kept.values()) <= 2000 and held.room >= 0
-    assert held.room == 2000 - sum(len(data) + 200 for data, _ in kept.values())
+        run_found = held.take("/d", wanted.files)
+        if run_found is not None:
+            taken = "".join(known for known, _ in run_found.files)
+            assert taken and wanted.files[: len(taken)] == run_found.files and set(taken) <= left
+            assert run_found.data == laid(taken).data
+            left -= set(taken)
+    assert held.room == (1 << 20) - sum(space(NAMES.index(name)) for name in left)
+
+
+def test_other_files_of_the_same_names_are_not_taken() -> None:
+    held = Held()
+    held.keep(laid("ab"))
+    assert held.take("/d", [("a", node(7))]) is None and held.take("/e", laid("ab").files) is None
+    assert held.has("/d") and not held.has("/e")
+
+
+def test_never_more_than_there_is_room_for() -> None:
+    held = Held(5000)
+    held.expect(2)
+    assert not held.claim(3001) and held.claim(3000) and not held.claim(1)
+    held.release(3000)
+    held.expect(10)
+    assert held.room == 0
+
+
+@given(st.dictionaries(st.integers(0, 9), st.just(b"capable")))
+def test_what_has_a_capability_is_apart(capable: dict[int, bytes]) -> None:
+    whole = laid(NAMES)
+    parts = list(parted(whole, capable))
+    assert b"".join(part.data for part in parts) == whole.data
+    assert [file for part in parts for file in part.files] == whole.files
+    alone = {part.files[0][0]: part.capability for part in parts if part.capability}
+    assert alone == {NAMES[number]: b"capable" for number in capable}
+    assert all(len(part.files) == 1 for part in parts if part.capability)
 
 
 def test_small_files_of_a_context_are_held_until_they_are_taken(tmp_path: Path) -> None:
@@ -34,7 +93,36 @@ def test_small_files_of_a_context_are_held_until_they_are_taken(tmp_path: Path) 
     with LocalContext(tmp_path) as context:
         TreeDigests(context, context.digests).contents("/")
         (tmp_path / "small").unlink()
-        node = context.lstat("/small")
-        assert node is not None
-        assert context.load("/small", node) == (b"content", b"")
-        assert context._held.take("/large") is None
+        found = context.lstat("/small")
+        assert found is not None
+        assert context.load("/small", found) == (b"content", b"")
+        assert context._held.take_one("/", "large") is None
+
+
+@pytest.mark.parametrize("digested", [True, False])
+def test_a_directory_as_it_lies_in_a_layer(tmp_path: Path, digested: bool) -> None:
+    for number in range(700):
+        (tmp_path / f"{number:03}").write_bytes(b"%d" % number * number)
+    os.setxattr(tmp_path / "300", "security.capability", NET_RAW)
+    with LocalContext(tmp_path) as context:
+        if digested:
+            TreeDigests(context, context.digests).contents("/")
+        files = list(context.entries("/"))
+        parts = list(context.laid("/", files))
+    assert [name for part in parts for name, _ in part.files] == [f"{number:03}" for number in range(700)]
+    assert [part.files[0][0] for part in parts if part.capability] == ["300"]
+    wanted = b"".join(bytes(ROOM) + content + bytes(-len(content) % ROOM) for n in range(700) for content in [b"%d" % n * n])
+    assert b"".join(part.data for part in parts) == wanted
+
+
+def test_a_file_of_a_directory_that_changes_is_said(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"one")
+    with LocalContext(tmp_path) as context:
+        files = list(context.entries("/"))
+        (tmp_path / "b").write_bytes(b"other")
+        with pytest.raises(ContextError, match="'b' changed while it was read"):
+            list(context.laid("/", files))
+        (tmp_path / "b").unlink()
+        with pytest.raises(ContextError, match="'b' changed while it was read"):
+            list(context.laid("/", files))

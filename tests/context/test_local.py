@@ -399,10 +399,11 @@ class TestStatCache:
             with plain, LocalContext(tmp_path, Ignore.parse(ignore), stats=memory, clock=lambda: 1 << 62) as context:
                 take = context.digests._load
 
-                def counted(directory: str, files: Sequence[tuple[str, Node]]) -> Iterator[tuple[bytes, bytes]]:
+                def counted(directory: str, files: Sequence[tuple[str, Node]], data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
                     nonlocal read
                     read += len(files)
-                    return take(directory, files)
+                    assert take is not None
+                    return take(directory, files, data)
 
                 monkeypatch.setattr(context.digests, "_load", counted)
                 found = TreeDigests(context, context.digests).contents("/")

@@ -84,7 +84,7 @@ def straight(request: CopyRequest, parents: UnionView, rooted: bool = True) -> b
     actions, index, tar = destination.take(), TarIndex(), bytearray()
     index.add(root_entry(destination.directories()["/"]), None)
     try:
-        batches = Batches(lambda piece: tar.extend(bytes(piece) if isinstance(piece, int) else piece))
+        batches = Batches(lambda piece: tar.extend(bytes(piece) if isinstance(piece, int) else b"".join(piece)))
         copy = CopyTar(parents, batches, index, lambda: None, rooted=rooted)
         copy.write(entries(actions, destination.directories(), parents, copy.unchanged))
         image = index.image(len(tar))

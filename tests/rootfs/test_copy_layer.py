@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imgbuild.context.ignore import Ignore
 from imgbuild.context.local import LocalContext
 from imgbuild.context.tree import match
-from imgbuild.errors import ContextError, ImgbuildError, StoreError
+from imgbuild.errors import ContextError, ImgbuildError, LayerError, StoreError
 from imgbuild.layer.compression import Compression
 from imgbuild.rootfs.capture import capture
 from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests, perform_copy
@@ -24,6 +24,7 @@ from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.union import UnionView
 from imgbuild.store.locks import Interrupted
 from imgbuild.store.store import Store
+from imgbuild.values import replace
 
 from .copying import EPOCH, OLD, packed, straight, tree
 
@@ -137,6 +138,40 @@ def test_a_tar_without_a_directory_is_the_directory_s_tar(
         assert straight(request, parents, rooted) == packed(upper, parents, rooted, epoch)
 
 
+@pytest.mark.parametrize("options", [{}, {"mode": "0640"}, {"owner": "3:4"}, {"exclude": ("01*", "d/e")}], ids=str)
+@pytest.mark.parametrize("destination", ["/x", "/", "/there", "/x/" + "long/" * 30 + "/"])
+@pytest.mark.parametrize("digested", [True, False])
+def test_many_files_at_once_are_those_of_a_directory(tmp_path: Path, destination: str, options: dict[str, str], digested: bool) -> None:
+    context = tree(tmp_path / "context", "005.d/a 005.d/b d/ d/e/f 007.l->d 011=x@4755 012=@0600")
+    for number in range(40):
+        (context / f"{number:03}").write_bytes(b"%d" % number * (number * 40))
+    for name in ("n" * 99, "n" * 100, "n" * 101, "n" * 255, "0é", "021.bad\udcff"):
+        (context / name).write_bytes(b"named")
+    (context / "020.large").write_bytes(bytes(1 << 17))
+    (context / "d" / "deep").mkdir()
+    (context / "d" / "deep" / "long".ljust(200, "g")).write_bytes(b"deep")
+    for name in ("013", "d/e/f"):
+        os.setxattr(context / name, "security.capability", CAPABILITY)
+    os.mkfifo(context / "022.fifo")
+    below = tree(tmp_path / "below", "there/005=old there/other there/d/e/f=old")
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    with LocalContext(context) as local, UnionView((DirectoryLower(below),)) as parents:
+        request = replace(request_of(local, ".", destination=destination), **options)
+        if digested:
+            input_digests(request)
+        made = straight(request, parents)
+        perform_copy(request, parents, upper)
+        assert made is not None and made == packed(upper, parents)
+
+
+def test_names_of_whiteouts_take_a_directory(tmp_path: Path) -> None:
+    context = tree(tmp_path / "context", "a .wh.a d/.wh.b d/c")
+    with LocalContext(context) as local, UnionView(()) as parents:
+        with pytest.raises(LayerError, match="wh"):
+            straight(request_of(local, "."), parents)
+
+
 @pytest.mark.parametrize("compression", [ZSTD, Compression("gzip"), Compression("none")], ids=str)
 def test_the_layer_and_the_lower_are_those_of_a_directory(store: Store, tmp_path: Path, compression: Compression) -> None:
     files = tree(tmp_path / "context", "d/a d/b=text@0755 d/l->a d/e/ f")
@@ -193,7 +228,7 @@ def test_a_file_that_changes_between_hash_and_copy_is_refused(store: Store, tmp_
 
 
 def test_a_copy_is_stopped_on_its_way(store: Store, tmp_path: Path) -> None:
-    files = tree(tmp_path / "context", " ".join(f"f{number}" for number in range(50)))
+    files = tree(tmp_path / "context", " ".join(f"d{number}/f" for number in range(50)))
     seen = 0
 
     def stop() -> None:

@@ -1,0 +1,99 @@
+"""Reads small files of a local tree to where they belong in a layer, and hashes them: runs of files, each with its place in memory."""
+
+from __future__ import annotations
+
+from imgbuild.context.held import Held, Laid, parted, space
+from imgbuild.context.stats import Files, LoadInto, hashing
+from imgbuild.hints import Callable, Iterator, NamedTuple, Sequence
+
+AREA = 4 << 20
+"""Bytes of files that lie in one piece of memory: it is given back when all of them are written."""
+
+Area = Callable[[int], memoryview | None]
+"""Memory for so many bytes, zeros; None where there is none."""
+
+
+class Run(NamedTuple):
+    """Files of a directory, and where they are read to: None where they are not held."""
+
+    files: Files
+    size: int
+    room: memoryview | None
+
+
+def laid_out(part: Sequence[Files], held: Held, area: Area) -> list[Run]:
+    """The files in runs, each with its place in what `area` gives."""
+    together: list[list[tuple[Files, int]]] = [[]]
+    used = 0
+    for files, size in _runs(part):
+        if used and used + size > AREA:
+            together.append([])
+            used = 0
+        together[-1].append((files, size))
+        used += size
+    return [run for runs in together for run in _placed(runs, held, area)]
+
+
+def digests_here(runs: Sequence[Run], load: LoadInto, held: Held) -> list[bytes]:
+    """Read and hash here."""
+    digests: list[bytes] = []
+    capabilities: list[dict[int, bytes]] = []
+    for capable in each(runs, load, digests):
+        capabilities.append(capable)
+    for run, capable in zip(runs, capabilities, strict=True):
+        keep(run, capable, held)
+    return digests
+
+
+def each(runs: Sequence[Run], load: LoadInto, digests: list[bytes]) -> Iterator[dict[int, bytes]]:
+    """For each run, once its digests are appended: the capabilities of those files that have one, by their numbers in it."""
+    hashed = hashing(sum(len(run.files.files) for run in runs))
+    scratch = memoryview(bytearray(max((run.size for run in runs if run.room is None), default=0)))
+    for (directory, files), _, room in runs:
+        capable: dict[int, bytes] = {}
+        start = len(digests)
+        for content, capability in load(directory, files, scratch if room is None else room):
+            digest = hashed(content).digest()
+            if capability:
+                capable[len(digests) - start] = capability
+                digest = hashed(digest + capability).digest()
+            digests.append(digest)
+        yield capable
+
+
+def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
+    """Hold what was read; what has a capability is read again."""
+    if run.room is None:
+        return
+    for laid in parted(Laid(*run.files, run.room), capable):
+        if laid.capability:
+            held.release(len(laid.data))
+        else:
+            held.keep(laid)
+
+
+def _runs(part: Sequence[Files]) -> Iterator[tuple[Files, int]]:
+    """The files, no more of them together than fit into an area, with their size there."""
+    for directory, files in part:
+        start = size = 0
+        for at, (_, node) in enumerate(files):
+            more = space(node.size)
+            if size + more > AREA:
+                yield Files(directory, files[start:at]), size
+                start, size = at, 0
+            size += more
+        yield Files(directory, files[start:]), size
+
+
+def _placed(runs: Sequence[tuple[Files, int]], held: Held, area: Area) -> list[Run]:
+    """What lies in one area, as far as there is room for it."""
+    claimed = [(files, size, held.claim(size)) for files, size in runs]
+    total = sum(size for _, size, fits in claimed if fits)
+    room = area(total) if total else None
+    placed, at = [], 0
+    for files, size, fits in claimed:
+        if fits and room is None:
+            held.release(size)
+        placed.append(Run(files, size, room[at : at + size] if fits and room is not None else None))
+        at += size if fits else 0
+    return placed
