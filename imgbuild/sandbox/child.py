@@ -24,12 +24,12 @@ from imgbuild.linux.paths import Root
 from imgbuild.linux.sockets import Socket, opened
 from imgbuild.sandbox import command, filesystem, group, terminal, wire
 from imgbuild.sandbox.plan import Entry, Plan
-from imgbuild.sandbox.spec import Process
+from imgbuild.sandbox.spec import UNMOVED, Process
 from imgbuild.values import dataclass
 
 _STDIO = 3
 READY = b"+"
-"""What a spare sandbox says when it can take orders."""
+"""What a spare sandbox says when it can take orders, and a tracer when it is there."""
 
 BORN = struct.Struct("=ii")
 """What `bear` tells: the process id of who was born, or 0 and the errno."""
@@ -37,17 +37,18 @@ BORN = struct.Struct("=ii")
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; and the files by which
-    it joins its control groups."""
+    """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; the files by which it
+    joins its control groups; and, where its wall clock is to be moved, by which the tracer that does it says that it is there."""
 
     stdio: tuple[int, int, int]
     report: int
     status: Socket
     joins: tuple[str, ...] = ()
+    gate: int | None = None
 
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        return (*self.stdio, self.report, self.status.fileno())
+        return (*self.stdio, self.report, self.status.fileno(), *(() if self.gate is None else (self.gate,)))
 
 
 class _Progress:
@@ -65,10 +66,19 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
     progress = _Progress()
     try:
         _begin(wiring.descriptors())
+        if wiring.gate is not None:
+            _wait_for_tracer(wiring.gate)
         root = filesystem.build(plan, features, progress)
         _move_in(root, plan, wiring, progress, bounded=False)
     except BaseException as error:
         _report(wiring.report, error, progress.stage)
+
+
+def _wait_for_tracer(gate: int) -> None:
+    said = os.read(gate, 4096)
+    os.close(gate)
+    if said != READY:
+        raise SandboxError(f"{UNMOVED}: {said.decode('utf-8', 'replace') or 'there is no tracer'}")
 
 
 def wait_for_orders(plan: Plan, features: Features, report: int, orders: Socket) -> NoReturn:
@@ -116,7 +126,7 @@ def _move_in(root: Root, plan: Plan, wiring: Wiring, progress: _Progress, *, bou
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)
     progress("changing the root")
     filesystem.enter(root)
-    _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True, bounded=bounded)
+    _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True, bounded=bounded, clock=plan.clock)
 
 
 def _move_clocks(seconds: int) -> None:
@@ -189,6 +199,7 @@ def _start(
     *,
     console: bool,
     bounded: bool = False,
+    clock: bytes = b"",
 ) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     stdio = wiring.stdio
@@ -213,6 +224,8 @@ def _start(
         command.enter_directory(process.cwd)
         identity = process.identity
         progress(f"becoming user {identity.uid}:{identity.gid}")
+        if clock:  # while it still has the right
+            syscalls.seccomp_filter(clock)
         command.become(process, capabilities, seccomp)
         # After the change of identity, which clears it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)

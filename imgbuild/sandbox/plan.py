@@ -39,7 +39,8 @@ _HARMLESS = frozenset(f"/dev/{name}" for name, _, _ in DEVICES)
 class Plan:
     """All that is to be done for one sandbox, in this order. `seccomp` is a BPF program, empty for none; `capabilities` a
     bit mask. `bind_devices`: devices come from the host, as a user namespace may not make them; `all_devices`: nodes of any
-    device can be opened, wherever they are; `devices`: those beyond every sandbox's, as control groups call them."""
+    device can be opened, wherever they are; `devices`: those beyond every sandbox's, as control groups call them; `clock`: a second
+    BPF program, of calls that have to do with a wall clock that is `ahead`."""
 
     root: Filesystem | Bind
     system_mounts: tuple[Mount, ...]
@@ -62,13 +63,15 @@ class Plan:
     devices: tuple[str, ...]
     time_offset: int
     processors: int
+    ahead: int
+    clock: bytes
 
     @property
     def foundation(self) -> tuple[object, ...]:
         """What is done before the root file system is needed. Sandboxes that are alike in this can begin alike."""
         mounts = (self.system_mounts, self.bind_devices, self.all_devices, self.device_mounts)
         rights = (self.process.rlimits, self.capabilities)
-        return (*mounts, self.sysctl, self.masked, self.read_only, self.own_network, *rights)
+        return (*mounts, self.sysctl, self.masked, self.read_only, self.own_network, self.ahead, *rights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,9 @@ class Entry:
     cgroups: tuple[str, ...]
 
 
-def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: bool = True) -> Plan:
-    """What `spec` means here. `seccomp` is the program, to be used if the spec wants one; `tty_group`: the group of
-    terminals (5) exists in our user namespace. SandboxError for a mount where the sandbox's own are."""
+def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: bool = True, clock: bytes = b"") -> Plan:
+    """What `spec` means here. `seccomp` is the program, to be used if the spec wants one, and `clock` that for its wall clock;
+    `tty_group`: the group of terminals (5) exists in our user namespace. SandboxError for a mount where the sandbox's own are."""
     for mount in spec.mounts:
         check_target(mount.target, "/" + "/".join(_parts(mount.target)))
     return Plan(
@@ -109,6 +112,8 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         devices=tuple(sorted({rule for _, rule in spec.devices})),
         time_offset=spec.time_offset,
         processors=spec.processors,
+        ahead=spec.ahead,
+        clock=clock,
     )
 
 

@@ -29,6 +29,8 @@ from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
 if TYPE_CHECKING:
     from resource import struct_rusage
 
+    from imgbuild.sandbox.clock import Clock
+
 _SOCKET = 3
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
@@ -43,6 +45,7 @@ class _Child:
         self.started = started
         self.failure: wire.Failure | None = None
         self.limited = False
+        self.clock: Clock | None = None
 
 
 _LIBC_SIGNALS = (32, 33)
@@ -174,13 +177,23 @@ class Spawner:
         joins = tuple(file for each in joined if each is not group or descriptor is None for file in each.entries())
         flags = _NAMESPACES | (syscalls.CLONE_NEWNET if plan.own_network else 0)
         report, reporting = os.pipe()
+        clock = None
+        if plan.ahead:  # in runs of `repro` alone
+            from imgbuild.sandbox.clock import Clock
+
+            clock = Clock(plan.ahead)
         started = time.monotonic()
         try:
             pid, pidfd = self._clone(flags, descriptor)
             if pid == 0:
-                child.perform(plan, self._features, child.Wiring(stdio, reporting, status, joins))
+                wiring = child.Wiring(stdio, reporting, status, joins, None if clock is None else clock.gate)
+                child.perform(plan, self._features, wiring)
+            if clock is not None:
+                clock.trace(pid)
         except OSError:
             os.close(report)
+            if clock is not None:
+                clock.close()
             if group is not None:
                 group.remove()
             raise
@@ -190,6 +203,7 @@ class Spawner:
                     os.close(fd)
         born = _Child(pid, pidfd, report, status, group, started)
         born.limited = bool(plan.limits)
+        born.clock = clock
         self._watch(born)
 
     def _send_off(self, spare: Spare, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> bool:
@@ -305,6 +319,8 @@ class Spawner:
         if dead.report in self._by_report:
             self._close_report(dead)
         _, wait_status, usage = os.wait4(dead.pid, 0)
+        if dead.clock is not None:
+            dead.failure = dead.clock.end() or dead.failure
         wall = time.monotonic() - dead.started
         self._poll.unregister(dead.pidfd)
         del self._by_pidfd[dead.pidfd]
@@ -379,9 +395,6 @@ def _exit_status(wait_status: int, oom: bool, usage: Usage, failure: wire.Failur
 
 def _pid_of(pidfd: int) -> int:
     """The process id in the PID namespace of /proc as it is mounted here, which is the build's."""
-    fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        lines = os.read(fd, 4096).splitlines()
-    finally:
-        os.close(fd)
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb", buffering=0) as file:
+        lines = file.read(4096).splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(b"Pid:")))

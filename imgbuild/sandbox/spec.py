@@ -26,6 +26,9 @@ DEFAULT_RLIMITS = (
 NPROC, which it takes from the size of the machine, and more descriptors for who asks. No core files: they would be in layers.
 SIGPENDING stays as it is; of a hard limit that we may not raise to this, what we have."""
 
+UNMOVED = "the wall clock can't be moved"
+"""How a failure begins whose reason is just that."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -93,7 +96,7 @@ class SandboxSpec:
     opened: each one's path there and what control groups call it ("c 10:229"); they are among the mounts, as binds of that path.
     `cgroup_parent`: the group that the sandbox's own is made in, from the top of each hierarchy; else it is imgbuild's own.
     `time_offset`: by how many seconds its clocks since boot are ahead of the machine's (0: they are the machine's); `processors`: how
-    many of the machine's it may run on (0: all).
+    many of the machine's it may run on (0: all); `ahead`: by how many seconds its wall clock is (0: it is the machine's).
     """
 
     root: Filesystem | Bind
@@ -110,6 +113,7 @@ class SandboxSpec:
     sysctl: tuple[tuple[str, str], ...] = field(default=())
     time_offset: int = 0
     processors: int = 0
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,12 @@ class Zygote:
     def plan(self, spec: SandboxSpec) -> Plan:
         """What `spawn` will do."""
         wants = spec.process.seccomp and not spec.privileged
-        return make_plan(spec, self._features, self._program(spec.process.capabilities) if wants else b"", self._tty_group)
+        clock = b""
+        if spec.ahead:
+            from imgbuild.sandbox.clock_calls import compile_filter
+
+            clock = compile_filter(self._features.machine)
+        return make_plan(spec, self._features, self._program(spec.process.capabilities) if wants else b"", self._tty_group, clock)
 
     def expect(self, count: int, width: int = 1) -> None:
         """Tell that so many more sandboxes will be asked for, up to `width` at once: as far as they are ordinary ones, they are made

@@ -37,6 +37,9 @@ def interpret(program: bytes, audit: int, number: int, arguments: tuple[int, ...
         elif code == 0x06:
             return int(k)
         else:
+            if code == 0x54:
+                accumulator &= k
+                continue
             holds = {0x15: accumulator == k, 0x35: accumulator >= k, 0x45: bool(accumulator & k)}[code]
             position += true if holds else false
 

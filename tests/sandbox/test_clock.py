@@ -1,0 +1,218 @@
+"""A wall clock that is ahead: in programs of every kind, for what waits for a time, and with whoever dies, stops, or traces."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgbuild.linux import tracing
+from imgbuild.linux.features import probe
+from imgbuild.linux.mounts import Bind, Filesystem
+from imgbuild.sandbox import clock
+from imgbuild.sandbox.describe import describe
+from imgbuild.sandbox.spec import UNMOVED, Identity
+from imgbuild.sandbox.zygote import Zygote
+from sandbox.conftest import ROOT, Result, Run, finish, spawn, spec_of
+
+pytestmark = ROOT
+
+DAY = 86400
+AHEAD = 1000 * DAY
+
+PYTHON = """
+import ctypes, errno, os, struct, subprocess, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def until(seconds):
+    now = time.clock_gettime(time.CLOCK_REALTIME) + seconds
+    return struct.pack("ll", int(now), int(now % 1 * 10**9))
+def waits(call):
+    began = time.monotonic()
+    call()
+    return 0.1 < time.monotonic() - began < 60
+"""
+WAITS = """
+print(waits(lambda: libc.clock_nanosleep(0, 1, until(0.2), None)))
+semaphore = ctypes.create_string_buffer(64)
+libc.sem_init(semaphore, 0, 0)
+print(waits(lambda: libc.sem_timedwait(semaphore, until(0.2))))
+timer = libc.timerfd_create(0, 0)
+libc.timerfd_settime(timer, 1, struct.pack("ll", 0, 0) + until(0.2), None)
+print(waits(lambda: os.read(timer, 8)))
+shared = until(0.2)
+def each():
+    mutex, condition = ctypes.create_string_buffer(128), ctypes.create_string_buffer(128)
+    libc.pthread_mutex_lock(mutex)
+    print(waits(lambda: libc.pthread_cond_timedwait(condition, mutex, shared)) and shared == kept)
+kept = bytes(bytearray(shared))
+threads = [threading.Thread(target=each) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(libc.clock_nanosleep(0, 1, struct.pack("ll", 1, 0), None) == 0)
+print(libc.clock_nanosleep(0, 1, ctypes.c_void_p(8), None) == errno.EFAULT)
+"""
+THREADS = """
+def calls():
+    for _ in range(200):
+        days.add(int(time.time() // 86400))
+        subprocess.run(["/bin/true"]) if _ % 50 == 0 else None
+days = set()
+threads = [threading.Thread(target=calls) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*sorted(days))
+sys.stdout.flush()
+threading.Thread(target=lambda: os.execv(sys.executable, [sys.executable, "-c", "import time; print(int(time.time() // 86400))"])).start()
+time.sleep(60)
+"""
+
+
+def days() -> int:
+    return int(time.time() // DAY)
+
+
+def python(zygote: Zygote, text: str, **changes: Any) -> Result:
+    """A program of the host's Python, where all of the host is its root."""
+    return finish(zygote, spec_of(Bind("/"), (sys.executable, "-c", PYTHON + text), **changes))
+
+
+def test_programs(plain: Run) -> None:
+    before = days()
+    done = plain("sh", "-c", "date +%s; (date +%s); sh -c 'date +%s | cat'; busybox date +%s; cut -d . -f 1 /proc/uptime", ahead=AHEAD)
+    *moved, uptime = map(int, done.lines)
+    assert done.status.code == 0
+    assert {each // DAY - 1000 for each in moved} <= {before, days()}
+    assert len(moved) == 4
+    assert uptime <= time.monotonic() + DAY
+    machines = plain("sh", "-c", "date +%s", ahead=0)
+    assert int(machines.lines[0]) // DAY in {before, days()}
+
+
+def test_every_clock(plain_zygote: Zygote) -> None:
+    text = "print(*(int(time.clock_gettime(clock) // 86400) for clock in (0, 5, 11, 1)), int(time.time() // 86400))"
+    before = days()
+    realtime, coarse, tai, since_boot, now = map(int, python(plain_zygote, text, ahead=AHEAD).lines[0].split())
+    assert {realtime - 1000, coarse - 1000, tai - 1000, now - 1000} <= {before, days()}
+    assert since_boot < 900
+
+
+def test_what_waits_for_a_time(plain_zygote: Zygote) -> None:
+    done = python(plain_zygote, WAITS, ahead=AHEAD)
+    assert done.lines == ["True"] * 9, done.out
+
+
+def test_threads_and_their_exec(plain_zygote: Zygote) -> None:
+    before = days()
+    done = python(plain_zygote, THREADS, ahead=AHEAD)
+    assert done.status.code == 0
+    assert {int(word) - 1000 for word in done.out.split()} <= {before, days()}
+    assert len(done.lines) == 2
+
+
+def test_files_have_the_machine_s_time(plain: Run) -> None:
+    before = days()
+    done = plain("sh", "-c", "touch /x && stat -c %Y /x", ahead=AHEAD)
+    assert int(done.lines[0]) // DAY in {before, days()}
+
+
+def test_how_it_ends_is_as_ever(plain: Run) -> None:
+    assert plain("sh", "-c", "exit 7", ahead=AHEAD).status.code == 7
+    assert plain("sh", "-c", "sh -c 'kill -9 $$'; echo $?", ahead=AHEAD).lines[-1] == "137"
+    assert plain("sh", "-c", "trap 'echo caught; exit 4' TERM; sh -c \"kill -TERM $$\"", ahead=AHEAD).status.code == 4
+    assert plain("nothing-there", ahead=AHEAD).status.code == 127
+    stopped = "sleep 1000 & kill -STOP $!; kill -CONT $!; kill $!; wait $!; echo $?"
+    assert plain("sh", "-c", stopped, ahead=AHEAD).lines[-1] == "143"
+
+
+def test_a_daemon_is_no_reason_to_wait(plain: Run) -> None:
+    assert plain("sh", "-c", "(sleep 1000 &); (trap '' TERM HUP; sleep 1000 &); date > /dev/null", ahead=AHEAD).status.code == 0
+
+
+def test_another_user_and_a_setuid_program(plain_zygote: Zygote) -> None:
+    """Of whom a tracer of too few rights would take away what the mode gives."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        shutil.copy(shutil.which("date") or "", f"{place}/date")
+        shutil.copy(shutil.which("cat") or "", f"{place}/cat")
+        os.chmod(f"{place}/cat", 0o4755)
+        os.chmod(f"{place}/date", 0o711)
+        Path(place, "secret").write_text("read")
+        os.chmod(f"{place}/secret", 0o600)
+        command = f"{place}/date +%s; {place}/cat {place}/secret"
+        done = finish(plain_zygote, spec_of(Bind("/"), ("/bin/sh", "-c", command), ahead=AHEAD, identity=Identity(1000, 1000, (), "/")))
+    assert int(done.lines[0]) // DAY - 1000 in {days(), days() - 1}
+    assert done.lines[1] == "read"
+
+
+def test_who_traces_is_told_apart(plain_zygote: Zygote) -> None:
+    done = python(plain_zygote, "libc.ptrace(0, 0, 0, 0); print('went on')", ahead=AHEAD)
+    assert (done.status.code, done.status.setup_error) == (125, f"{UNMOVED}: the step traces processes itself")
+    assert done.out == ""
+    assert python(plain_zygote, "print(libc.ptrace(0, 0, 0, 0))").out == "0\n"
+
+
+def test_the_machine_s_clock_is_not_set(plain_zygote: Zygote) -> None:
+    """Not even by who may, in a run whose clock is another one."""
+    text = "print(libc.clock_settime(0, struct.pack('ll', 10**9, 0)), ctypes.get_errno())"
+    assert python(plain_zygote, text, ahead=AHEAD, privileged=True).out == f"-1 {errno.EPERM}\n"
+
+
+def _refused(pid: int, options: int) -> None:
+    raise PermissionError(errno.EPERM, "ptrace", str(pid))
+
+
+def test_tracing_that_is_refused(root: Filesystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "seize", _refused)
+    with Zygote.start(probe()) as zygote:
+        status = finish(zygote, spec_of(root, ("date",), ahead=AHEAD)).status
+        assert (status.code, status.setup_error) == (125, f"{UNMOVED}: operation not permitted")
+        assert finish(zygote, spec_of(root, ("date",))).status.code == 0
+
+
+def _dies(pid: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fails(pid: int) -> None:
+    raise ValueError("what now")
+
+
+@pytest.mark.parametrize(("end", "why"), [(_dies, "who moves it was ended"), (_fails, "ValueError: what now")])
+def test_a_tracer_that_ends(root: Filesystem, monkeypatch: pytest.MonkeyPatch, end: Any, why: str) -> None:
+    """What it traces ends with it."""
+    monkeypatch.setattr(clock, "_hide_vdso", end)
+    with Zygote.start(probe()) as zygote:
+        status = finish(zygote, spec_of(root, ("sleep", "1000"), ahead=AHEAD)).status
+        assert (status.code, status.setup_error) == (125, f"{UNMOVED}: {why}")
+
+
+def test_who_is_killed_takes_the_tracer_along(root: Filesystem) -> None:
+    with Zygote.start(probe()) as zygote:
+        before = _children(zygote)
+        sandbox = spawn(zygote, root, "sh", "-c", "sleep 1000 & sleep 1000", ahead=AHEAD)
+        assert sandbox.wait_running() is None
+        assert len(_children(zygote)) == len(before) + 2
+        sandbox.kill()
+        status = sandbox.wait()
+        assert status is not None
+        assert status.signal == signal.SIGKILL
+        assert _children(zygote) == before
+        spawn(zygote, root, "sleep", "1000", ahead=AHEAD)
+
+
+def _children(zygote: Zygote) -> list[str]:
+    return Path(f"/proc/{zygote._pid}/task/{zygote._pid}/children").read_text().split()
+
+
+def test_it_is_described(root: Filesystem, plain_zygote: Zygote) -> None:
+    lines = describe(plain_zygote.plan(spec_of(root, ("date",), ahead=AHEAD)))
+    assert any(line.startswith(f"wall clock ahead by {AHEAD} s") for line in lines)
+    assert not any("wall clock" in line for line in describe(plain_zygote.plan(spec_of(root, ("date",)))))
