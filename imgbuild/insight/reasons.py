@@ -10,7 +10,8 @@ from imgbuild.values import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What was true when a version was made. `began` and `ended`: the wall clock, in seconds since 1970; `hostname`; `first_pid`: the
+    """What was true when a version was made. `began` and `ended`: the machine's wall clock, in seconds since 1970, which files have, and of
+    which what was run saw one that was `ahead` by so many seconds; `hostname`; `first_pid`: the
     number of the process after the first one (0: not known); `uptime`: what the clock since boot said, from and to (0, 0: not known);
     `processors` it could use (0: not known); `listing`: how directories were listed, as far as two of these can be told apart by it."""
 
@@ -21,6 +22,7 @@ class Circumstances:
     uptime: tuple[float, float] = (0.0, 0.0)
     processors: int = 0
     listing: str = ""
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Sequence
+from imgbuild.insight.dates import date_parts, shown_part
 from imgbuild.insight.reasons import Circumstances, Reason, clock, shown
 from imgbuild.patterns import IGNORECASE, pattern
 from imgbuild.values import dataclass
@@ -108,6 +109,7 @@ def _takers(one: Circumstances, other: Circumstances) -> Iterator[tuple[str, Cal
     yield "uptime", lambda old, new: _numbers(old, new, lambda a, b: _within(a, one.uptime) and _within(b, other.uptime))
     yield "pid", lambda old, new: _numbers(old, new, lambda a, b: _pid(a, b, one, other))
     yield "time", lambda old, new: _alike(old, new, _DATES.finditer(old), _DATES.finditer(new))
+    yield "time", lambda old, new: _dated(old, new, one, other)
     yield "duration", lambda old, new: _alike(old, new, _DURATION.finditer(old), _DURATION.finditer(new))
     yield "processors", lambda old, new: _numbers(old, new, lambda a, b: _processors(a, b, one, other))
 
@@ -151,6 +153,14 @@ def _holed(data: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
     return b"".join((*parts, data[at:]))
 
 
+def _dated(old: bytes, new: bytes, one: Circumstances, other: Circumstances) -> _Taken:
+    """Take out parts of dates."""
+    spans = date_parts(old, new, one, other)
+    if spans is None:
+        return None
+    return _holed(old, spans[0]), _holed(new, spans[1]), shown_part(old, spans[0]), shown_part(new, spans[1])
+
+
 def _epoch(word: bytes, made: Circumstances) -> bool:
     """Whether a number is the time at which something was made, in seconds since 1970 or in parts of them."""
     whole = word.partition(b".")[0]
@@ -159,7 +169,7 @@ def _epoch(word: bytes, made: Circumstances) -> bool:
 
 
 def _during(seconds: float, made: Circumstances) -> bool:
-    return made.ended > 0 and made.began - _SLACK <= seconds <= made.ended + _SLACK
+    return made.ended > 0 and any(made.began - _SLACK <= seconds - ahead <= made.ended + _SLACK for ahead in {0, made.ahead})
 
 
 def _within(word: bytes, window: tuple[float, float]) -> bool:
@@ -191,7 +201,7 @@ def _binary(pair: Pair, one: Circumstances, other: Circumstances) -> Reason | No
                 break
             for kind in kinds:
                 (before,), (after,) = (struct.unpack_from(kind, side, start) for side in (pair.old, pair.new))
-                for unit in (1, 10**9):
+                for unit in (1, 10**3, 10**6, 10**9) if size == 8 else (1,):
                     if _during(before / unit, one) and _during(after / unit, other):
                         words = f"a time as a number of {size} bytes: {clock(before / unit)} -> {clock(after / unit)}"
                         return Reason("time", words, pair.offset + start)

@@ -139,6 +139,7 @@ def with_order_explained(findings: Iterable[Finding], before: Iterable[Finding])
 
 
 _TRIED = {
+    "time": "on another date",
     "order": "when directories are listed in another order",
     "hostname": "when the machine has another name",
     "pid": "when processes have other numbers",

@@ -86,6 +86,53 @@ def test_binary_times(form: str) -> None:
     assert "2026-11-29T17:29:46Z -> 2026-11-29T17:29:48Z" in reason.words
 
 
+DATED = replace(OTHER, ahead=400 * 86400 + 18_433)
+"""A run on 2028-01-04, at 01:37."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("2026\n", "2028\n", "2026 -> 2028"),
+        ("(c) 2026 Us", "(c) 2028 Us", "2026 -> 2028"),
+        ("Sunday", "Tuesday", "Sunday -> Tuesday"),
+        ("in NOV", "in JAN", "NOV -> JAN"),
+        ("r20261129", "r20280104", "20261129 -> 20280104"),
+        ("29.11.2026", "04.01.2028", "29.11.2026 -> 04.01.2028"),
+        ("29.11.26", "4.1.28", "29.11.26 -> 4.1.28"),
+        ("bob:!:20786:0:99999", "bob:!:21187:0:99999", "20786 -> 21187"),
+        ("2026-W48", "2028-W01", "2026-W48 -> 2028-W01"),
+        ("at 20261129172946", "at 20280104013714", "20261129172946 -> 20280104013714"),
+        ("Sun, 29 Nov 2026 17:29:46 +0000", "Tue, 04 Jan 2028 01:37:01 +0000", "Sun, 29 Nov 2026 17:29:46 +0000 -> Tue, 04 Jan"),
+        ('"Nov 29 2026" "17:29:46"', '"Jan  4 2028" "01:37:01"', "Nov 29 2026 -> Jan  4 2028"),
+        (f"{T}", f"{T + 2 + DATED.ahead}", f"{T} -> "),
+        (f"{T}", f"{T + 2}", f"{T} -> "),  # of a file, which has the machine's time
+        (f"{T}123", f"{T + 2 + DATED.ahead}123", f"{T}123 -> "),
+    ],
+)  # fmt: skip
+def test_parts_of_a_date(old: str, new: str, words: str) -> None:
+    (reason,) = reasons_in(old.encode(), new.encode(), ONE, DATED)
+    assert reason.kind == "time"
+    assert reason.words.startswith(f"a time: {words}"[:60])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("29", "04"), ("17:29", "01:37"), ("November", "February"), ("2026", "2027"), ("2025", "2028"), ("Sunday", "Friday"),
+        ("version 11", "version 1"), ("20785000", "21187000"), ("Nov2026", "Nov 2028"), ("x2026", "y2028"),
+    ],
+)  # fmt: skip
+def test_what_may_be_no_date(old: str, new: str) -> None:
+    assert reasons_in(old.encode(), new.encode(), ONE, DATED)[-1].kind != "time"
+
+
+@pytest.mark.parametrize(("form", "unit"), [("<I", 1), (">I", 1), ("<q", 1), ("<q", 1000), (">q", 10**6), ("<q", 10**9)])
+def test_binary_dates(form: str, unit: int) -> None:
+    old, new = (b"\1" * 9 + struct.pack(form, time * unit) + b"\2" * 9 for time in (T, T + 2 + DATED.ahead))
+    assert _kinds(old, new, ONE, DATED) == ["time"]
+
+
 def _gz(data: bytes, time: int, name: str = "") -> bytes:
     out = io.BytesIO()
     with gzip.GzipFile(name, "wb", mtime=time, fileobj=out) as file:
