@@ -10,6 +10,7 @@ from imgbuild.cli.failures import printable
 from imgbuild.cli.findings import finding_json, finding_lines, short, what_steps_had
 from imgbuild.engine.invocation import Invocation
 from imgbuild.hints import Iterator
+from imgbuild.insight.reasons import clock
 from imgbuild.light import json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def repro(
     quiet: bool,
     format_: str,
 ) -> int:
-    """Run RUN steps of BUILD (last, last~1, or an id) twice again, the second time under another clock, machine's name, numbers of
+    """Run RUN steps of BUILD (last, last~1, or an id) twice again, the second time under another date, machine's name, numbers of
     processes and order of directories, and compare their layers with each other and with the one in the store. Without steps, all of them.
 
     Nothing of it is kept. Ends with 0 where all are the same, with 1 where one differs.
@@ -73,10 +74,13 @@ def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
     step = result.record
     place = f"  ({step.file.rpartition('/')[2]}:{step.line})" if step.file else ""
     yield f"#{step.number} {short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
+    for failed in result.failed:
+        near = "; a day ahead it does not" if result.lasts else ""
+        yield f"  on another date, {clock(failed.date)}, it fails: {failed.words}{near}"
     if result.problem:
         yield f"  under other circumstances {result.problem}"
         return
-    if result.same:
+    if result.alike:
         if result.conditions.unvaried:
             yield f"  but not tried: {'; '.join(result.conditions.unvaried)}"
         return
@@ -90,5 +94,6 @@ def _json(result: Reproduced) -> dict[str, Any]:
     return {
         "number": step.number, "name": step.name, "file": step.file, "line": step.line, "same": result.same, "stored": result.stored,
         "runs": list(result.runs), "problem": result.problem, "files": files, "more": result.more,
+        "failed": [{"date": clock(each.date), "problem": each.words} for each in result.failed],
         "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
     }  # fmt: skip

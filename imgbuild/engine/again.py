@@ -4,6 +4,7 @@ can give them."""
 from __future__ import annotations
 
 import os
+import time
 
 from imgbuild.engine.outcomes import Unlike, unlike
 from imgbuild.engine.retrace import FIRST_PID, IN_MEMORY, ON_DISK, Retraced
@@ -18,11 +19,18 @@ from imgbuild.linux.memory import in_memory
 from imgbuild.rootfs.materialize import materialize
 from imgbuild.sandbox import cgroup
 from imgbuild.sandbox.available import available_memory
-from imgbuild.solve.rerun import Conditions, Filled, Rerun, rerun
+from imgbuild.sandbox.clock_calls import MACHINES
+from imgbuild.solve.rerun import Conditions, Filled, Rerun, Unmoved, rerun
 from imgbuild.solve.rooms import Rooms
 from imgbuild.values import dataclass, replace
 
 HOSTNAME = "elsewhere-7c21"
+_DAY = 24 * 3600
+_FAR, _NEAR = (days * _DAY + 5 * 3600 + 7 * 60 + 13 for days in (400, 1))
+"""How far ahead the date is, in seconds. The far one has another year, month, day of the month and of the week, hour, minute and second,
+whatever the date is now (400 is more than a year and the longest month, and no multiple of 7, nor is 401). But certificates and lists of
+packages are out of date then: a step that fails is tried with the near one, which has mostly the same year and month.
+Ahead, as files are made with the machine's time, which is to be no time to come."""
 _LAST_PID = 20_000
 _TIME_OFFSET = 7_654_321
 _PART = 4
@@ -41,13 +49,24 @@ class Varied:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """A run that failed on another date: what the clock was when it began, in seconds since 1970; `far`: that is in another year; and why
+    it failed, in words."""
+
+    date: float
+    far: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Second:
-    """The run under other circumstances."""
+    """The run under other circumstances; `failed` are those on dates further away."""
 
     run: Rerun
     under: Conditions
     made: Circumstances
     conditions: Varied
+    failed: tuple[Failed, ...] = ()
 
 
 class Runs:
@@ -69,13 +88,20 @@ class Runs:
 
     @contextmanager
     def second(self, rooms: Rooms, retraced: Retraced, op: RunOp, first: Rerun) -> Iterator[Second]:
-        """Under other circumstances: as many of them as the kernel and the size of the step allow."""
+        """Under other circumstances: as many of them as the kernel, the size of the step, and what it does, allow."""
         tried = self._conditions(retraced, op)
+        unmoved = "" if tried[0].ahead else f"not known how on {self._place.features.machine}"
+        failed: list[Failed] = []
         while True:
             conditions = tried.pop(0)
             stack = ExitStack()
+            began = time.time() + conditions.ahead
             try:
                 run = stack.enter_context(self.run(rooms, retraced, op, conditions))
+            except Unmoved as error:
+                unmoved = error.message.partition(": ")[2]
+                tried = [replace(each, ahead=0) for each in (conditions, *tried)]
+                continue
             except SandboxError:
                 if not tried:
                     raise
@@ -83,12 +109,22 @@ class Runs:
             except Filled:
                 tried = [replace(conditions, on_disk=True)]
                 continue
+            except ConflictError as error:
+                if not conditions.ahead:
+                    raise
+                failed.append(Failed(began, conditions.ahead == _FAR, last_words(error).partition(": ")[2]))
+                unmoved = "it fails on another one"
+                tried = [replace(conditions, ahead=_NEAR if conditions.ahead == _FAR else 0)]
+                continue
             with stack:
                 processors = conditions.processors or len(os.sched_getaffinity(0))
                 pid = conditions.last_pid + 1 if conditions.last_pid else FIRST_PID
                 listing = IN_MEMORY if conditions.memory is not None else ON_DISK
-                made = Circumstances(run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing)
-                yield Second(run, conditions, made, _words(conditions, int(run.began) - int(first.began)))
+                made = Circumstances(
+                    run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing, conditions.ahead
+                )
+                seconds = int(run.began) - int(first.began) + conditions.ahead
+                yield Second(run, conditions, made, _words(conditions, seconds, unmoved), tuple(failed))
             return
 
     def unlike(self, retraced: Retraced, runs: tuple[Rerun, Rerun], made: tuple[Circumstances, Circumstances]) -> Unlike:
@@ -116,7 +152,8 @@ class Runs:
         fits = (layer.uncompressed if layer is not None else 0) * _TIMES_LAYER < self._size and op.limits.memory is None
         processors = (len(os.sched_getaffinity(0)) + 1) // 2
         offset = _TIME_OFFSET if os.path.exists(_TIME_NAMESPACE) else 0
-        full = Conditions(HOSTNAME, _last_pid(), offset, processors, self._memory, on_disk=not fits)
+        ahead = _FAR if self._place.features.machine in MACHINES else 0
+        full = Conditions(HOSTNAME, _last_pid(), offset, processors, self._memory, on_disk=not fits, ahead=ahead)
         fewer = replace(full, last_pid=0, time_offset=0)
         return list(dict.fromkeys((full, replace(full, time_offset=0), fewer, replace(fewer, on_disk=True), replace(fewer, memory=None))))
 
@@ -171,11 +208,13 @@ def _last_pid() -> int:
         return min(_LAST_PID, int(file.read()) // 2)
 
 
-def _words(conditions: Conditions, seconds: int) -> Varied:
+def _words(conditions: Conditions, seconds: int, unmoved: str) -> Varied:
     """What was another one, and what was not."""
     has = len(os.sched_getaffinity(0))
+    days = round(conditions.ahead / _DAY)
     each = (
         (f"the wall clock, by {seconds} s", True, ""),
+        (f"the date, by {days} day{'' if days == 1 else 's'}", bool(conditions.ahead), unmoved),
         ("the machine's name", bool(conditions.hostname), ""),
         ("the numbers of processes", bool(conditions.last_pid), "the kernel does not let them be set"),
         (f"the clocks since boot, by {conditions.time_offset} s", bool(conditions.time_offset), "the kernel has no time namespaces for us"),

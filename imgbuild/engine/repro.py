@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgbuild.engine.again import Runs, Varied, empty_rooms, last_words, opened_runs
+from imgbuild.engine.again import Failed, Runs, Varied, empty_rooms, last_words, opened_runs
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.outcomes import Unlike
 from imgbuild.engine.performed import build_of, step_of
@@ -51,11 +51,23 @@ class Reproduced:
     conditions: Varied
     problem: str = ""
     """Why it fails under other circumstances, if it does: then the second layer is ""."""
+    failed: tuple[Failed, ...] = ()
+    """On which other dates it fails; then the second layer is of a run on another one, or on today's."""
+
+    @property
+    def alike(self) -> bool:
+        """Whether all layers are one."""
+        return not self.problem and self.runs[0] == self.runs[1] and self.stored in ("", self.runs[0])
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it succeeds on another date, if only on a near one: what is fetched is signed for less than a year."""
+        return all(each.far for each in self.failed)
 
     @property
     def same(self) -> bool:
-        """Whether all layers are one."""
-        return not self.problem and self.runs[0] == self.runs[1] and self.stored in ("", self.runs[0])
+        """Whether it is the same again."""
+        return self.alike and self.lasts
 
 
 def repro(
@@ -132,10 +144,11 @@ class _Repeating:
         retraced, first, made = begun.retraced, begun.first, self._runs.made(begun.op, begun.first)
         before = self._runs.unlike_stored(retraced, first, made)
         between, second, conditions, problem, under = Unlike(()), "", Varied(), "", None
+        failed: tuple[Failed, ...] = ()
         try:
             with self._runs.second(begun.rooms, retraced, begun.op, first) as run:
                 between = self._runs.unlike(retraced, (first, run.run), (made, run.made))
-                second, conditions, under = run.run.diff_id, run.conditions, run.under
+                second, conditions, under, failed = run.run.diff_id, run.conditions, run.under, run.failed
         except ConflictError as error:  # it has just succeeded, as a build runs it
             problem = last_words(error)
         findings = with_order_explained(between.findings, before.findings)
@@ -152,6 +165,7 @@ class _Repeating:
             more=between.more + before.more,
             conditions=conditions,
             problem=problem,
+            failed=failed,
         )
 
 

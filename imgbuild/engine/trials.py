@@ -31,7 +31,7 @@ def with_trials(
         if not open_:
             break
         with suppress(SandboxError, ConflictError), runs.run(rooms, retraced, op, alone) as run:
-            made = replace(first[1], began=run.began, ended=run.ended)
+            made = replace(first[1], began=run.began, ended=run.ended, ahead=alone.ahead)
             differ = {each.path for each in runs.unlike(retraced, (first[0], run), (first[1], made)).findings}
             found |= dict.fromkeys(open_ & differ, kind)
             open_ -= differ
@@ -46,6 +46,8 @@ def with_trials(
 
 def _alone(under: Conditions) -> Iterator[tuple[str, Conditions]]:
     """Each circumstance that was another one, alone, with the kind of reason that it is."""
+    if under.ahead:
+        yield "time", Conditions(ahead=under.ahead)
     if under.memory is not None:
         yield "order", Conditions(memory=under.memory, on_disk=under.on_disk)
     if under.hostname:

@@ -1,9 +1,10 @@
 """A RUN once more, for what it leaves: performed as a build does, perhaps under other circumstances, and then thrown away.
 
-Other circumstances are what no step should depend on: the machine's name, numbers of processes, clocks since boot, how many processors
-there are, and the order in which directories are listed. For that, the step is given a file system in memory to write to; and below
-all of its lowers, one more that has every name of them, made in another order: overlay lists what is merged as its lowest layer does.
-The wall clock can't be moved; it goes on between two runs. Caches are only read. Nothing goes to the store.
+Other circumstances are what no step should depend on: the date, the machine's name, numbers of processes, clocks since boot, how many
+processors there are, and the order in which directories are listed. For that, the step is given a file system in memory to write to; and
+below all of its lowers, one more that has every name of them, made in another order: overlay lists what is merged as its lowest layer does.
+Between two runs the wall clock goes on, too: what a file system says of files is not moved with the date. Caches are only read. Nothing
+goes to the store.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from imgbuild.linux.memory import is_full
 from imgbuild.oci.digest import DiffID
 from imgbuild.rootfs.capture import settle, would_be
 from imgbuild.rootfs.stubs import StubShelf
-from imgbuild.sandbox.spec import SandboxSpec
+from imgbuild.sandbox.spec import UNMOVED, SandboxSpec
 from imgbuild.sandbox.wire import SETUP_FAILED
 from imgbuild.snapshot import DirectoryLower, Lower, Lowers
 from imgbuild.snapshot.overlay import MAX_LOWERS
@@ -44,7 +45,7 @@ MOST_NAMES = 200_000
 class Conditions:
     """Under what a step is run: "", 0 or None is what a build has. `last_pid`: the number that the last process before its own had;
     `time_offset`: by how many seconds the clocks since boot are ahead; `memory`: a file system in memory, for the names of the root in
-    another order, and, unless `on_disk`, for what the step writes."""
+    another order, and, unless `on_disk`, for what the step writes; `ahead`: by how many seconds the wall clock is."""
 
     hostname: str = ""
     last_pid: int = 0
@@ -52,16 +53,21 @@ class Conditions:
     processors: int = 0
     memory: Path | None = None
     on_disk: bool = False
+    ahead: int = 0
 
 
 class Filled(ConflictError):
     """It failed with no room left in memory: on the disk it may not."""
 
 
+class Unmoved(SandboxError):
+    """The wall clock can't be ahead here, or not for this step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rerun:
     """A RUN that was performed again: the upperdir that it left, with the times of its layer-to-be, that layer's identity, and when it
-    ran, by the wall clock and by the clock since boot as the step sees it."""
+    ran, by the machine's wall clock and by the clock since boot as the step sees it."""
 
     upper: DirectoryLower
     diff_id: DiffID
@@ -94,7 +100,8 @@ def rerun(
                 uptime = up + under.time_offset, time.monotonic() + under.time_offset
             status, over = ended.status, time.time()
             if status.setup_error and status.code == SETUP_FAILED:
-                raise SandboxError(status.setup_error, at=step.span)
+                failed = Unmoved if status.setup_error.startswith(UNMOVED) else SandboxError
+                raise failed(status.setup_error, at=step.span)
             if status.code or status.signal is not None or ended.expired:
                 why = status.setup_error or (f"a limit of time ({ended.expired})" if ended.expired else f"exit code {status.code}")
                 filled = under.memory is not None and not under.on_disk and is_full(under.memory)
@@ -153,7 +160,7 @@ class _Below:
 
 def _shaped(under: Conditions, spec: SandboxSpec) -> SandboxSpec:
     sysctl = (*spec.sysctl, ("kernel.ns_last_pid", str(under.last_pid))) if under.last_pid else spec.sysctl
-    return replace(spec, sysctl=sysctl, time_offset=under.time_offset, processors=under.processors)
+    return replace(spec, sysctl=sysctl, time_offset=under.time_offset, processors=under.processors, ahead=under.ahead)
 
 
 def _reordered(rooms: Rooms, lowers: Lowers, directory: Path) -> Lowers:

@@ -92,7 +92,7 @@ def test_each_cause_is_named(bench: Bench) -> None:
         named = [kinds[path] for path in kinds if path == place or path.startswith(f"{place}.")]
         assert named[:1] == [KINDS.get(cause, cause)], cause
     for step in found["steps"]:
-        assert len(step["varied"]) + len(step["not_varied"]) == 7
+        assert len(step["varied"]) + len(step["not_varied"]) == 8
         assert any("order of directories" in words for words in step["varied"])
         assert (step["runs"][0] == step["runs"][1] == step["stored"]) == step["same"]
     assert kept(bench) == before
