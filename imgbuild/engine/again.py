@@ -11,7 +11,7 @@ from imgbuild.engine.retrace import FIRST_PID, IN_MEMORY, ON_DISK, Retraced
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ConflictError, SandboxError
 from imgbuild.graph.ops import RunOp
-from imgbuild.hints import Iterator
+from imgbuild.hints import Iterable, Iterator
 from imgbuild.insight.reasons import Circumstances
 from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager
 from imgbuild.light.pathlib import Path
@@ -31,12 +31,15 @@ _FAR, _NEAR = (days * _DAY + 5 * 3600 + 7 * 60 + 13 for days in (400, 1))
 whatever the date is now (400 is more than a year and the longest month, and no multiple of 7, nor is 401). But certificates and lists of
 packages are out of date then: a step that fails is tried with the near one, which has mostly the same year and month.
 Ahead, as files are made with the machine's time, which is to be no time to come."""
+_TODAY = 1
+"""As far ahead is the date of a run which shows that it is the date with which a step fails, and not the way in which it is moved."""
 _LAST_PID = 20_000
 _TIME_OFFSET = 7_654_321
 _PART = 4
 """Of the memory that is available, a step may fill one part of so many."""
 _TIMES_LAYER = 3
 """So many times the size of its layer, a step may need while it runs."""
+_NEXT = {_FAR: _NEAR, _NEAR: _TODAY, _TODAY: 0}
 _NS_LAST_PID, _PID_MAX, _TIME_NAMESPACE = "/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/pid_max", "/proc/self/ns/time"
 
 
@@ -90,17 +93,15 @@ class Runs:
     def second(self, rooms: Rooms, retraced: Retraced, op: RunOp, first: Rerun) -> Iterator[Second]:
         """Under other circumstances: as many of them as the kernel, the size of the step, and what it does, allow."""
         tried = self._conditions(retraced, op)
-        unmoved = "" if tried[0].ahead else f"not known how on {self._place.features.machine}"
-        failed: list[Failed] = []
+        dates = _Dates("" if tried[0].ahead else f"not known how on {self._place.features.machine}")
         while True:
             conditions = tried.pop(0)
             stack = ExitStack()
-            began = time.time() + conditions.ahead
+            began = time.time()
             try:
                 run = stack.enter_context(self.run(rooms, retraced, op, conditions))
             except Unmoved as error:
-                unmoved = error.message.partition(": ")[2]
-                tried = [replace(each, ahead=0) for each in (conditions, *tried)]
+                tried = dates.unmoved(error, (conditions, *tried))
                 continue
             except SandboxError:
                 if not tried:
@@ -110,21 +111,17 @@ class Runs:
                 tried = [replace(conditions, on_disk=True)]
                 continue
             except ConflictError as error:
-                if not conditions.ahead:
-                    raise
-                failed.append(Failed(began, conditions.ahead == _FAR, last_words(error).partition(": ")[2]))
-                unmoved = "it fails on another one"
-                tried = [replace(conditions, ahead=_NEAR if conditions.ahead == _FAR else 0)]
+                tried = [dates.next(error, conditions, began)]
                 continue
             with stack:
+                if conditions.ahead == _TODAY:
+                    conditions = replace(conditions, ahead=0)
                 processors = conditions.processors or len(os.sched_getaffinity(0))
                 pid = conditions.last_pid + 1 if conditions.last_pid else FIRST_PID
                 listing = IN_MEMORY if conditions.memory is not None else ON_DISK
-                made = Circumstances(
-                    run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing, conditions.ahead
-                )
+                made = Circumstances(run.began, run.ended, conditions.hostname, pid, run.uptime, processors, listing, conditions.ahead)
                 seconds = int(run.began) - int(first.began) + conditions.ahead
-                yield Second(run, conditions, made, _words(conditions, seconds, unmoved), tuple(failed))
+                yield Second(run, conditions, made, _words(conditions, seconds, dates.why), tuple(dates.failed))
             return
 
     def unlike(self, retraced: Retraced, runs: tuple[Rerun, Rerun], made: tuple[Circumstances, Circumstances]) -> Unlike:
@@ -156,6 +153,31 @@ class Runs:
         full = Conditions(HOSTNAME, _last_pid(), offset, processors, self._memory, on_disk=not fits, ahead=ahead)
         fewer = replace(full, last_pid=0, time_offset=0)
         return list(dict.fromkeys((full, replace(full, time_offset=0), fewer, replace(fewer, on_disk=True), replace(fewer, memory=None))))
+
+
+class _Dates:
+    """Which dates a step is run on: `failed` are those on which it failed, and `why` is, in the end, why it is today's."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        self.failed: list[Failed] = []
+
+    def unmoved(self, error: Unmoved, tried: Iterable[Conditions]) -> list[Conditions]:
+        """What is to be tried, where the date can't be another one."""
+        self.why = error.message.partition(": ")[2]
+        return [replace(each, ahead=0) for each in tried]
+
+    def next(self, error: ConflictError, conditions: Conditions, began: float) -> Conditions:
+        """What is to be tried after a failure; if today's date was not moved either, there is nothing, and `error` is raised."""
+        if not conditions.ahead:
+            raise error
+        if conditions.ahead == _TODAY:
+            self.why = "it fails where its processes are traced"
+            self.failed.clear()
+        else:
+            self.why = "it fails on another one"
+            self.failed.append(Failed(began + conditions.ahead, conditions.ahead == _FAR, last_words(error).partition(": ")[2]))
+        return replace(conditions, ahead=_NEXT[conditions.ahead])
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def _alone(under: Conditions) -> Iterator[tuple[str, Conditions]]:
     if under.ahead:
         yield "time", Conditions(ahead=under.ahead)
     if under.memory is not None:
-        yield "order", Conditions(memory=under.memory, on_disk=under.on_disk)
+        yield "order", Conditions(memory=under.memory, on_disk=True)
+        if not under.on_disk:
+            yield "file system", Conditions(memory=under.memory)
     if under.hostname:
         yield "hostname", Conditions(hostname=under.hostname)
     if under.last_pid:

@@ -58,6 +58,7 @@ _HINTS = {
     "processors": "give the number of processes yourself, in the place of nproc",
     "uuid": "make it from a name (uuidgen --sha1), or when the container starts",
     "order": "sort what was listed: find | LC_ALL=C sort, sort() of a glob",
+    "file system": "list files alone (find -type f), or leave out sizes and blocks (ls -s, du)",
     "hash order": "sort it; for Python set PYTHONHASHSEED=0",
     "ldconfig": "rm -f /var/cache/ldconfig/aux-cache, in the same step: it holds inode numbers and times",
     "log": "remove the log in the same step",

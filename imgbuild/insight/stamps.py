@@ -34,7 +34,7 @@ _CLOCK = rb"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-6]\d(?:[.,]\d{1,9})?)?(?: ?[AP]M)?"
 _ZONE = rb"(?: ?(?:Z|[A-Z]{3,5}|[+-]\d\d:?\d\d))?"
 _DATES = pattern(
     rb"(?:19|20)\d\d[-/.](?:0\d|1[0-2])[-/.][0-3]\d(?:[T _-]" + _CLOCK + rb")?" + _ZONE
-    + rb"|" + _DAY + _MONTH + rb"\.? {1,2}[0-3]?\d,?(?: " + _CLOCK + _ZONE + rb")?(?: (?:19|20)\d\d)?" + _ZONE
+    + rb"|" + _DAY + _MONTH + rb"\.? {1,2}[0-3]?\d,?(?: " + _CLOCK + _ZONE + rb")?(?: {1,2}(?:19|20)\d\d)?" + _ZONE
     + rb"|" + _DAY + rb"[0-3]?\d[ -]" + _MONTH + rb"[ -](?:19|20)\d\d(?: " + _CLOCK + rb")?" + _ZONE
     + rb"|(?<!\d)(?:19|20)\d\d[01]\d[0-3]\d[T_-]?[0-2]\d[0-5]\d(?:[0-6]\d)?Z?(?!\d)"
     + rb"|(?<![\d:])(?:[01]\d|2[0-3]):[0-5]\d:[0-6]\d(?:[.,]\d{1,9})?(?![\d:])"
@@ -42,6 +42,7 @@ _DATES = pattern(
 _UUID = pattern(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", IGNORECASE)
 _DURATION = pattern(rb"(?<![\d.])\d{1,6}(?:\.\d{1,9})? ?(?:ns|us|ms|s|sec|secs|seconds)\b|(?<!\d)\d{1,4}m\d{1,2}(?:\.\d{1,3})?s\b")
 _PARTS = pattern(rb"\w+|\W")
+_SIZES = pattern(rb"\bd[r-][w-][xsS-][r-][w-][xsS-][r-][w-][xtT-][.+@]? +\d{1,9} +\S{1,32} +\S{1,32} +\d{1,15}\b|^total \d{1,15}$")
 _NUMBER = pattern(rb"(?<![0-9a-fA-F])\d{1,20}(?:\.\d{1,9})?(?![0-9a-fA-F])")
 
 
@@ -89,6 +90,7 @@ def explain(pair: Pair, one: Circumstances, other: Circumstances) -> Iterator[Re
 
 NAMES = {
     "hostname": "the machine's name",
+    "file system": "the size of a directory, as a file system counts it",
     "uuid": "a UUID",
     "time": "a time",
     "duration": "how long something took",
@@ -104,6 +106,7 @@ _Taken = tuple[bytes, bytes, bytes, bytes] | None
 
 def _takers(one: Circumstances, other: Circumstances) -> Iterator[tuple[str, Callable[[bytes, bytes], _Taken]]]:
     yield "hostname", lambda old, new: _hostname(old, new, one, other)
+    yield "file system", lambda old, new: _sizes(old, new, one, other)
     yield "uuid", lambda old, new: _alike(old, new, _UUID.finditer(old), _UUID.finditer(new))
     yield "time", lambda old, new: _numbers(old, new, lambda a, b: _epoch(a, one) and _epoch(b, other))
     yield "uptime", lambda old, new: _numbers(old, new, lambda a, b: _within(a, one.uptime) and _within(b, other.uptime))
@@ -151,6 +154,13 @@ def _holed(data: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
         parts += [data[at:start], _HOLE]
         at = end
     return b"".join((*parts, data[at:]))
+
+
+def _sizes(old: bytes, new: bytes, one: Circumstances, other: Circumstances) -> _Taken:
+    """Take out what ``ls -l`` says of the sizes of directories, where these were on two file systems."""
+    if one.listing == other.listing:
+        return None
+    return _without(old, new, list(_SIZES.finditer(old)), list(_SIZES.finditer(new)), lambda a, b: a.split()[:-1] == b.split()[:-1])
 
 
 def _dated(old: bytes, new: bytes, one: Circumstances, other: Circumstances) -> _Taken:

@@ -141,6 +141,7 @@ def with_order_explained(findings: Iterable[Finding], before: Iterable[Finding])
 _TRIED = {
     "time": "on another date",
     "order": "when directories are listed in another order",
+    "file system": "when it is written to another file system",
     "hostname": "when the machine has another name",
     "pid": "when processes have other numbers",
     "uptime": "when the clocks since boot say something else",

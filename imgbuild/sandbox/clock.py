@@ -9,6 +9,7 @@ files stays the machine's time. Who traces processes itself can't be traced: tha
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -16,6 +17,7 @@ from imgbuild.hints import Iterator, NoReturn
 from imgbuild.light import signal
 from imgbuild.light.contextlib import suppress
 from imgbuild.linux import syscalls, tracing
+from imgbuild.sandbox import capabilities as caps
 from imgbuild.sandbox import wire
 from imgbuild.sandbox.child import READY
 from imgbuild.sandbox.clock_calls import AT_IGNORE, CALLS, MARK, REGISTERS, Call, moved, vdso_entry
@@ -105,6 +107,7 @@ def _serve(pid: int, ahead: int, opening: int, notes: int, parent: int) -> NoRet
         with open("/proc/self/comm", "wb", buffering=0) as name:
             name.write(b"imgbuild-clock")
         try:
+            _check_rights()
             tracing.seize(pid, _OPTIONS)
         except OSError as error:
             os.write(opening, os.strerror(error.errno or 0).lower().encode())
@@ -119,6 +122,13 @@ def _serve(pid: int, ahead: int, opening: int, notes: int, parent: int) -> NoRet
     if words:
         os.write(notes, wire.pack_failure(wire.SETUP_FAILED, f"{UNMOVED}: {words}"))
     os._exit(0)
+
+
+def _check_rights() -> None:
+    """A tracer without the right to it would take theirs from setuid programs."""
+    effective, _, _ = syscalls.capget()
+    if not effective & caps.mask(frozenset(("SYS_PTRACE",))):
+        raise PermissionError(errno.EPERM, "CAP_SYS_PTRACE")
 
 
 class _TracesItselfError(Exception):

@@ -40,6 +40,8 @@ CAUSES = {
     "owner": "touch %; [ $(hostname) = imgbuild ] || chown 5 %",
     "mtime": "touch -d @$(hostname | wc -c) %",
     "first of an order": "find /bin | head -5 > %",
+    "size of a directory": "mkdir /n; ls -ld /n > %; rmdir /n",
+    "size as a number": "mkdir /n; stat -c %s /n > %; rmdir /n",
     "links of a directory": "ls -ld /bin | cut -c 11-15 > %",
     "by the number of processors": "[ $(nproc) = 1 ] || touch %",
     "by the number of a process": "sh -c 'sh -c \"[ \\$\\$ -gt 9000 ] || touch %; :\"; :'",
@@ -47,6 +49,7 @@ CAUSES = {
     "gone": "[ $(hostname) = imgbuild ] || touch %",
 }
 KINDS = {
+    "size of a directory": "file system", "size as a number": "file system",
     "first of an order": "order", "links of a directory": "order", "by the clock": "uptime",
     "by the number of processors": "processors", "by the number of a process": "pid",
     "mode": "hostname", "owner": "hostname", "mtime": "hostname", "gone": "hostname",

@@ -8,7 +8,10 @@ import struct
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
+
+from imgbuild.linux import syscalls
 
 from .harness import PATIENCE, Bench
 from .test_repro import kept, repro
@@ -113,6 +116,29 @@ def test_a_step_that_traces_its_processes(bench: Bench) -> None:
     assert [each["path"] for each in step["files"]] == ["/name"]
     assert "the date: the step traces processes itself" in step["not_varied"]
     assert step["failed"] == []
+
+
+def test_a_step_that_fails_where_it_is_traced(bench: Bench) -> None:
+    """What moves the date is to be seen, here by the number of filters: then it is not the date with which it fails."""
+    seen = "grep Seccomp_filters: /proc/self/status"
+    bench.build(f'FROM busybox\nRUN {seen} > /seen\nRUN [ "$({seen})" = "$(cat /seen)" ] || exit 9; date +%F > /day; hostname > /name\n')
+    (step,) = repro(bench, "#2", code=1)["steps"]
+    assert step["failed"] == []
+    assert step["problem"] == ""
+    assert "the date: it fails where its processes are traced" in step["not_varied"]
+    assert [each["path"] for each in step["files"]] == ["/name"]
+
+
+def test_without_the_right_to_trace(bench: Bench) -> None:
+    """Setuid programs would have no rights, and steps would fail for that."""
+    bench.build("FROM busybox\nRUN date +%F > /day; hostname > /name\n")
+    command = bench.command("repro", "--format", "json")
+    drop = partial(syscalls.prctl, syscalls.PR_CAPBSET_DROP, 19)
+    done = subprocess.run(command, capture_output=True, env=bench.environ, timeout=PATIENCE, check=False, preexec_fn=drop)
+    assert done.returncode == 1, done.stderr
+    (step,) = json.loads(done.stdout)["steps"]
+    assert "the date: operation not permitted" in step["not_varied"]
+    assert [each["path"] for each in step["files"]] == ["/name"]
 
 
 REFUSED = """

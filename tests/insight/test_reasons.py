@@ -57,6 +57,17 @@ def test_stamps(old: str, new: str, kind: str) -> None:
     assert _kinds(old.encode(), new.encode()) == [kind]
 
 
+def test_sizes_of_directories() -> None:
+    old, new = (f"total {total}\ndrwxr-xr-x 2 root root {size} {when} a\n" for total, size, when in LISTED)
+    assert _kinds(old.encode(), new.encode()) == ["file system", "time"]
+    alike = replace(OTHER, listing=ONE.listing)
+    assert _kinds(old.encode(), new.encode(), ONE, alike)[0] != "file system"
+    assert _kinds(b"-rw-r--r-- 2 root root 4096 a\n", b"-rw-r--r-- 2 root root 60 a\n") == ["random"]
+
+
+LISTED = (("8", "    4096", "Nov 29 17:29"), ("0", "      60", "Nov 29  2026"))
+
+
 def test_what_is_not_known_is_no_evidence() -> None:
     nothing = Circumstances()
     for old, new in (("pid 17", "pid 20016"), ("on imgbuild", "on elsewhere"), ("-j2", "-j1"), (f"s {T}", f"s {T + 2}")):
