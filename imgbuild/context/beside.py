@@ -11,7 +11,7 @@ import os
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from imgbuild.context.held import Held
-from imgbuild.context.laying import AREA, Run, digests_here, each, keep, laid_out
+from imgbuild.context.laying import Run, digests_here, each, keep, laid_out
 from imgbuild.context.stats import Files, LoadInto
 from imgbuild.hints import Iterator, Sequence
 from imgbuild.light import signal, threading
@@ -21,6 +21,7 @@ _PROCESSES = 4
 _DIGEST = 32
 _FILE_COST = 16 << 10
 """Bytes that are read and hashed in the time that a file takes besides."""
+_HUGE_PAGE = 2 << 20
 _HUGE_PAGES = 14
 """MADV_HUGEPAGE: memory of which all is used is had in fewer pieces."""
 
@@ -47,10 +48,14 @@ def _parts(groups: Sequence[Files], count: int) -> list[list[Files]]:
     """The files in so many runs that take about as long, each of at least one file if there are enough."""
     if count == 1:
         return [list(groups)]
-    total = sum(_FILE_COST + node.size for group in groups for _, node in group.files)
+    costs = [sum([_FILE_COST + node.size for _, node in group.files]) for group in groups]
+    total, spent = sum(costs), 0
     parts: list[list[Files]] = [[]]
-    spent = 0
-    for directory, files in groups:
+    for (directory, files), cost in zip(groups, costs, strict=True):
+        if (spent + cost) * count < total * len(parts) or len(parts) == count:
+            spent += cost
+            parts[-1].append(Files(directory, files))
+            continue
         start = 0
         for at, (_, node) in enumerate(files):
             if spent * count >= total * len(parts) and len(parts) < count:
@@ -72,13 +77,13 @@ def _shared(size: int) -> memoryview | None:
 
 def _own(size: int) -> memoryview | None:
     """Memory of this process."""
+    whole = (size + _HUGE_PAGE - 1) & -_HUGE_PAGE if size >= _HUGE_PAGE else size
     try:
-        area = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+        area = mmap(-1, whole, flags=MAP_PRIVATE | MAP_ANONYMOUS)
     except OSError:
         return None
-    if size >= AREA // 2:
-        with suppress(OSError):  # not every kernel has them
-            area.madvise(_HUGE_PAGES)
+    with suppress(OSError):  # not every kernel has them
+        area.madvise(_HUGE_PAGES)
     return memoryview(area)[:size]
 
 

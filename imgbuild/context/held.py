@@ -17,7 +17,7 @@ SMALL = 64 << 10
 ROOM = 512
 """Bytes before each content, and what it is filled up to a multiple of."""
 
-_MOST = 96 << 20
+_MOST = 128 << 20
 _ELSEWHERE = 1000
 """What a file takes in the plan of a copy, in its layer's index, among the digests and here, beside its bytes."""
 

@@ -75,6 +75,10 @@ def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
 def _runs(part: Sequence[Files]) -> Iterator[tuple[Files, int]]:
     """The files, no more of them together than fit into an area, with their size there."""
     for directory, files in part:
+        whole = sum([space(node.size) for _, node in files])
+        if whole <= AREA:
+            yield Files(directory, files), whole
+            continue
         start = size = 0
         for at, (_, node) in enumerate(files):
             more = space(node.size)

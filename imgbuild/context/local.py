@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import time
+from operator import attrgetter, itemgetter
 
 from imgbuild.context.filtered import Filtered
 from imgbuild.context.held import ROOM, Held, Laid, parted, space
@@ -191,7 +192,7 @@ class _Disk:
         try:
             data = read_at_most(fd, node.size + 1)
             status = os.fstat(fd)
-            if len(data) != node.size or not _is_still(status, node):
+            if len(data) != node.size or _SEEN(status) != _KNOWN(node):
                 raise changed(path)
             return data, _capability(fd)
         except OSError as error:
@@ -212,7 +213,7 @@ class _Disk:
         except OSError as error:
             raise _unreadable(directory, error) from None
         name, at = "", 0
-        opened, read, look, close, still = os.open, os.readv, os.fstat, os.close, _is_still
+        opened, read, look, attributes, close = os.open, os.readv, os.fstat, os.listxattr, os.close
         try:
             for name, node in files:
                 size = node.size
@@ -221,9 +222,12 @@ class _Disk:
                 fd = opened(name, _READ, dir_fd=here)
                 try:
                     # One look at the status, after the bytes, tells of all that has happened to the file since it was seen.
-                    if (read(fd, (content,)) != size and not _is_filled(fd, content)) or not still(look(fd), node):
+                    if (read(fd, (content,)) != size and not _is_filled(fd, content)) or _SEEN(look(fd)) != _KNOWN(node):
                         raise changed(_child(directory, name))
-                    capability = _capability(fd)
+                    try:
+                        capability = _capability(fd) if attributes(fd) else b""
+                    except OSError:
+                        capability = b""
                 finally:
                     close(fd)
                 yield content, capability
@@ -289,18 +293,10 @@ def same_file(first: Node, second: Node) -> bool:
     return first.ctime_ns == second.ctime_ns and first[:6] == second[:6] and (first.dev, first.ino) == (second.dev, second.ino)
 
 
-def _is_still(status: os.stat_result, node: Node) -> bool:
-    """The same, as is asked for each of many files."""
-    return (
-        status.st_ctime_ns == node.ctime_ns
-        and status.st_mtime_ns == node.mtime_ns
-        and status.st_size == node.size
-        and status.st_ino == node.ino
-        and status.st_dev == node.dev
-        and status.st_mode == node.mode
-        and status.st_uid == node.uid
-        and status.st_gid == node.gid
-    )
+_COMPARED = ("ctime_ns", "mtime_ns", "size", "ino", "dev", "mode", "uid", "gid")
+_SEEN = attrgetter(*(f"st_{name}" for name in _COMPARED))
+_KNOWN = itemgetter(*(Node._fields.index(name) for name in _COMPARED))
+"""The same, as is asked for each of many files."""
 
 
 def changed(path: str) -> ContextError:

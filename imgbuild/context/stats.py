@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
+from operator import itemgetter
 
 from imgbuild.context.held import SMALL, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
@@ -30,6 +31,7 @@ _FEW_FILES = 200
 _MANY = 2000
 """From so many small files on, other processes that read some of them are worth their start."""
 _SHA256 = "sha256:"
+_MTIME, _CTIME = (itemgetter(Node._fields.index(name)) for name in ("mtime_ns", "ctime_ns"))
 
 LoadInto = Callable[[str, Sequence[tuple[str, Node]], memoryview], Iterator[tuple[memoryview, bytes]]]
 """Reads some files of a directory to where they belong in a `held.Laid`: what was read of each, and its capability."""
@@ -90,7 +92,7 @@ class FileDigests:
                 continue
             texts = self._texts(directory, files, found)
             results.append(texts)
-            lacking = [item for item, text in zip(files.items(), texts, strict=True) if not text]
+            lacking = [item for item, text in zip(files.items(), texts, strict=True) if not text] if any(texts) else list(files.items())
             if lacking:
                 missing.append(Files(directory, lacking))
         if missing:
@@ -164,7 +166,7 @@ class FileDigests:
         before = rows.get(key)
         self._dirty.add(key)
         nodes = [node for _, node in files]
-        if before is None and all(node.mtime_ns < trusted and node.ctime_ns < trusted for node in nodes):
+        if before is None and max(map(_MTIME, nodes)) < trusted and max(map(_CTIME, nodes)) < trusted:
             rows[key] = Rows("\0".join([name for name, _ in files]), self._statuses.of_all(nodes, len(nodes)), b"".join(digests))
             return
         fresh = dict(zip([name for name, _ in files], digests, strict=True))
@@ -187,9 +189,9 @@ class FileDigests:
 
     def _read(self, missing: Sequence[Files]) -> list[Sequence[bytes]]:
         """The digests of files, in their order."""
-        small = [Files(directory, [item for item in files if item[1].size <= SMALL]) for directory, files in missing]
-        digests = list(self._read_small([group for group in small if group.files]))
         large = [(directory, name, node) for directory, files in missing for name, node in files if node.size > SMALL]
+        small = missing if not large else [Files(of, [file for file in files if file[1].size <= SMALL]) for of, files in missing]
+        digests = list(self._read_small([group for group in small if group.files]))
         if len(large) > 1:
             from concurrent.futures import ThreadPoolExecutor
 

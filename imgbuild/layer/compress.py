@@ -18,7 +18,7 @@ from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import TYPE_CHECKING, Any, Callable, Protocol
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Protocol, Sequence
 from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.tar import CHUNK, Stream
@@ -63,7 +63,7 @@ class Compressed:
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | memoryview, /) -> bytes | memoryview: ...
 
     def flush(self) -> bytes: ...
 
@@ -96,7 +96,8 @@ class _Pipeline:
         self._parts: list[bytes | memoryview] = []
         self._held = 0
         self._pool: ThreadPoolExecutor | None = None
-        self._storing: Stage[Future[bytes]] | None = None
+        self._storing: Stage[tuple[Future[bytes | memoryview], bytes | memoryview]] | None = None
+        self._frames: list[memoryview] = []
         self.uncompressed = 0
         self.size = 0
 
@@ -105,7 +106,7 @@ class _Pipeline:
         rest = memoryview(data)
         while self._held + len(rest) > FRAME:
             room = FRAME - self._held
-            self._hand_on(b"".join((*self._parts, rest[:room])))
+            self._hand_on(self._joined((*self._parts, rest[:room])))
             self._parts.clear()
             self._held, rest = 0, rest[room:]
         if rest:
@@ -136,24 +137,40 @@ class _Pipeline:
         if self._storing is not None:
             self._storing.abandon()
 
-    def _hand_on(self, frame: bytes) -> None:
+    def _joined(self, parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
+        """A whole frame. Its memory is used again, where nobody else may keep it: to get as much anew for each costs more than to copy."""
+        if self._look is not None:
+            return b"".join(parts)
+        frame = self._frames.pop() if self._frames else memoryview(bytearray(FRAME))
+        at = 0
+        for part in parts:
+            frame[at : at + len(part)] = part
+            at += len(part)
+        return frame
+
+    def _hand_on(self, frame: bytes | memoryview) -> None:
         if self._pool is None or self._storing is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(self._workers, "imgbuild-compress")
             from imgbuild.layer.stages import Stage
 
-            self._storing = Stage("imgbuild-store", lambda made: self._store(made.result()), self._workers + 1)
+            self._storing = Stage("imgbuild-store", self._finished, self._workers + 1)
         self._hash(frame)
-        self._storing.put(self._pool.submit(self._compressor.compress, frame))
+        self._storing.put((self._pool.submit(self._compressor.compress, frame), frame))
 
-    def _hash(self, data: bytes) -> None:
+    def _finished(self, made: tuple[Future[bytes | memoryview], bytes | memoryview]) -> None:
+        self._store(made[0].result())
+        if isinstance(made[1], memoryview):
+            self._frames.append(made[1])
+
+    def _hash(self, data: bytes | memoryview) -> None:
         if self._look is not None:
-            self._look(data)
+            self._look(bytes(data))
         self._content.update(data)
         self.uncompressed += len(data)
 
-    def _store(self, data: bytes) -> None:
+    def _store(self, data: bytes | memoryview) -> None:
         if data:
             self._stored.update(data)
             self.size += len(data)
@@ -197,7 +214,7 @@ class _Zstd:
         self._library = _zstandard()
         self._level = level
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         # One of its own for each frame: a compressor is not for several threads.
         compressed: bytes = self._library.ZstdCompressor(level=self._level, write_checksum=True).compress(data)
         return compressed
@@ -207,7 +224,7 @@ class _Zstd:
 
 
 class _Plain:
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes | memoryview:
         return data
 
     def flush(self) -> bytes:
@@ -225,7 +242,7 @@ class _Gzip:
         self._size = 0
         self._head = _GZIP_HEADER
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         self._checksum = zlib.crc32(data, self._checksum)
         self._size += len(data)
         head, self._head = self._head, b""

@@ -77,25 +77,26 @@ class TarIndex:
     def add_file(self, parent: bytes, name: bytes, record: FileRecord, size: int, offset: int) -> None:
         """`add` for one of many regular files that share what `attributes_of` gave. The path is clean, and says nothing of whiteouts."""
         self.expect(offset)
-        self.add_records(parent, [(name, record.of(size, offset >> 9))], size)
+        self.add_records(parent, (name,), (record.of(size, offset >> 9),), size)
 
     def expect(self, offset: int) -> None:
         """NotIndexable where what starts as far behind can't be said."""
         if offset >> 9 > erofs.MAX_BLOCKS:
             raise NotIndexable("a file that is too far behind")
 
-    def add_records(self, parent: bytes, records: Sequence[tuple[bytes, bytes]], size: int) -> None:
-        """The same for several files of a directory, of so many bytes in all: their names, and their records as `FileRecord` gives them."""
-        for name, _ in records:
-            self._hold(len(parent) + len(name))
+    def add_records(self, parent: bytes, names: Sequence[bytes], records: Sequence[bytes], size: int) -> None:
+        """The same for several files of a directory, of so many bytes in all: their names, which differ, and what `FileRecord` gives."""
+        self._hold(len(names) * len(parent) + sum(map(len, names)), len(names))
         self.size += size
         if parent != self._last_path:
             self._last_directory = self._directory(parent.split(b"/") if parent else [])
             self._last_path = parent
         directory = self._last_directory
-        for name, record in records:
-            if self._deferred:
-                self._deferred.pop(join(directory.path, name), None)
+        if not self._deferred and directory.children.keys().isdisjoint(names):
+            directory.children.update(zip(names, records, strict=True))
+            return
+        for name, record in zip(names, records, strict=True):
+            self._deferred.pop(join(directory.path, name), None)
             self._put(directory, name, record)
 
     def image(self, size: int) -> bytes:
@@ -106,10 +107,10 @@ class TarIndex:
             raise NotIndexable("the tar's size")
         return image_of(self._root, (blocks,))
 
-    def _hold(self, size: int) -> None:
-        """Count an entry. A small blob can be a tar of any number of them; unpacking keeps little of each in memory."""
-        self.entries += 1
-        self._held += _ENTRY + size
+    def _hold(self, size: int, entries: int = 1) -> None:
+        """Count entries. A small blob can be a tar of any number of them; unpacking keeps little of each in memory."""
+        self.entries += entries
+        self._held += _ENTRY * entries + size
         if self._held > _MOST_HELD:
             raise NotIndexable("more than should be held in memory")
 

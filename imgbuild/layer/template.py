@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from zlib import adler32
 
 from imgbuild.layer.tar import BLOCK, TarEntry, TarWriter
 
 _NAME, _SIZE, _MTIME, _CHECKSUM, _FLAG = 100, 124, 136, 148, 156
 _SIZES = 8**11
+_PARTS = struct.Struct("100s24s12s12s8s356s")
 
 
 class FileTemplate:
@@ -26,9 +28,15 @@ class FileTemplate:
 
     def header(self, name: bytes, size: int) -> bytes | None:
         """None where this file needs more than one block, or other fields."""
+        block = bytearray(BLOCK)
+        return bytes(block) if self.write(block, 0, name, size) else None
+
+    def write(self, data: bytearray | memoryview, at: int, name: bytes, size: int) -> bool:
+        """The same, to where it belongs; whether there is one."""
         if len(name) > _NAME or size >= _SIZES or not self.usable:
-            return None
+            return False
         digits = b"%011o\0" % size
         # Adler-32 has the sum of so few bytes in its lower half, see `blocks.header_sum`.
         checksum = self._sum + (adler32(name + digits, 0) & 0xFFFF)
-        return name.ljust(_NAME, b"\0") + self._owner + digits + self._time + b"%06o\0 " % checksum + self._rest
+        _PARTS.pack_into(data, at, name, self._owner, digits, self._time, b"%06o\0 " % checksum, self._rest)
+        return True

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from imgbuild.context.held import ROOM, SMALL, Laid
+from imgbuild.context.held import ROOM, SMALL, space
 from imgbuild.context.local import CAPABILITY, changed, same_file
 from imgbuild.hints import Callable, Iterable, Mapping, Sequence
 from imgbuild.layer import WHITEOUT
@@ -94,7 +94,8 @@ class _Alike:
 
     def __init__(self, metadata: Metadata) -> None:
         like = TarEntry(b"", "file", metadata.mode, metadata.owner.uid, metadata.owner.gid, 0, metadata.mtime)
-        self.header = FileTemplate(like).header
+        template = FileTemplate(like)
+        self.header, self.write = template.header, template.write
         self.record = FileRecord(attributes_of(like))
 
 
@@ -147,48 +148,39 @@ class CopyTar:
         prefix = directory + b"/" if directory else b""
         for laid in many.tree.laid(many.source, many.files):
             self._check()
-            names = [os.fsencode(name) for name, _ in laid.files]
+            names = os.fsencode("\0".join([name for name, _ in laid.files])).split(b"\0")
             if laid.capability:
                 its = _with_capability(many.by_mode[laid.files[0][1].mode], laid.capability)
-                self._file(prefix + names[0], its, bytes(_content(laid.data, 0, laid.files[0][1].size)))
+                self._file(prefix + names[0], its, _content(laid.data, laid.files[0][1].size))
                 continue
-            self._run(directory, prefix, names, laid, alike, many.by_mode)
+            self._index.expect(self._batches.position + len(laid.data))
+            first, data = 0, laid.data
+            while first < len(names):
+                count, end = self._run(directory, prefix, names[first:], [node for _, node in laid.files[first:]], data, alike)
+                first, data = first + count, data[end:]
+                if first < len(names):
+                    node = laid.files[first][1]
+                    self._file(prefix + names[first], many.by_mode[node.mode], _content(data, node.size))
+                    first, data = first + 1, data[space(node.size) :]
 
     def _run(
-        self,
-        directory: bytes,
-        prefix: bytes,
-        names: Sequence[bytes],
-        laid: Laid,
-        alike: Mapping[int, _Alike],
-        by_mode: Mapping[int, Metadata],
-    ) -> None:
-        """Files as they lie in the tar: only their headers are missing."""
-        data = laid.data
-        self._index.expect(self._batches.position + len(data))
-        records: list[tuple[bytes, bytes]] = []
-        at = start = total = 0
-        position = self._batches.position
-        for name, (_, node) in zip(names, laid.files, strict=True):
-            size = node.size
-            like = alike[node.mode]
-            header = like.header(prefix + name, size)
-            end = at + ((size + 2 * BLOCK - 1) & -BLOCK)
-            if header is not None:
-                data[at : at + BLOCK] = header
-                records.append((name, like.record.of(size, (position + at - start + BLOCK) >> 9)))
-                total += size
-            else:
-                self._batches.run(data[start:at])
-                self._index.add_records(directory, records, total)
-                self.entries += len(records)
-                self._file(prefix + name, by_mode[node.mode], bytes(_content(data, at, size)))
-                records, start, total, position = [], end, 0, self._batches.position
-            at = end
+        self, directory: bytes, prefix: bytes, names: Sequence[bytes], nodes: Sequence[Node], data: memoryview, alike: Mapping[int, _Alike]
+    ) -> tuple[int, int]:
+        """Files as they lie in the tar, up to one whose header does not fit before it: so many, of so many bytes."""
+        records: list[bytes] = []
+        start, at, total = self._batches.position + BLOCK, 0, 0
+        for name, node in zip(names, nodes, strict=True):
+            size, like = node.size, alike[node.mode]
+            if not like.write(data, at, prefix + name, size):
+                break
+            records.append(like.record.of(size, (start + at) >> 9))
+            at += (size + 2 * BLOCK - 1) & -BLOCK
+            total += size
         if records:
-            self._batches.run(data[start:])
-            self._index.add_records(directory, records, total)
+            self._index.add_records(directory, names[: len(records)], records, total)
+            self._batches.run(data[:at])
             self.entries += len(records)
+        return len(records), at
 
     def unchanged(self, content: Content, node: Node) -> bool:
         """Whether an entry whose metadata is the parents' has their attributes and content, too."""
@@ -304,8 +296,8 @@ class CopyTar:
         self._index.add(entry, self._batches.position)
 
 
-def _content(data: memoryview, at: int, size: int) -> memoryview:
-    return data[at + ROOM : at + ROOM + size]
+def _content(data: memoryview, size: int) -> bytes:
+    return bytes(data[ROOM : ROOM + size])
 
 
 def root_entry(metadata: Metadata) -> TarEntry:
