@@ -13,7 +13,9 @@ from imgbuild.values import dataclass
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 
-SWITCHES = frozenset({"newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare", "replay", "records"})
+SWITCHES = frozenset({
+    "newmount", "lowerdirplus", "clone3", "openat2", "cgroup", "erofs", "mountsetattr", "spare", "replay", "records", "reads",
+})  # fmt: skip
 """Names that IMGBUILD_DISABLE understands."""
 
 _EROFS_FROM = (6, 15)

@@ -22,7 +22,7 @@ from imgbuild.linux.features import Features
 from imgbuild.linux.interfaces import loopback_up
 from imgbuild.linux.paths import Root
 from imgbuild.linux.sockets import Socket, opened
-from imgbuild.sandbox import command, filesystem, group, terminal, wire
+from imgbuild.sandbox import command, filesystem, group, terminal, watch, wire
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spec import UNMOVED, Process
 from imgbuild.values import dataclass
@@ -38,17 +38,19 @@ BORN = struct.Struct("=ii")
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; the files by which it
-    joins its control groups; and, where its wall clock is to be moved, by which the tracer that does it says that it is there."""
+    joins its control groups; where it is told what is opened; and, where its wall clock is to be moved, by which the tracer that does it
+    says that it is there."""
 
     stdio: tuple[int, int, int]
     report: int
     status: Socket
     joins: tuple[str, ...] = ()
+    watch: int | None = None
     gate: int | None = None
 
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        return (*self.stdio, self.report, self.status.fileno(), *(() if self.gate is None else (self.gate,)))
+        return (*self.stdio, self.report, self.status.fileno(), *(fd for fd in (self.watch, self.gate) if fd is not None))
 
 
 class _Progress:
@@ -96,7 +98,7 @@ def wait_for_orders(plan: Plan, features: Features, report: int, orders: Socket)
         given, fds = request
         orders.close()
         root = filesystem.finish(prepared, given.plan, features, progress)
-        wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins)
+        wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins, *fds[4:5])
         _move_in(root, given.plan, wiring, progress, bounded=True)
     except BaseException as error:
         _report(report, error, progress.stage)
@@ -126,6 +128,8 @@ def _move_in(root: Root, plan: Plan, wiring: Wiring, progress: _Progress, *, bou
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)
     progress("changing the root")
     filesystem.enter(root)
+    if wiring.watch is not None and (begun := watch.begin(wiring.watch, plan.watched, plan.watched_after)) is not None:
+        wire.send_packet(wiring.status, begun)
     _start(plan.process, plan.capabilities, plan.seccomp, wiring, progress, console=True, bounded=bounded, clock=plan.clock)
 
 

@@ -31,6 +31,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
     lines += [f"clocks since boot ahead by {plan.time_offset} s"] if plan.time_offset else []
     lines += [f"wall clock ahead by {plan.ahead} s, traced by {len(plan.clock) // 8} instructions"] if plan.ahead else []
     lines += [f"processors {plan.processors}"] if plan.processors else []
+    lines += [f"watch {len(plan.watched)} directories"] if plan.watched else []
     lines += [f"hostname {plan.hostname}", *(("interface lo up",) if plan.own_network else ()), "pivot_root"]
     return (*lines, *_process(plan.process, plan.capabilities, plan.seccomp))
 

@@ -65,6 +65,8 @@ class Plan:
     processors: int
     ahead: int
     clock: bytes
+    watched: tuple[str, ...]
+    watched_after: int
 
     @property
     def foundation(self) -> tuple[object, ...]:
@@ -114,6 +116,8 @@ def make_plan(spec: SandboxSpec, features: Features, seccomp: bytes, tty_group: 
         processors=spec.processors,
         ahead=spec.ahead,
         clock=clock,
+        watched=spec.watched,
+        watched_after=spec.watched_after,
     )
 
 

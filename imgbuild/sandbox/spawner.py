@@ -154,7 +154,7 @@ class Spawner:
         status = sockets.opened(fds[3])
         try:
             if isinstance(request, Plan):
-                self._spawn(request, (fds[0], fds[1], fds[2]), status)
+                self._spawn(request, (fds[0], fds[1], fds[2]), status, fds[4:])
             else:
                 self._enter(request, (fds[0], fds[1], fds[2]), status, fds[4])
         except SandboxError as error:
@@ -168,9 +168,9 @@ class Spawner:
             for fd in (*fds[:3], *fds[4:]):
                 os.close(fd)
 
-    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> None:
+    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket, watch: list[int]) -> None:
         spare = self._stock.take(plan)
-        if spare is not None and self._send_off(spare, plan, stdio, status):
+        if spare is not None and self._send_off(spare, plan, (*stdio, status.fileno(), *watch), status):
             return
         group, joined = self._groups(plan)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
@@ -186,7 +186,7 @@ class Spawner:
         try:
             pid, pidfd = self._clone(flags, descriptor)
             if pid == 0:
-                wiring = child.Wiring(stdio, reporting, status, joins, None if clock is None else clock.gate)
+                wiring = child.Wiring(stdio, reporting, status, joins, watch[0] if watch else None, clock.gate if clock else None)
                 child.perform(plan, self._features, wiring)
             if clock is not None:
                 clock.trace(pid)
@@ -206,14 +206,14 @@ class Spawner:
         born.clock = clock
         self._watch(born)
 
-    def _send_off(self, spare: Spare, plan: Plan, stdio: tuple[int, int, int], status: Socket) -> bool:
+    def _send_off(self, spare: Spare, plan: Plan, fds: tuple[int, ...], status: Socket) -> bool:
         """Make a spare the plan's sandbox. False where it has died, as when memory was short."""
         group = spare.group
         try:
             group, joined = (group, []) if group is not None else self._groups(plan)
             started = time.monotonic()
             joins = tuple(file for each in joined for file in each.entries())
-            sent = spare.command(plan, joins, (*stdio, status.fileno()))
+            sent = spare.command(plan, joins, fds)
         except BaseException:
             spare.end()
             raise

@@ -96,7 +96,8 @@ class SandboxSpec:
     opened: each one's path there and what control groups call it ("c 10:229"); they are among the mounts, as binds of that path.
     `cgroup_parent`: the group that the sandbox's own is made in, from the top of each hierarchy; else it is imgbuild's own.
     `time_offset`: by how many seconds its clocks since boot are ahead of the machine's (0: they are the machine's); `processors`: how
-    many of the machine's it may run on (0: all); `ahead`: by how many seconds its wall clock is (0: it is the machine's).
+    many of the machine's it may run on (0: all); `ahead`: by how many seconds its wall clock is (0: it is the machine's). `watched` are
+    directories of the root of which a `watch.Watch` is to tell what is opened, by numbers that follow `watched_after`.
     """
 
     root: Filesystem | Bind
@@ -114,6 +115,8 @@ class SandboxSpec:
     time_offset: int = 0
     processors: int = 0
     ahead: int = 0
+    watched: tuple[str, ...] = ()
+    watched_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

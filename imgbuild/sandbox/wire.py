@@ -42,7 +42,7 @@ class Expected:
 @dataclass(frozen=True, slots=True)
 class Orders:
     """From a zygote to a spare sandbox: what it becomes, and the files by which it joins its control groups. Its standard three
-    descriptors and the status socket come along."""
+    descriptors, the status socket and perhaps what its watch is told by come along."""
 
     plan: Plan
     joins: tuple[str, ...]
@@ -53,6 +53,15 @@ class Started:
     """The process is there, `pid` in the build's PID namespace; its pidfd comes along."""
 
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """From the sandbox: how its watch began, where not all of it did. The numbers of the directories that are not there (a symlink to one
+    is none), and why there is no watch at all."""
+
+    absent: tuple[int, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Failure:
 
 _TYPES: tuple[type, ...] = (
     Filesystem, Bind, File, Mount, Identity, Limits, Process, Usage, ExitStatus, Plan, Entry, Started, Terminal, Running, Exited,
-    Refused, Expected, Orders,
+    Refused, Expected, Orders, Begun,
 )  # fmt: skip
 _NUMBERS = {kind: number for number, kind in enumerate(_TYPES)}
 _NAMES = tuple(tuple(field.name for field in fields(kind)) for kind in _TYPES)

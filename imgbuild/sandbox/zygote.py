@@ -7,7 +7,7 @@ import select
 import time
 
 from imgbuild.errors import SandboxError
-from imgbuild.hints import NoReturn, TracebackType, overload
+from imgbuild.hints import TYPE_CHECKING, NoReturn, TracebackType, overload
 from imgbuild.light import signal, threading
 from imgbuild.light.contextlib import suppress
 from imgbuild.linux import sockets, syscalls
@@ -19,6 +19,9 @@ from imgbuild.sandbox import cgroup, seccomp, wire
 from imgbuild.sandbox.group import Place
 from imgbuild.sandbox.plan import Entry, Plan, complete, granted, make_plan
 from imgbuild.sandbox.spec import ExitStatus, Process, SandboxSpec
+
+if TYPE_CHECKING:
+    from imgbuild.sandbox.watch import Listener
 
 _ENTERED = {
     "mnt": syscalls.CLONE_NEWNS,
@@ -44,6 +47,8 @@ class Sandbox:
         self._guard = threading.Lock()
         self._pidfd = -1
         self.terminal: int | None = None
+        self.begun: wire.Begun | None = None
+        """How its watch began, where not all of it did."""
         self.pid = 0
         try:
             self._expect_start(terminal)
@@ -110,6 +115,8 @@ class Sandbox:
                 (self.terminal,) = fds
             case wire.Running():
                 self._running = True
+            case wire.Begun():
+                self.begun = message
             case wire.Refused():
                 raise SandboxError(message.message, hint=message.hint)
             case wire.Exited():
@@ -197,10 +204,11 @@ class Zygote:
         with self._lock, suppress(OSError):
             wire.send_request(self._control, wire.Expected(plan, count, width), ())
 
-    def spawn(self, spec: SandboxSpec, stdin: int, stdout: int, stderr: int) -> Sandbox:
+    def spawn(self, spec: SandboxSpec, stdin: int, stdout: int, stderr: int, listener: Listener | None = None) -> Sandbox:
         """Start a sandbox; returns when its process exists (with its terminal, if it has one). The descriptors stay the caller's.
-        What fails later, as a command that is not found, is in the `ExitStatus`."""
-        return self._request(self.plan(spec), (stdin, stdout, stderr), spec.process.terminal)
+        What fails later, as a command that is not found, is in the `ExitStatus`. `listener` is told of the spec's `watched`."""
+        more = (listener.fd,) if listener is not None else ()
+        return self._request(self.plan(spec), (stdin, stdout, stderr), spec.process.terminal, *more)
 
     def enter(self, pid: int, process: Process, stdin: int, stdout: int, stderr: int, *, privileged: bool = False) -> Sandbox:
         """Run a process in the sandbox whose init is `pid`: its namespaces, its groups, the given identity and rights."""

@@ -1,0 +1,121 @@
+"""Which entries of some directories of its root the processes of a sandbox open: told by inotify, begun before there is a command.
+
+A watch is of an inode: it sees what is opened by whatever path, mount or root directory. It knows nothing of what is only looked at
+(stat(2), readlink(2)), and nothing of a directory that is made later. Where anything could have been missed, `Watch.problem` says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from imgbuild.hints import Sequence
+from imgbuild.linux import inotify
+from imgbuild.sandbox.wire import Begun
+
+_MOST = 200_000
+"""Names that are remembered of one sandbox."""
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
+
+
+class Listener:
+    """What watches are told by, one after the other: to make one for each would have its end waited for, which takes milliseconds."""
+
+    def __init__(self) -> None:
+        self.fd = inotify.start()
+        self.given = 0
+        """How many watches it has had. Their numbers go on from there."""
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class Watch:
+    """The build's side. `directories` are absolute paths; `drain` is to be called now and then, and `end` when all processes are gone."""
+
+    def __init__(self, listener: Listener, directories: Sequence[str]) -> None:
+        self.directories = tuple(directories)
+        self.listener = listener
+        self.after = listener.given
+        """The number before that of its first watch."""
+        self.problem = ""
+        self.ended = False
+        self.busy = False
+        """Whether much was told when it was drained last, so that it should be soon again."""
+        self._told: set[tuple[int, bytes]] = set()
+        self._absent: tuple[int, ...] = ()
+
+    def end(self, begun: Begun | None) -> None:
+        """All has been told; `begun` is what the sandbox said of its beginning. The listener can have another watch, unless there was a
+        problem."""
+        if begun is not None:
+            self._absent, self.problem = begun.absent, begun.problem or self.problem
+        self.drain()
+        self.ended = True
+        self.listener.given += len(self.directories) - len(self._absent)
+
+    def drain(self) -> None:
+        """Take what was told. What was told before is not told twice; a queue that was full has lost something."""
+        before = len(self._told)
+        for number, mask, name in inotify.events(self.listener.fd):
+            if mask & inotify.IN_Q_OVERFLOW:
+                self.problem = "it opened files faster than they could be noted"
+            elif mask & inotify.IN_OPEN and number > self.after:  # the others are of those before
+                self._told.add((number, name))
+        self.busy = len(self._told) - before > 1000
+        if len(self._told) > _MOST:
+            self.problem = "it opened too many files"
+            self._told.clear()
+
+    def opened(self) -> dict[str, set[str]]:
+        """By directory, the names that were opened in it, "" for itself."""
+        places = _places(len(self.directories), self._absent)
+        found: dict[str, set[str]] = {}
+        for number, name in self._told:
+            found.setdefault(self.directories[places[number - 1 - self.after]], set()).add(os.fsdecode(name))
+        return found
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """The directories that were not there, or are behind a symlink: what is in them is not known."""
+        return frozenset(self.directories[number] for number in self._absent)
+
+
+def begin(fd: int, directories: Sequence[str], after: int) -> Begun | None:
+    """In the sandbox, whose root is "/" by now: watch the directories. None where all are watched, by the numbers that follow `after`."""
+    absent: list[int] = []
+    try:
+        real = {"/": True}
+        for number, directory in enumerate(directories):
+            try:
+                if not _is_real(os.path.dirname(directory), real):
+                    absent.append(number)
+                elif inotify.watch_opens(fd, os.fsencode(directory)) != after + number + 1 - len(absent):
+                    return Begun(problem="one of its directories was to be seen twice")
+                else:
+                    real[directory] = True
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent.append(number)
+    except OSError as error:
+        return Begun(problem=f"its directories could not be watched: {error.strerror}")
+    return Begun(tuple(absent)) if absent else None
+
+
+def _is_real(directory: str, known: dict[str, bool]) -> bool:
+    """Whether no part of a path is a symlink. Each is looked at once: parents come before what is in them."""
+    unknown = []
+    while directory not in known:  # a loop: it may lie deep
+        unknown.append(directory)
+        directory = os.path.dirname(directory)
+    real = known[directory]
+    for each in reversed(unknown):
+        real = known[each] = real and not os.path.islink(each)
+    return real
+
+
+def _places(count: int, absent: Sequence[int]) -> list[int]:
+    """The numbers of the directories by those of their watches."""
+    missing = frozenset(absent)
+    return [number for number in range(count) if number not in missing]

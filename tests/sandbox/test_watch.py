@@ -1,0 +1,109 @@
+"""What processes of a sandbox open in directories of its root: by whatever way, and what is not claimed where it can't be known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imgbuild.linux.mounts import Bind, Filesystem, Mount
+from imgbuild.sandbox.watch import Listener, Watch
+from imgbuild.sandbox.zygote import Zygote
+
+from .conftest import overlay, spec_of
+
+BELOW = ("/mnt/dir", "/mnt/dir/docs")
+
+
+@pytest.fixture
+def source(lower: Path, tmp_path: Path) -> Filesystem:
+    """The root, with files of ours in it."""
+    own = tmp_path / "own"
+    (own / "mnt/dir/docs").mkdir(parents=True)
+    for name in ("one", "two", "script", "docs/page", "docs/other"):
+        (own / "mnt/dir" / name).write_text("#!/bin/sh\ntrue\n")
+        (own / "mnt/dir" / name).chmod(0o755)
+    (own / "link").symlink_to("mnt/dir")
+    return overlay(Path(f"{own}:{lower}"), tmp_path)
+
+
+@contextmanager
+def watched(zygote: Zygote, root: Filesystem, script: str, *directories: str, code: int = 0, **more: object) -> Iterator[Watch]:
+    listener = Listener()
+    watch = Watch(listener, directories or BELOW)
+    read, write = os.pipe()
+    try:
+        spec = spec_of(root, ("sh", "-c", script), watched=watch.directories, **more)
+        sandbox = zygote.spawn(spec, read, write, write, listener)
+        assert sandbox.wait().code == code
+        watch.end(sandbox.begun)
+        yield watch
+    finally:
+        os.close(read)
+        os.close(write)
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "opened"),
+    [
+        ("cat /mnt/dir/one > /dev/null", {"/mnt/dir": {"one"}}),
+        ("/mnt/dir/script", {"/mnt/dir": {"script"}}),
+        ("(sleep 0.2; cat /mnt/dir/two) & wait", {"/mnt/dir": {"two"}}),
+        ("cd /link && cat docs/page", {"/mnt/dir/docs": {"page"}}),
+        ("chroot /mnt /dir/none; cat < /mnt/dir/docs/../one", {"/mnt/dir": {"one"}}),
+        ("ls /mnt/dir/docs", {"/mnt/dir": {"docs"}, "/mnt/dir/docs": {""}}),
+        ("test -f /mnt/dir/one && ls -l /mnt/dir/two && cd /mnt/dir/docs && readlink /link", {}),
+        ("echo more >> /mnt/dir/docs/other; cat /bin/no-format", {"/mnt/dir/docs": {"other"}}),
+    ],
+)
+def test_what_is_opened_is_told(plain_zygote: Zygote, source: Filesystem, script: str, opened: dict[str, set[str]]) -> None:
+    with watched(plain_zygote, source, script) as watch:
+        assert watch.opened() == opened
+        assert (watch.problem, watch.absent) == ("", frozenset())
+
+
+def test_a_spare_sandbox_watches_too(zygote: Zygote, source: Filesystem) -> None:
+    zygote.expect(1)
+    with watched(zygote, source, "cat /mnt/dir/one") as watch:
+        assert watch.opened() == {"/mnt/dir": {"one"}}
+
+
+def test_rights_are_not_needed_for_it(plain_zygote: Zygote, source: Filesystem) -> None:
+    with watched(plain_zygote, source, "cat /mnt/dir/docs/page", privileged=True) as watch:
+        assert watch.opened() == {"/mnt/dir/docs": {"page"}}
+
+
+def test_directories_that_are_not_there_are_told_apart(plain_zygote: Zygote, source: Filesystem) -> None:
+    names = ("/nowhere", "/link", "/link/docs", "/mnt/dir/one", "/mnt/dir/docs")
+    with watched(plain_zygote, source, "cat /link/docs/page", *names) as watch:
+        assert watch.absent == {"/nowhere", "/link", "/link/docs", "/mnt/dir/one"}
+        assert watch.opened() == {"/mnt/dir/docs": {"page"}}
+
+
+def test_what_is_mounted_over_a_directory_is_not_it(plain_zygote: Zygote, source: Filesystem, tmp_path: Path) -> None:
+    (tmp_path / "over").mkdir()
+    mount = Mount(Bind(str(tmp_path / "over")), "/mnt/dir/docs")
+    with watched(plain_zygote, source, "echo x > /mnt/dir/docs/page", mounts=(mount,)) as watch:
+        assert watch.problem == ""
+        assert "page" in watch.opened()["/mnt/dir/docs"]  # of both, who opened the name is not told
+
+
+def test_one_directory_twice_is_a_problem(plain_zygote: Zygote, source: Filesystem) -> None:
+    with watched(plain_zygote, source, "true", "/mnt/dir", "/mnt/dir") as watch:
+        assert "twice" in watch.problem
+
+
+def test_a_queue_that_was_full_is_a_problem(plain_zygote: Zygote, source: Filesystem) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    script = f"cd /mnt/dir; i=0; while [ $i -le {limit // 2} ]; do : < one; : < two; i=$((i+1)); done"
+    with watched(plain_zygote, source, script) as watch:
+        assert "faster than they could be noted" in watch.problem
+
+
+def test_names_are_bytes(plain_zygote: Zygote, source: Filesystem) -> None:
+    with watched(plain_zygote, source, ": > \"$(printf '/mnt/dir/a\\nb\\377')\"") as watch:
+        assert watch.opened() == {"/mnt/dir": {"a\nb\udcff"}}
