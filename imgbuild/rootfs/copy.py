@@ -100,10 +100,10 @@ def input_digests(request: CopyRequest) -> tuple[InputDigest, ...]:
         for found in source.found:
             if is_directory(source.tree, found):
                 tree = seen_below(source, found, request.exclude)
-                kept = Kept()
+                kept = Kept(found.name)
                 digests.append(InputDigest(found.name, "", TreeDigests(tree, files, kept).contents(found.path), kept))
             elif not source.pattern and not Ignore.of(request.exclude).ignores(found.base):
-                kept = Kept()
+                kept = Kept(found.name, found.base)
                 digests.append(InputDigest(found.name, found.base, TreeDigests(source.tree, files, kept).entry(found.path), kept))
     return tuple(digests)
 

@@ -204,6 +204,10 @@ class Chronicle:
         }  # fmt: skip
         self._steps[number].update(layer=facts, capture=round(seconds, 6), **({"leaks": made.leaks} if made.leaks else {}))
 
+    def opened(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Which files of the build context a step has opened, as `solve.opened` tells it. Nobody who finds the step needs it at once."""
+        self._steps[number]["opened"] = facts
+
     def uncaptured(self, number: int, failure: ImgbuildError, stopped: bool) -> None:
         """The layer of a step can't be made, or must not be: it has failed, whatever was said of it; but for the `stopped` build."""
         if not stopped or isinstance(failure, LeakError):

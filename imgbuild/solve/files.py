@@ -15,13 +15,21 @@ from imgbuild.solve.rooms import Rooms
 
 
 def perform_copy(
-    rooms: Rooms, step: Step, op: CopyOp, lowers: Lowers, states: States, check: Callable[[], None]
+    rooms: Rooms,
+    step: Step,
+    op: CopyOp,
+    lowers: Lowers,
+    states: States,
+    check: Callable[[], None],
+    told: Callable[[list[str]], object] = len,
 ) -> tuple[Lower, Captured | None]:
-    """The lower that a COPY or ADD makes above `lowers`, and its layer where that came with it; `check` ends it by raising."""
+    """The lower that a COPY or ADD makes above `lowers`, and its layer where that came with it; `check` ends it by raising. `told` learns
+    where its sources really are, behind symlinks."""
     from imgbuild.rootfs.indexed import usable
 
     with source_tree(rooms, op, states) as tree, rooms.view(lowers) as parents:
         request = copy_request(rooms, op, tree)
+        told([found.path for source in request.sources if isinstance(source, copy.TreeSource) for found in source.found])
         if usable(rooms.store, rooms.features):
             from imgbuild.rootfs.copy_layer import copy_layer
 

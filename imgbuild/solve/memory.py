@@ -103,7 +103,7 @@ def within(
 def expected(index: Index, subject: str, step: Step) -> int:
     """The bytes that a RUN held when it last ran, within its own limit; 0 where that is not known. `subject` is the Buildfile."""
     assert isinstance(step.op, RunOp)
-    known = index.content_digest(_OWNER, _identity(subject, step))
+    known = index.content_digest(_OWNER, identity_of(subject, step))
     peak = int(known) if known is not None and known.isdigit() else 0
     limit = step.op.limits.memory
     return peak if limit is None else min(peak, limit)
@@ -113,7 +113,7 @@ def learn(index: Index, subject: str, step: Step, usage: Mapping[str, Any], *, w
     """Remember what a RUN held (`usage` as records have it). One that did not get to its end (not `whole`) may have needed more than it
     got. To no more than a tenth, so that most runs of a step write nothing."""
     held = usage.get("peak_held", 0)
-    identity = _identity(subject, step)
+    identity = identity_of(subject, step)
     with suppress(StoreError):  # a store that is full must not hide how the step ended
         known = index.content_digest(_OWNER, identity)
         before = int(known) if known is not None and known.isdigit() else 0
@@ -121,7 +121,8 @@ def learn(index: Index, subject: str, step: Step, usage: Mapping[str, Any], *, w
             index.record_content_digest(_OWNER, identity, str(held))
 
 
-def _identity(subject: str, step: Step) -> str:
+def identity_of(subject: str, step: Step) -> str:
+    """What a RUN is, whatever its key: its Buildfile, platform, stage and words."""
     assert isinstance(step.op, RunOp)
     stage = step.name.partition("] ")[0].lstrip("[").rpartition(" ")[0]
     return digest_of("\0".join((subject, step.op.platform, stage, step.name.partition("] ")[2])).encode("utf-8", "surrogateescape"))

@@ -33,14 +33,19 @@ from imgbuild.values import dataclass, field, replace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from imgbuild.sandbox.watch import Watch
     from imgbuild.sandbox.zygote import Sandbox
     from imgbuild.snapshot import Lowers
     from imgbuild.snapshot.snapshotter import Active
+    from imgbuild.solve.opened import Opening
 
 _BLOCK = 1 << 16
 _OWN_MOUNTS = ("/proc", "/sys", "/dev")
 _LOOK_MILLISECONDS = 200
 """How often a silent step is looked at for a limit of time or the end of the build."""
+_BUSY_MILLISECONDS = 20
+"""How often one is that opens many files: of these, the kernel holds so many (fs.inotify.max_queued_events)."""
+_DRAIN_SECONDS = 0.02
 
 Output = Callable[[int, bytes], None]
 """What receives a step's output: the stream's number (1 or 2) and bytes."""
@@ -53,7 +58,7 @@ Silent = tuple[float, Callable[[float], None]]
 class RunJob:
     """A RUN that is to be performed: its step, what it runs on, how to reach the stages that its mounts read, where the mount points are
     that images lack, and the `inputs` of its record. `started` is called when its process is there, `spent` with what each
-    attempt cost. `shape` makes of its sandbox the one that is used."""
+    attempt cost. `shape` makes of its sandbox the one that is used. `opening` is what notes what it opens, if anything does."""
 
     step: Step
     op: RunOp
@@ -67,6 +72,7 @@ class RunJob:
     on_event: OnEvent = lambda event: None
     spent: Callable[[Usage], None] = lambda usage: None
     shape: Callable[[SandboxSpec], SandboxSpec] = lambda spec: spec
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,11 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
             with StepMounts(rooms, job.op, job.inputs, job.stage_lowers, active.directory / "mounts", job.stopped) as mounts:
                 ended = run_once(rooms, job, active, mounts, log)
             if ended.status.code == 0 and ended.status.signal is None and not ended.expired:
-                lower = None if isinstance(job.op, TestOp) else commit(rooms, active, job.op.epoch)
-                return lower, ended.status.usage
+                if not isinstance(job.op, TestOp):
+                    return commit(rooms, active, job.op.epoch), ended.status.usage
+                if job.opening is not None:  # what it wrote is about to go
+                    job.opening.facts(active.upper)
+                return None, ended.status.usage
             last = attempt == attempts or job.stopped() or bool(ended.status.setup_error)
             if last and job.op.keep:
                 _keep(rooms, job, active)
@@ -114,14 +123,17 @@ def perform_run(rooms: Rooms, job: RunJob) -> tuple[DirectoryLower | None, Usage
 
 def run_once(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log: StepLog) -> Ended:
     """Run the command once, on an active snapshot, to its end."""
+    watch = job.opening.attempt() if job.opening is not None else None
     spec = job.shape(step_spec(rooms, job, active, mounts))
+    if watch is not None:
+        spec = replace(spec, watched=watch.directories, watched_after=watch.after)
     with ExitStack() as stack:
         (out_read, out_write), (err_read, err_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, out_read)
         stack.callback(os.close, err_read)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            sandbox = rooms.zygote().spawn(spec, null, out_write, err_write)
+            sandbox = rooms.zygote().spawn(spec, null, out_write, err_write, watch.listener if watch is not None else None)
         finally:
             for fd in (null, out_write, err_write):
                 os.close(fd)
@@ -131,9 +143,13 @@ def run_once(rooms: Rooms, job: RunJob, active: Active, mounts: StepMounts, log:
             log.add(data)
             job.output(stream, data)
 
-        expired = _drain(sandbox, {out_read: 1, err_read: 2}, job, receive, (rooms.silence, partial(_say_waiting, rooms, sandbox, job)))
+        expired = _drain(
+            sandbox, {out_read: 1, err_read: 2}, job, receive, (rooms.silence, partial(_say_waiting, rooms, sandbox, job)), watch
+        )
         status = sandbox.wait()
         assert status is not None, "a wait without a timeout ends with the process"
+        if watch is not None:
+            watch.end(sandbox.begun)
         if spec.network == "none":  # a network of its own, that leads nowhere
             status = replace(status, usage=replace(status.usage, network_received=0, network_sent=0))
         job.spent(status.usage)
@@ -254,19 +270,26 @@ def _environment(op: RunOp, home: str, secrets: tuple[str, ...]) -> tuple[str, .
     return tuple(f"{name}={value}" for name, value in env.items())
 
 
-def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Callable[[int, bytes], None], silent: Silent) -> str:
+def _drain(
+    sandbox: Sandbox,
+    streams: dict[int, int],
+    job: RunJob,
+    receive: Callable[[int, bytes], None],
+    silent: Silent,
+    watch: Watch | None = None,
+) -> str:
     """Pass output on until both streams end. Says in a word which limit of time it killed the sandbox for, if any. `silent` is
-    told once that the step has written nothing for so long."""
+    told once that the step has written nothing for so long; `watch` is drained meanwhile."""
     silence, on_silence = silent
     limits = job.op.limits
-    start = heard = time.monotonic()
+    start = heard = drained = time.monotonic()
     expired = ""
     poll = select.poll()
     for fd in streams:
         poll.register(fd, select.POLLIN)
     left = set(streams)
     while left:
-        for fd, _ in poll.poll(_LOOK_MILLISECONDS):
+        for fd, _ in poll.poll(_BUSY_MILLISECONDS if watch is not None and watch.busy else _LOOK_MILLISECONDS):
             data = os.read(fd, _BLOCK)
             if data:
                 heard = time.monotonic()
@@ -275,6 +298,9 @@ def _drain(sandbox: Sandbox, streams: dict[int, int], job: RunJob, receive: Call
                 poll.unregister(fd)
                 left.discard(fd)
         now = time.monotonic()
+        if watch is not None and now - drained >= _DRAIN_SECONDS:
+            drained = now
+            watch.drain()
         if now - heard >= silence:
             silence = math.inf
             on_silence(now - heard)

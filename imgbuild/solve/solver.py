@@ -13,9 +13,9 @@ import time
 
 from imgbuild.errors import ImgbuildError, LeakError, StepFailed
 from imgbuild.graph.key import key_record, step_key
-from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step, TestOp, WorkdirOp
+from imgbuild.graph.ops import BuildGraph, RunOp, Step, TestOp
 from imgbuild.hints import TYPE_CHECKING, Callable, Hashable
-from imgbuild.light import json, threading
+from imgbuild.light import threading
 from imgbuild.light.contextlib import ExitStack
 from imgbuild.light.functools import partial
 from imgbuild.oci.digest import chain_id
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from imgbuild.rootfs.capture import Captured
     from imgbuild.rootfs.stubs import StubShelf
     from imgbuild.sandbox.spec import Usage
+    from imgbuild.solve.opened import Openings
 
 _JOIN_SECONDS = 5.0
 
@@ -109,6 +110,7 @@ class Solver:
         self._ending = ExitStack()
         self._leak: LeakError | None = None
         self._stubs: StubShelf | None = None
+        self._noting: Openings | None = None
         self._verdicts = verdicts or Verdicts()
 
     def solve(self) -> Solution:
@@ -168,8 +170,13 @@ class Solver:
             count, stages = ordinary_runs(self._graph, missing)
             self._rooms.zygote().expect(count, min(self._width, stages))
         from imgbuild.solve.memory import Memory
+        from imgbuild.solve.performing import Performing
 
-        self._memory: Memory = (self._crew.memory if self._crew is not None else None) or Memory(self._rooms.memory)
+        memory = (self._crew.memory if self._crew is not None else None) or Memory(self._rooms.memory)
+        self._performing = Performing(
+            self._rooms, self._chronicle, self._captures, memory, self._on_event, self._stage_state, self._shelf,
+            self._workers.stopped.is_set, self._check_stopped, self._openings,
+        )  # fmt: skip
         self._chronicle.begin()
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {node: [other for other in needs(self._graph, node) if other in tasks] for node in missing}
@@ -215,6 +222,7 @@ class Solver:
 
     def _materialize(self, layers: tuple[Layer, ...]) -> Lowers:
         from imgbuild.rootfs.materialize import materialize
+
         return materialize(self._rooms.store, layers, features=self._rooms.features, cancelled=self._workers.stopped.is_set)
 
     def _origin(self, index: int) -> None:
@@ -275,7 +283,7 @@ class Solver:
     def _found(self, index: int, number: int, wanted: Wanted, result: StepLayer) -> None:
         parent = self._parent(index, number)
         identity = identity_after(parent, wanted.step, wanted.key)
-        self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result)
+        self._states[(index, number)] = RootState(identity, self._materialize, parent=parent, result=result, wanted=wanted)
         self._wanted.pop((index, number), None)  # what it read is not of interest any more
         with self._tally.lock:
             self._tally.cached += 1
@@ -294,7 +302,7 @@ class Solver:
                 self._say_again(shown, found)
                 return True, None
             with Once(partial(self._missed, shown, (index, number), wanted, found.why)) as explain:
-                lower, usage, captured = self._perform(wanted, parent, shown, explain)
+                lower, usage, captured = self._performing.perform(wanted, parent, shown, explain)
                 self._chronicle.performed(shown, usage)
                 with self._tally.lock:
                     self._tally.performed += 1
@@ -305,7 +313,7 @@ class Solver:
                     return False, usage
                 promise = Promise()
                 self._states[(index, number)] = RootState(
-                    identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent
+                    identity, self._materialize, parent=parent, result=promise, lower=lower, independent=step.independent, wanted=wanted
                 )
                 self._captures.add(partial(self._capture, stack.pop_all(), promise, lower, captured, parent, wanted, shown))
                 return False, usage
@@ -317,54 +325,33 @@ class Solver:
         """What a cached step once wrote, where that is asked for and still known."""
         if self._replay and (name := found.ledger.get("log")):
             from imgbuild.store.logs import read_log
+
             for _, stream, data in read_log(self._rooms.store.root, name):
                 self._on_event(StepOutput(shown, stream, data))
 
     def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
         from imgbuild.solve.remembered import record
+
         record(self._rooms, self._build, wanted, layer, lower, parent, self._chronicle.costs(shown), self._stage_state)
 
     def _lookup(self, wanted: Wanted, parent: RootState) -> StepLayer | Absent:
         return look_up(self._rooms, wanted.step, wanted.key, parent, self._build)
 
-    def _perform(self, wanted: Wanted, parent: RootState, shown: int, explain: Once) -> tuple[Lower | None, Usage | None, Captured | None]:
-        """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it. Meanwhile, `explain` it."""
-        rooms, step = self._rooms, wanted.step
-        lowers = () if step.independent else parent.lowers()
-        match step.op:
-            case RunOp() as op:
-                from imgbuild.solve.memory import within
-                from imgbuild.solve.run import RunJob, perform_run
-
-                keep = self._chronicle.output(shown)
-
-                def output(stream: int, data: bytes) -> None:
-                    keep(stream, data)
-                    self._on_event(StepOutput(shown, stream, data))
-
-                stage_lowers, stopped = lambda stage: self._stage_state(stage).lowers(), self._workers.stopped.is_set
-                inputs = json.loads(wanted.record)["inputs"]
-                started, spent = partial(self._captures.command_runs, rooms.compression, explain), self._chronicle.spender(shown)
-                job = RunJob(step, op, lowers, stage_lowers, self._shelf(), output, stopped, inputs, started, self._on_event, spent)
-                try:
-                    with within(self._memory, rooms.store.index, self._chronicle, step, shown, self._on_event, stopped):
-                        return *perform_run(rooms, job), None
-                finally:
-                    if (work := self._chronicle.ended(shown)) is not None:
-                        self._captures.add(work)
-            case CopyOp() as op:
-                from imgbuild.solve.files import perform_copy
-
-                made, captured = perform_copy(rooms, step, op, lowers, self._stage_state, self._check_stopped)
-                return made, None, captured
-            case WorkdirOp() as op:
-                from imgbuild.solve.files import perform_workdir
-
-                return perform_workdir(rooms, op, lowers), None, None
+    def _openings(self) -> Openings | None:
+        """What notes which files steps open; None where nothing is recorded."""
+        if not self._chronicle.kept or "reads" in self._rooms.features.disabled:
+            return None
+        from imgbuild.solve.opened import Openings
+        with self._tally.lock:
+            if self._noting is None:
+                self._noting = Openings(self._rooms, self._chronicle.subject)
+                self._ending.callback(self._noting.close)
+            return self._noting
 
     def _shelf(self) -> StubShelf:
         """The mount points that images lack, for all steps of this build."""
         from imgbuild.rootfs.stubs import StubShelf
+
         with self._tally.lock:
             if self._stubs is None:
                 self._stubs = StubShelf(lambda: self._ending.enter_context(self._rooms.store.temporary("stubs")))
@@ -396,5 +383,6 @@ class Solver:
         self._chronicle.uncaptured(shown, error, self._workers.stopped.is_set())
         if isinstance(error, LeakError):  # its files do not stay either, when nothing runs on them any more
             from imgbuild.solve.commit import erase_lower
+
             self._leak = error
             self._ending.callback(erase_lower, self._rooms.store, lower.directory)

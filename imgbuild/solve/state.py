@@ -7,7 +7,7 @@ needs its files. So a build in which everything is cached touches no file of any
 from __future__ import annotations
 
 from imgbuild.graph.key import StepKey
-from imgbuild.graph.ops import Base, Step
+from imgbuild.graph.ops import Base, CopyOp, Step
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Mapping
 from imgbuild.light import json, threading
 from imgbuild.oci.digest import chain_id, digest_of
@@ -76,7 +76,7 @@ class Promise:
 
 class RootState:
     """A root file system after a base or a step. `identity` is what the next step's key calls its parent. The lower of a step that
-    is `independent` of its parent has a top directory of its own."""
+    is `independent` of its parent has a top directory of its own. `wanted` is the step, as it was found or performed."""
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class RootState:
         result: StepLayer | Promise | None = None,
         lower: Lower | None = None,
         independent: bool = False,
+        wanted: Wanted | None = None,
     ) -> None:
         self.identity = identity
         self._materialize = materialize
@@ -102,6 +103,10 @@ class RootState:
         self._lock = threading.Lock()
         self.performed: bool = isinstance(result, Promise) or (parent is not None and parent.performed)
         """Whether this state or one below it was made by this build rather than found."""
+        self.copies: tuple[Wanted, ...] = parent.copies if parent is not None else ()
+        """Of the steps that it stands on, those that copied from the build context."""
+        if wanted is not None and wanted.kept and isinstance(op := wanted.step.op, CopyOp) and op.stage is None and not op.context:
+            self.copies = (*self.copies, wanted)
 
     def own(self) -> StepLayer | None:
         """What the last step left, once captured; None for a base."""
