@@ -45,6 +45,10 @@ def _lines(found: Advised) -> Iterator[str]:
         yield f"{number}. {advice.place}  {_short(advice.step.text)}" + (f"  [{_saved(advice)}]" if advice.weight else "")
         yield f"   {advice.message}"
         yield from (f"   - {sentence}" for sentence in advice.evidence)
+    if found.unsaid:
+        yield ""
+        whys = {each.step.number: f"#{each.step.number} opened ({each.why})" for each in found.unsaid}
+        yield f"not known is which files of the build context {', '.join(whys.values())}"
     if found.unread:
         yield ""
         yield f"not looked at: the layers of {', '.join(f'#{number}' for number in found.unread)}, which are not in the store any more"
@@ -66,7 +70,8 @@ def _json(found: Advised) -> dict[str, Any]:
     build = found.build
     return {
         "build": build.id, "buildfile": build.buildfile, "target": build.target or build.bake_target, "builds": found.builds,
-        "unread": list(found.unread), "advice": [_advice(each) for each in found.advice],
+        "unread": list(found.unread), "unknown": [{"step": each.step.number, "why": each.why} for each in found.unsaid],
+        "advice": [_advice(each) for each in found.advice],
     }  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from imgbuild.engine.source import find_source
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import CorruptError, ImgbuildError, LayerError, NotFoundError
 from imgbuild.insight.advice import Advice, Past, ordered
-from imgbuild.insight.builds import BuildRecord, StepRecord, recent_builds, with_steps
+from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds, with_steps
 from imgbuild.insight.cache_advice import cache_mounts, failing, misses, unmounted
 from imgbuild.insight.layer_advice import below, big, shadowed
+from imgbuild.insight.unopened import Unknown, unopened
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.listing import Listed, listed
 from imgbuild.store.history import History
@@ -25,12 +26,13 @@ _MOST = 200
 @dataclass(frozen=True, slots=True)
 class Advised:
     """What is to be said of one Buildfile: of `builds` builds, `build` is the one whose instructions it is about. `unread` are the numbers
-    of steps whose layers are not in the store."""
+    of steps whose layers are not in the store; `unsaid` are those of which it is not known what they opened."""
 
     build: BuildRecord
     builds: int
     advice: tuple[Advice, ...]
     unread: tuple[int, ...]
+    unsaid: tuple[Unknown, ...] = ()
 
 
 def advise(invocation: Invocation, word: str) -> Advised:
@@ -46,8 +48,32 @@ def advise(invocation: Invocation, word: str) -> Advised:
         layers = [(step, known[step.number]) for step in image if step.number in known]
         caches = {number: below(entries, found[1]) for number, entries in known.items() if (found := unmounted(wanted[number])) is not None}
         past = Past(chosen, builds)
-        advice = (*misses(past), *cache_mounts(past, caches), *shadowed(layers), *big(layers), *failing(past, builds[0]))
-        return Advised(chosen, len(builds), ordered(advice), tuple(sorted(read.keys() - known.keys())))
+        opens = _unopened(place, past)
+        unsaid = tuple(each for each in opens if isinstance(each, Unknown))
+        said = (each for each in opens if isinstance(each, Advice))
+        advice = (*misses(past), *cache_mounts(past, caches), *shadowed(layers), *big(layers), *failing(past, builds[0]), *said)
+        return Advised(chosen, len(builds), ordered(advice), tuple(sorted(read.keys() - known.keys())), unsaid)
+
+
+def _unopened(place: Workplace, past: Past) -> tuple[Advice | Unknown, ...]:
+    """What nobody opens; nothing where it is not known of which stages the result is made: other targets of a bake may be of any."""
+    build = past.build
+    if build.bake or not build.digest:
+        return ()
+    try:
+        stages = {step.stage for step in chain_of(build, last_step(place, build))}
+    except ImgbuildError:
+        return ()
+    performed = {build.id: build, **{each.id: each for each in past.builds}}
+    history = History(place.store)
+    opened = {}
+    for step in build.steps:
+        if step.build and step.build not in performed and (raw := history.get(step.build)) is not None:
+            performed[step.build] = parse_build(raw)
+        if step.build in performed:
+            own = next((each.opened for each in performed[step.build].steps if each.key == step.key and each.opened), {})
+            opened[step.number] = own
+    return tuple(unopened(past, opened, stages))
 
 
 def _chosen(place: Workplace, word: str) -> BuildRecord:

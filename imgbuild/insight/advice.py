@@ -1,7 +1,7 @@
 """What a Buildfile could do better, by what its builds have cost: values, and how they are ordered. Pure.
 
-Every piece of advice stands on evidence: what builds were recorded to have done, and what layers hold. Of what nobody recorded, such as
-which files a RUN read, nothing is said.
+Every piece of advice stands on evidence: what builds were recorded to have done, and what layers hold. Of what nobody recorded,
+nothing is said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _BYTES_A_SECOND = 50e6
 @dataclass(frozen=True, slots=True)
 class Advice:
     """One thing to change at `step`. `kind`: "order" and "split" (what is performed for files that it does not read), "later" (or might
-    be), "cache-mount", "cleanup", "copied", "ownership" and "overwritten" (bytes in a layer that none above it shows), "big", "failing".
+    be), "cache-mount", "cleanup", "copied", "ownership" and "overwritten" (bytes in a layer that none above it shows), "big", "failing",
+    "unopened" (what no RUN of a stage opens).
     `seconds`, of all builds that were looked at, and `bytes`, of the last one's image, are what the change would have saved; with `most`,
     at most. `evidence` are sentences, `facts` the same for programs."""
 

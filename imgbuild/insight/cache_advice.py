@@ -20,7 +20,7 @@ _OFTEN = 2
 def misses(past: Past) -> Iterator[Advice]:
     """For each COPY and ADD of the build context: what was performed for its files."""
     for step in past.build.steps:
-        if step.text.split(" ", 1)[0] in _COPIES and "--from=" not in step.text:
+        if copies_context(step):
             yield from _Missed(past, step).advice()
 
 
@@ -35,7 +35,7 @@ class _Missed:
         for _, each in self._missed:
             for path in _changed(each):
                 self._files[path] += 1
-        self._above = _above(past.build, step)
+        self._above = runs_above(past.build, step)
 
     def advice(self) -> Iterator[Advice]:
         unknown: dict[str, list[float]] = {}
@@ -45,9 +45,9 @@ class _Missed:
             spared: list[float] = []
             spent: list[float] = []
             for build, each in self._missed:
-                if (victim := _victim(build, each, above)) is not None:
+                if (again := victim(build, each, above)) is not None:
                     fits = needed is not None and not each.more and not _match(_changed(each), needed)
-                    (spared if fits else spent).append(took(victim))
+                    (spared if fits else spent).append(took(again))
             if needed is not None and len(spared) >= _OFTEN and sum(spared) >= _LEAST_SECONDS:
                 yield self._order(above, needed, spared)
             elif needed is None and spent:
@@ -86,6 +86,11 @@ class _Missed:
         return facts | ({"instruction": above.text, "line": above.line} if above is not None else {})
 
 
+def copies_context(step: StepRecord) -> bool:
+    """Whether it is a COPY or ADD of the build context."""
+    return step.text.split(" ", 1)[0] in _COPIES and "--from=" not in step.text
+
+
 def _changed(step: StepRecord) -> list[str]:
     """The files of the build context for which a step was performed."""
     if step.outcome != "done":
@@ -93,7 +98,7 @@ def _changed(step: StepRecord) -> list[str]:
     return [str(cause.get("subject", "")) for cause in step.causes if cause.get("kind") == "file" and not cause.get("where")]
 
 
-def _above(build: BuildRecord, step: StepRecord) -> list[StepRecord]:
+def runs_above(build: BuildRecord, step: StepRecord) -> list[StepRecord]:
     """The RUNs that stand on a step, directly or not."""
     standing = {step.number}
     found = []
@@ -105,7 +110,7 @@ def _above(build: BuildRecord, step: StepRecord) -> list[StepRecord]:
     return found
 
 
-def _victim(build: BuildRecord, step: StepRecord, like: StepRecord) -> StepRecord | None:
+def victim(build: BuildRecord, step: StepRecord, like: StepRecord) -> StepRecord | None:
     """The same RUN as another build's, if it was performed for nothing but that `step` was."""
     for each in build.steps:
         if (each.stage, each.platform, each.text) == (like.stage, like.platform, like.text) and each.outcome == "done":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 
-from .harness import Bench
+from .harness import PATIENCE, Bench
 
 
 def _advice(bench: Bench, *words: str) -> list[dict[str, Any]]:
@@ -114,6 +115,151 @@ def test_what_fails_often(bench: Bench) -> None:
     assert (found["line"], found["facts"]["failed"], found["facts"]["performed"]) == (2, 3, 4)
     assert "--retry=N" in found["message"]
     assert "3 times: the command ended with exit code 1" in " ".join(found["evidence"])
+
+
+STAGES = """FROM busybox AS build
+WORKDIR /app
+COPY . .
+RUN {read} > /made
+FROM busybox
+COPY --from=build {copied} /
+"""
+FILES: dict[str, str | bytes] = {
+    "src/main": "1", "src/part/one": "1", "docs/page": "true", "docs/more/page": "1", "docs/more/other": "1", "tests/one": b"x" * 2_000_000,
+}  # fmt: skip
+
+
+def _rows(bench: Bench) -> dict[str, tuple[int, bool]]:
+    return {row["path"]: (row["files"], row["listed"]) for row in _of(bench, "unopened")["facts"]["paths"]}
+
+
+def test_what_no_command_opens(bench: Bench) -> None:
+    read = "sleep 0.6; cat src/main; (sleep 0.1; cat src/part/one) & ls tests; test -f docs/page; wait"
+    bench.write(FILES)
+    bench.build(STAGES.format(read=read, copied="/made"))
+    for path in ("docs/page", "src/main", "docs/more/page"):
+        bench.write({path: f"changed {path}"})
+        bench.build(None)
+    found = _of(bench, "unopened")
+    assert (found["line"], found["stage"], found["instruction"]) == (3, "build", "COPY . .")
+    assert _rows(bench) == {"docs": (3, False), "tests": (1, True), "Buildfile": (1, False)}
+    assert (found["facts"]["files"], found["facts"]["unopened"], found["facts"]["builds"]) == (7, 5, 2)
+    assert 1.2 < found["seconds"] < 20.0
+    said = bench.run("advise").out
+    assert "leave out what no RUN of its stage has opened, by the ignore file, --exclude or a narrower source: docs (3 files," in said
+    assert "names were listed, which may count: tests" in said
+    bench.write({".dockerignore": "docs\ntests\nBuildfile\n"})
+    bench.build(STAGES.format(read="cat src/main", copied="/made"))
+    assert [each for each in _advice(bench) if each["kind"] == "unopened"] == []
+
+
+@pytest.mark.parametrize(
+    ("read", "rows"),
+    [
+        ("sh docs/page", {"docs/more": 2}),
+        ("cd docs/more && cat < other", {"docs/page": 1, "docs/more/page": 1}),
+        ("chmod 700 docs/more/page", {"docs/page": 1, "docs/more/other": 1}),
+        ("mv docs/more/other /; cat /other", {"docs/page": 1, "docs/more/page": 1}),
+        ("ln docs/more/other /kept", {"docs/page": 1, "docs/more/page": 1}),
+        ("rm docs/more/other", {"docs/page": 1, "docs/more/page": 1}),
+        ("mv docs/more/page x; cat x; mv x docs/more/page", {"docs/page": 1, "docs/more/other": 1}),
+        ("touch docs/made", {"docs/page": 1, "docs/more": 2}),
+        ("rm -r docs", {}),
+        ("mv docs /x", {}),
+    ],
+)
+def test_what_a_command_uses_in_another_way_is_not_claimed(bench: Bench, read: str, rows: dict[str, int]) -> None:
+    bench.write(FILES)
+    bench.build(STAGES.format(read=read, copied="/made"))
+    assert {path: count for path, (count, _) in _rows(bench).items() if path.startswith("docs")} == rows
+
+
+@pytest.mark.parametrize("name", ["docs/link", "docs/more/link"])
+def test_who_follows_a_symlink_is_not_known(bench: Bench, name: str) -> None:
+    bench.write({**FILES, name: "-> /nowhere"})
+    bench.build(STAGES.format(read="true", copied="/made"))
+    rows = set(_rows(bench))
+    assert "docs" not in rows
+    assert ("docs/more" in rows) == (name == "docs/link")
+
+
+def test_files_by_their_names(bench: Bench) -> None:
+    bench.write(FILES)
+    copies = "COPY src/main /\nCOPY --link src/part docs/page /in/\n"
+    copies += "COPY tests/one docs/more/page docs/more/other /app/more/\nCOPY docs/page /ambiguous"
+    bench.build(STAGES.format(read="cat /in/one /main", copied="/made").replace("COPY . .", copies))
+    (found,) = [each for each in _advice(bench) if each["kind"] == "unopened"]
+    assert found["line"] == 5
+    assert set(_rows(bench)) == {"tests/one", "docs/more/page", "docs/more/other"}
+
+
+def test_what_leaves_its_stage_is_not_claimed(bench: Bench) -> None:
+    bench.write(FILES)
+    bench.build(STAGES.format(read="ln -s docs link", copied="/app/link/more /made"))
+    assert set(_rows(bench)) == {"Buildfile", "src", "tests"}
+    reader = "RUN --mount=type=bind,from=build,target=/mnt cp /mnt/made /"
+    bench.build(STAGES.format(read="true", copied="").replace("COPY --from=build  /", reader))
+    assert [each for each in _advice(bench) if each["kind"] == "unopened"] == []
+
+
+def test_what_the_image_has_is_not_claimed(bench: Bench) -> None:
+    bench.write(FILES)
+    for number in range(3):
+        bench.write({"docs/page": str(number)})
+        bench.build("FROM busybox\nCOPY . /app\nRUN sleep 0.5\n")
+    assert [each for each in _advice(bench) if each["kind"] == "unopened"] == []
+
+
+def test_every_command_counts_and_the_cached_ones_as_they_were_performed(bench: Bench) -> None:
+    text = "FROM busybox AS build\nWORKDIR /app\nCOPY . .\nRUN cat src/main > /made\nRUN cat docs/page {}\nFROM build AS more\n"
+    text += "TEST cat docs/more/other\nFROM busybox\nCOPY --from=more /made /\n"
+    builds = [("1", "one"), ("2", "one"), ("2", "two"), ("2", "two")]
+    for content, word in builds:
+        bench.write({**FILES, "docs/more/page": content})
+        bench.build(text.format(f"# {word}"))
+    assert set(_rows(bench)) == {"Buildfile", "docs/more/page", "src/part", "tests"}
+
+
+def test_many_directories_are_watched_when_it_is_known_that_they_are_worth_it(bench: Bench) -> None:
+    bench.write({**FILES, **{f"src/{number}/file": "1" for number in range(40)}})
+    bench.build(STAGES.format(read="sleep 0.3; cat src/1/file", copied="/made"))
+    said = bench.run("advise").out
+    assert "not known is which files of the build context #" in said
+    assert "what it stands on has many directories for the time that it was last known to take" in said
+    ((found),) = json.loads(bench.run("advise", "--format", "json").out)
+    assert found["unknown"][0]["why"].startswith("what it stands on has many directories")
+    bench.write({"docs/page": "2"})
+    bench.build(None)
+    assert _rows(bench)["docs"] == (3, False)
+    assert "src/1" not in _rows(bench)
+
+
+def test_it_can_be_switched_off(bench: Bench) -> None:
+    bench.environ["IMGBUILD_DISABLE"] = "reads"
+    bench.write(FILES)
+    bench.build(STAGES.format(read="cat src/main", copied="/made"))
+    ((found),) = json.loads(bench.run("advise", "--format", "json").out)
+    assert [(each["step"], each["why"]) for each in found["unknown"]] == [(3, "it was not recorded")]
+
+
+def test_no_watches_are_left(bench: Bench) -> None:
+    bench.write(FILES)
+    (bench.context / "Buildfile").write_text(STAGES.format(read="cat src/main", copied="/made"))
+    for limit, why in (("max_inotify_instances", "inotify_init1: Too many"), ("max_inotify_watches", "inotify_add_watch: No space")):
+        limited = f'echo 0 > /proc/sys/user/{limit} && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *bench.command("build", "--no-cache", ".")],
+            cwd=bench.context, env=bench.environ, capture_output=True, text=True, check=False, timeout=PATIENCE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"its directories could not be watched: {why}" in bench.run("advise").out
+
+
+def test_steps_with_all_rights_may_hide_what_they_open(bench: Bench) -> None:
+    bench.write(FILES)
+    text = STAGES.format(read="cat src/main", copied="/made").replace("RUN", "RUN --security=insecure")
+    bench.build(text, "--allow", "security.insecure")
+    assert "opened (it has all rights)" in bench.run("advise").out
 
 
 def test_nothing_to_advise_is_said(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,12 @@ def test_secrets_are_keyed_and_looked_for(guest: VisitorBench) -> None:
     assert "'k' has the secret 'k' in it" in done.err
     for path in guest.root.rglob("*"):
         assert not path.is_file() or path.is_symlink() or value.encode() not in path.read_bytes()
+
+
+def test_what_no_command_opens_is_known_without_rights(guest: VisitorBench) -> None:
+    guest.write({"src/main": "1", "docs/page": b"x" * 2_000_000})
+    guest.give(guest.context)
+    guest.build("FROM busybox AS build\nCOPY . /app\nRUN cat /app/src/main > /made\nFROM busybox\nCOPY --from=build /made /\n")
+    ((found),) = json.loads(guest.run("advise", "--format", "json").out)
+    (advice,) = [each for each in found["advice"] if each["kind"] == "unopened"]
+    assert [row["path"] for row in advice["facts"]["paths"]] == ["docs", "Buildfile"]

@@ -1,0 +1,185 @@
+"""What COPY and ADD bring into a stage and none of its commands opens, while its changes have them performed: from records. Pure.
+
+Only of stages that no image is made of: what an image holds may be opened when it runs. And only where all is known: each RUN and TEST that
+stands on the files was watched (`solve.opened`), and whoever reads the stage from elsewhere names other paths.
+"""
+
+from __future__ import annotations
+
+from imgbuild.hints import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from imgbuild.insight.advice import Advice, Past, counted, named, shown_bytes, took
+from imgbuild.insight.builds import BuildRecord, StepRecord
+from imgbuild.insight.cache_advice import copies_context, runs_above, victim
+from imgbuild.values import dataclass
+
+_LEAST_SECONDS = 1.0
+_LEAST_BYTES = 1 << 20
+_SHOWN = 5
+
+
+class Row(NamedTuple):
+    """Something that nobody opened, by its path in the build context (a directory with all that is in it), and its place in the stage;
+    `listed`: names in it, or in the directory that it is in, were."""
+
+    path: str
+    place: str
+    files: int
+    size: int
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One source of a COPY, as the record of a RUN above it has it."""
+
+    source: str
+    target: str
+    files: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """That of a COPY's files nothing can be said, for a RUN of which it is not known what it opened, and why."""
+
+    step: StepRecord
+    why: str
+
+
+def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterable[str]) -> Iterator[Advice | Unknown]:
+    """For each COPY and ADD of the build context. `opened` has what was recorded of each step of the build when it was performed, by its
+    number, and `image` are the stages that the result is made of."""
+    final = frozenset(image)
+    for step in past.build.steps:
+        if copies_context(step) and step.stage not in final:
+            found = _of(past.build, step, opened)
+            if isinstance(found, Unknown):
+                yield found
+            elif found is not None:
+                yield from _advice(past, step, *found)
+
+
+def _of(build: BuildRecord, step: StepRecord, opened: Mapping[int, Mapping[str, Any]]) -> tuple[int, list[Row]] | Unknown | None:
+    """How many files a COPY has brought, and what of them nobody opened."""
+    above, readers = _users(build, step)
+    found: list[tuple[_Part, ...]] = []
+    for each in above:
+        record = opened.get(each.number, {})
+        if "parts" not in record:
+            return Unknown(each, str(record.get("why") or "it was not recorded"))
+        found.append(_parts(record, step.key))
+    if not found or not all(found):
+        return None
+    rows = [row for part in found[0] for row in part.rows]
+    for parts in found[1:]:
+        rows = list(_both(rows, [row for part in parts for row in part.rows]))
+    for reader in readers:
+        paths = opened.get(reader.number, {}).get("from")
+        if not isinstance(paths, list) or not reader.text.startswith(("COPY", "ADD")):
+            return None  # a mount of the stage shows all of it
+        rows = [row for row in rows if not any(_overlap(row.place, str(path)) for path in paths)]
+    return sum(part.files for part in found[0]), rows
+
+
+def _users(build: BuildRecord, step: StepRecord) -> tuple[list[StepRecord], list[StepRecord]]:
+    """The RUNs and TESTs that stand on a step, directly or not; and the steps that read a stage which does."""
+    standing = {step.number}
+    above, readers = [], []
+    for each in sorted(build.steps, key=lambda other: other.number):
+        if each.parent in standing:
+            standing.add(each.number)
+            if each.text.startswith("RUN") or each.test:
+                above.append(each)
+        if standing.intersection(each.reads):
+            readers.append(each)
+    return above, readers
+
+
+def _parts(record: Mapping[str, Any], key: str) -> tuple[_Part, ...]:
+    """Of a RUN's record, what it says of a COPY; nothing of what has another form."""
+    found = []
+    for part in record["parts"] if isinstance(record["parts"], list) else ():
+        try:
+            if part["key"] == key:
+                rows = tuple(_row(part["source"], part["target"], *row) for row in part["unopened"])
+                found.append(_Part(part["source"], part["target"], int(part["files"]), rows))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return tuple(found)
+
+
+def _row(source: str, target: str, path: str, files: int, size: int, listed: bool) -> Row:
+    return Row(_joined(source, path), _joined(target, path), int(files), int(size), bool(listed))
+
+
+def _joined(directory: str, path: str) -> str:
+    return f"{directory.rstrip('/')}/{path}" if directory and path else directory or path
+
+
+def _both(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[Row]:
+    """What is in both: of two, one of which has the other, the smaller."""
+    mine, theirs = {row.place: row for row in rows}, {row.place: row for row in others}
+    for one, other in ((mine, theirs), (theirs, mine)):
+        for place, row in one.items():
+            same = other.get(place)
+            if same is not None:
+                if one is mine:
+                    yield row._replace(listed=row.listed or same.listed)
+            elif (above := next((other[up] for up in _ups(place) if up in other), None)) is not None:
+                yield row._replace(listed=row.listed or above.listed)
+
+
+def _ups(place: str) -> Iterator[str]:
+    while "/" in place[1:]:
+        place = place.rpartition("/")[0]
+        yield place
+    yield "/"
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one.rstrip('/')}/".startswith(f"{other.rstrip('/')}/") or f"{other.rstrip('/')}/".startswith(f"{one.rstrip('/')}/")
+
+
+def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> Iterator[Advice]:
+    changed: dict[str, int] = {}
+    spent: list[float] = []
+    for build, each in past.same(step):
+        paths = _changed(each)
+        hit = {row.path for row in rows for path in paths if _within(path, row.path)}
+        if paths and all(any(_within(path, row.path) for row in rows) for path in paths):
+            again = [took(other) for above in runs_above(past.build, step) if (other := victim(build, each, above)) is not None]
+            spent += [sum(again)] if again else []
+            changed |= {path: changed.get(path, 0) + 1 for path in hit}
+    seconds, size = sum(spent), sum(row.size for row in rows)
+    if seconds < _LEAST_SECONDS and size < _LEAST_BYTES:
+        return
+    order = sorted(rows, key=lambda row: (-changed.get(row.path, 0), -row.size, row.path))
+    shown = [_shown(row) for row in order]
+    count = sum(row.files for row in rows)
+    message = "leave out what no RUN of its stage has opened, by the ignore file, --exclude or a narrower source: " + named(shown, _SHOWN)
+    evidence = [f"of {counted(files, 'file')}, {count:,} with {shown_bytes(size)} were opened by none"]
+    if spent:
+        evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")
+    if listed := [row.path or "." for row in order if row.listed]:
+        evidence.append(f"names were listed, which may count: {named(listed, _SHOWN)}")
+    evidence.append("what is only looked at (test -f, the times that make compares) opens nothing")
+    facts: dict[str, Any] = {
+        "files": files, "unopened": count, "size": size, "builds": len(spent),
+        "paths": [{"path": row.path, "files": row.files, "size": row.size, "listed": row.listed} for row in order[:100]],
+    }  # fmt: skip
+    yield Advice("unopened", step, message, tuple(evidence), seconds, most=bool(listed), facts=facts)
+
+
+def _changed(step: StepRecord) -> list[str]:
+    """The files for whose changes a COPY was performed; none where it was for anything else as well, or not all are known."""
+    causes = step.differs or step.causes
+    alone = step.outcome == "done" and not step.more and all(each.get("kind") == "file" and not each.get("where") for each in causes)
+    return [str(each.get("subject", "")) for each in causes] if alone else []
+
+
+def _within(path: str, directory: str) -> bool:
+    return not directory or path == directory or path.startswith(f"{directory}/")
+
+
+def _shown(row: Row) -> str:
+    return f"{row.path or '.'} ({counted(row.files, 'file')}, {shown_bytes(row.size)})"
