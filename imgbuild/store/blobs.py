@@ -11,14 +11,14 @@ import os
 import stat
 
 from imgbuild.errors import CorruptError
-from imgbuild.hints import TYPE_CHECKING, BinaryIO, Callable, Iterable, Iterator, TracebackType
+from imgbuild.hints import TYPE_CHECKING, BinaryIO, Callable, Iterable, Iterator, Sequence, TracebackType
 from imgbuild.light import threading
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest, Sha256, digest_of
 from imgbuild.patterns import ASCII, pattern
-from imgbuild.store.failures import REPAIR, explain, explained, missing_blob
-from imgbuild.store.temporary import locked_file
+from imgbuild.store.failures import REPAIR, explained, missing_blob
+from imgbuild.store.temporary import locked_file, sync_all
 
 if TYPE_CHECKING:
     from imgbuild.oci.digest import Hash
@@ -29,7 +29,6 @@ _FEW = 1 << 14
 
 _CHUNK = 1 << 20
 _HEX = pattern(r"[0-9a-f]{64,128}", ASCII)
-_SYNC_THREADS = 8
 READ_LIMIT = 4 << 20
 
 
@@ -133,21 +132,19 @@ class Blobs:
             pending = tuple(self._pending)
         self.make_durable(pending)
 
-    def make_durable(self, digests: Iterable[Digest]) -> None:
-        """Bring these blobs to disk, unless they are known to be there. Missing ones are passed over.
+    def make_durable(self, digests: Iterable[Digest], *, beside: Sequence[Path] = ()) -> None:
+        """Bring these blobs to disk, unless they are known to be there, and other files with them. Missing ones are passed over.
 
-        fdatasync for each, several at once, and not one syncfs: the same file system holds the snapshots, whose
-        gigabytes need not survive a power cut and would all be written with it.
+        All are on their way before the first is waited for: one after the other, each would wait for the disk anew. Not one syncfs: the
+        same file system holds the snapshots, whose gigabytes need not survive a power cut and would all be written with it.
         """
         wanted = tuple(digests)
-        waiting = [digest for digest in wanted if self.is_unsynced(digest)]
-        if waiting:
-            _in_threads(lambda digest: _sync(self.path(digest)), waiting)
-            for directory in {self.path(digest).parent for digest in waiting}:
-                _sync(directory)
-            for digest in waiting:
-                with explained(self.path(digest)), suppress(FileNotFoundError):
-                    os.chmod(self.path(digest), 0o444)
+        paths = [self.path(digest) for digest in wanted if self.is_unsynced(digest)]
+        if paths or beside:
+            sync_all([*paths, *beside, *dict.fromkeys(path.parent for path in paths)])
+        for path in paths:
+            with explained(path), suppress(FileNotFoundError):
+                os.chmod(path, 0o444)
         with self._mutex:
             self._pending.difference_update(wanted)
 
@@ -307,43 +304,3 @@ def _hasher(digest: Digest, data: bytes = b"") -> Hash | Sha256:
 
 def _differs(digest: Digest) -> CorruptError:
     return CorruptError(f"the bytes of the blob {digest} have another digest", hint=REPAIR)
-
-
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise explain(error, path) from error
-    try:
-        with explained(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _in_threads(work: Callable[[Digest], None], items: list[Digest]) -> None:
-    """Do the work for all items, several at once; raises the first error. (concurrent.futures takes longer to load.)"""
-    waiting, errors = iter(items), list[Exception]()
-    mutex = threading.Lock()
-
-    def worker() -> None:
-        while not errors:
-            with mutex:
-                item = next(waiting, None)
-            if item is None:
-                return
-            try:
-                work(item)
-            except Exception as error:
-                errors.append(error)
-
-    threads = [threading.Thread(target=worker, name="imgbuild-sync") for _ in range(min(_SYNC_THREADS, len(items)) - 1)]
-    for thread in threads:
-        thread.start()
-    worker()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]

@@ -9,7 +9,7 @@ refers to is on disk.
 from __future__ import annotations
 
 from imgbuild.errors import CorruptError, ImageError
-from imgbuild.hints import Any, Callable
+from imgbuild.hints import Any, Callable, Iterable
 from imgbuild.light import json
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
@@ -19,9 +19,10 @@ from imgbuild.store.blobs import Blobs
 from imgbuild.store.closure import closure
 from imgbuild.store.failures import REPAIR, explained, missing_blob
 from imgbuild.store.locks import NamedLocks
-from imgbuild.store.temporary import write_durably
+from imgbuild.store.temporary import replace_file, sync
 from imgbuild.values import dataclass, replace
 
+_MUCH = 16 << 20
 Entries = list[Any]
 """The entries of index.json as they stand there, foreign ones included."""
 
@@ -76,13 +77,12 @@ class Tags:
                 raise ImageError(f"{reference} can't name an image with the digest {descriptor.digest}")
             reference = replace(reference, tag=None)
         name = _written(reference)
-        self._settle(descriptor)
-        self._change(lambda entries: _named(entries, name, reference.repository, descriptor))
+        self._change(lambda entries: _named(entries, name, reference.repository, descriptor), self._needed(descriptor))
 
     def add_untagged(self, descriptor: Descriptor) -> None:
         """Keep an image without a name, unless it is here already under any or none."""
-        self._settle(descriptor)
-        self._change(lambda entries: entries if _holds(entries, descriptor.digest) else [*entries, _value(None, descriptor)])
+        needed = self._needed(descriptor)
+        self._change(lambda entries: entries if _holds(entries, descriptor.digest) else [*entries, _value(None, descriptor)], needed)
 
     def remove(self, reference: Reference) -> Descriptor | None:
         """Take the name away, and the image's entry with it; returns what it named. Its blobs are left to the collector."""
@@ -138,22 +138,31 @@ class Tags:
         self._change(without)
         return tuple(removed)
 
-    def _settle(self, descriptor: Descriptor) -> None:
+    def _needed(self, descriptor: Descriptor) -> Iterable[Digest]:
+        """All blobs of an image, which are here; brought to disk if there is much to write, so that nobody has to wait for that who only
+        has something to name."""
         needed = {part.digest: part for part in closure(self._blobs, descriptor)}
         for part in needed.values():
             if not self._blobs.has(part.digest):
                 raise missing_blob(part.digest)
             if not self._blobs.has(part.digest, part.size):
                 raise CorruptError(f"the blob {part.digest} has not the {part.size} bytes that the image says", hint=REPAIR)
-        self._blobs.make_durable(needed)
+        if sum(part.size for part in needed.values() if self._blobs.is_unsynced(part.digest)) > _MUCH:
+            self._blobs.make_durable(needed)
+        return needed
 
-    def _change(self, edit: Callable[[Entries], Entries]) -> None:
+    def _change(self, edit: Callable[[Entries], Entries], needed: Iterable[Digest] = ()) -> None:
+        """Replace the file, after the blobs that are `needed` are on disk."""
         with self._locks.hold("index.json"):
             document = self._read()
             entries = _entries(document)
             changed = edit(entries)
-            if changed != entries or not self._path.exists():
-                write_durably(self._path, canonical_json({**document, "manifests": changed}), self._temporary)
+            if changed == entries and self._path.exists():
+                self._blobs.make_durable(needed)
+                return
+            data = canonical_json({**document, "manifests": changed})
+            replace_file(self._path, data, self._temporary, settle=lambda new: self._blobs.make_durable(needed, beside=(new,)))
+            sync(self._path.parent)
 
     def _read(self) -> dict[str, Any]:
         with explained(self._path):

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import Iterator
+from imgbuild.hints import Callable, Iterator, Sequence
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.failures import explained
@@ -20,6 +20,7 @@ from imgbuild.store.locks import is_still, try_flock
 
 _SWEEP_AT_ONCE = 256
 _RESERVE = 1 << 20
+_AT_ONCE = 64
 
 
 def locked_file(directory: Path, prefix: str, mode: int = 0o644) -> tuple[Path, int]:
@@ -46,25 +47,52 @@ def write_all(descriptor: int, data: bytes) -> None:
 def write_durably(path: Path, data: bytes, temporary: Path, *, mode: int = 0o644) -> None:
     """Replace a file as a whole, by way of the directory `temporary`: it has the old or the new bytes, at every instant and
     after a power cut."""
+    replace_file(path, data, temporary, mode=mode)
+    sync(path.parent)
+
+
+def replace_file(path: Path, data: bytes, temporary: Path, *, mode: int = 0o644, settle: Callable[[Path], object] | None = None) -> None:
+    """The same, but that a power cut may bring the old file back until its directory is on disk (`sync`). `settle` is told where the new
+    bytes are, and brings them to disk; with what else has to be there before the file says so."""
     new, descriptor = locked_file(temporary, path.name, mode)
     try:
         with explained(new):
             rest = memoryview(data)
             while rest:  # on a nearly full disk a write may be a short one
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+        (settle or sync)(new)
+        with explained(new):
             os.rename(new, path)
-            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
     except BaseException:
         with suppress(OSError):
             new.unlink()
         raise
     finally:
         os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or what a directory lists, to disk; one that is not there is passed over."""
+    sync_all((path,))
+
+
+def sync_all(paths: Sequence[Path]) -> None:
+    """The same, of several: the kernel writes all of them while the first is waited for."""
+    from imgbuild.linux.writing import begin_writeback
+
+    for start in range(0, len(paths), _AT_ONCE):
+        opened: list[tuple[Path, int]] = []
+        try:
+            for path in paths[start : start + _AT_ONCE]:
+                with explained(path), suppress(FileNotFoundError):
+                    opened.append((path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
+                    begin_writeback(opened[-1][1])
+            for path, descriptor in opened:
+                with explained(path):
+                    os.fsync(descriptor)
+        finally:
+            for _, descriptor in opened:
+                os.close(descriptor)
 
 
 def make_reserve(root: Path) -> None:

@@ -127,7 +127,7 @@ def test_of_a_list_only_the_present_images_are_needed(store: Store) -> None:
 
 def test_all_that_a_name_needs_is_on_disk_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     image = put_image(store, {"a": b"1"}, {"b": b"2"})
-    def failing(digests: object) -> None:
+    def failing(digests: object, **beside: object) -> None:
         raise OSError(5, "the disk fails")
 
     monkeypatch.setattr(store.blobs, "make_durable", failing)
