@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def write(bundle: Bundle, missed: Sequence[str]) -> None:
     """Put what is in the bundle and still right, and what was missed, into the bundle's place."""
     assert bundle.path is not None
+    if "imgbuild.sandbox.zygote" in missed:
+        # What is loaded by the zygote alone, which keeps nothing.
+        import imgbuild.sandbox.spawner  # noqa: F401
+
+        missed = [*missed, *(name for name in bundle.unknown if is_bundled(name))]
     parts = [_stub()]
     offset = len(parts[0])
     modules: dict[str, tuple[object, ...]] = {}

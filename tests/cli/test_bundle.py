@@ -74,6 +74,15 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path / "here")
 
 
+ZYGOTE = PROGRAM.replace("from imgbuild.cli.main import main", "from imgbuild.cli.main import main; import imgbuild.sandbox.zygote")
+
+
+def test_what_the_zygote_loads_by_itself_is_in_it(copy: Copy) -> None:
+    assert "imgbuild.sandbox.spawner" not in copy(program=ZYGOTE).bundled
+    from_it = copy(program=ZYGOTE.replace("import imgbuild.sandbox.zygote", "import imgbuild.sandbox.spawner")).bundled
+    assert {"imgbuild.sandbox.spawner", "imgbuild.sandbox.child"} <= from_it
+
+
 def test_the_first_run_makes_it_and_the_second_has_all_from_it(copy: Copy) -> None:
     first = copy()
     assert first.bundled == set()
@@ -81,7 +90,7 @@ def test_the_first_run_makes_it_and_the_second_has_all_from_it(copy: Copy) -> No
     made = copy.file.stat().st_ino
     second = copy()
     assert second.ours - EARLY == second.bundled & second.ours
-    assert second.ours == first.ours - {"imgbuild.cli.bundling"}
+    assert second.ours == first.ours - {"imgbuild.cli.bundling", "imgbuild.linux.writing"}  # the store is made once
     assert second.all & {"re", "enum", "pathlib", "json", "contextlib", "functools", "collections"} == set()
     assert copy.file.stat().st_ino == made
     assert second.words[0].startswith("CONTAINER ID")
