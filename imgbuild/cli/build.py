@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from imgbuild.engine.invocation import Invocation
     from imgbuild.engine.replay import Question
+    from imgbuild.engine.workplace import Early
 
 _PULL_WORDS = {
     "missing": "missing", "always": "always", "newer": "newer", "never": "never",
@@ -136,9 +137,29 @@ def _build(
     invocation: Invocation, options: dict[str, Any], mode: str, notices: list[str], asked: Question | None, call: tuple[str, str | None]
 ) -> int:
     from imgbuild.cli.ending import heed_sigterm
-    from imgbuild.cli.progress import make_renderer
 
     heed_sigterm()
+    if asked is not None:
+        from imgbuild.engine.replay import is_new
+
+        if is_new(asked, options["context"]):
+            from imgbuild.engine.workplace import early_zygote
+
+            with early_zygote(invocation) as early:
+                return _built(invocation, options, mode, notices, asked, call, early)
+    return _built(invocation, options, mode, notices, asked, call, None)
+
+
+def _built(
+    invocation: Invocation,
+    options: dict[str, Any],
+    mode: str,
+    notices: list[str],
+    asked: Question | None,
+    call: tuple[str, str | None],
+    early: Early | None,
+) -> int:
+    from imgbuild.cli.progress import make_renderer
     from imgbuild.engine.build import build_image
     from imgbuild.engine.request import BuildRequest
     from imgbuild.solve.events import Notice
@@ -153,7 +174,7 @@ def _build(
     with make_renderer(mode, invocation.environ) as renderer:
         for notice in notices:
             renderer.on_event(Notice(notice))
-        result = build_image(invocation, request, renderer.on_event, question=asked)
+        result = build_image(invocation, request, renderer.on_event, question=asked, early=early)
         renderer.finish(result)
     return 0
 

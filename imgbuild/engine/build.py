@@ -17,7 +17,7 @@ from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.result_files import write_files
 from imgbuild.engine.step_options import opened_agents, run_limits
-from imgbuild.engine.workplace import Workplace, keep_failed, workplace
+from imgbuild.engine.workplace import Early, Workplace, keep_failed, workplace
 from imgbuild.errors import ImgbuildError
 from imgbuild.graph.arguments import LowerOptions, unused_arguments
 from imgbuild.graph.lower import lower
@@ -74,10 +74,17 @@ class BuildResult:
 
 
 def build_image(
-    invocation: Invocation, request: BuildRequest, on_event: OnEvent, *, question: Question | None = None, on_reads: OnReads | None = None
+    invocation: Invocation,
+    request: BuildRequest,
+    on_event: OnEvent,
+    *,
+    question: Question | None = None,
+    on_reads: OnReads | None = None,
+    early: Early | None = None,
 ) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use. `question`: what was
-    asked of a note that did not answer; one is made, if it can be. `on_reads` is told what the build reads, before it does."""
+    asked of a note that did not answer; one is made, if it can be. `on_reads` is told what the build reads, before it does. `early` is
+    the zygote, where that was started."""
     watch = None
     if on_reads is not None:
         from imgbuild.engine.reads import first_reads
@@ -94,7 +101,7 @@ def build_image(
 
         look_at_places(watch, plan.source)
     with ExitStack() as stack:
-        place = stack.enter_context(workplace(invocation, sandboxes=True))
+        place = stack.enter_context(workplace(invocation, sandboxes=True, early=early))
         stack.enter_context(place.store.lease())
         if place.notice:
             on_event(Notice(place.notice))

@@ -12,8 +12,9 @@ import sys
 
 from imgbuild.context.ignore import Ignore
 from imgbuild.engine.remote import REMOTE_FILE, Fetchers, OnEvent
+from imgbuild.engine.replay import NAMES
 from imgbuild.engine.request import BuildRequest
-from imgbuild.engine.source import MOST_BYTES, NAMES, BuildSource
+from imgbuild.engine.source import MOST_BYTES, BuildSource
 from imgbuild.engine.step_options import opened_agents, read_agents, read_secrets
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import BuildfileError, ContextError, ImgbuildError, UsageError

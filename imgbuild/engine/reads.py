@@ -12,8 +12,9 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.context.reach import Reach, SourceWord
 from imgbuild.engine.contexts import layout_place
 from imgbuild.engine.includes import included_files
+from imgbuild.engine.replay import NAMES
 from imgbuild.engine.request import BuildPlan, BuildRequest
-from imgbuild.engine.source import NAMES, BuildSource
+from imgbuild.engine.source import BuildSource
 from imgbuild.engine.step_options import keyed_files
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import Any, Callable, Iterator, Mapping

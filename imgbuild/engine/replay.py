@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
 SWITCH = "replay"
 DIRECTORY = "replays"
+NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")
+"""What the file is called in a build context, if nobody says otherwise; the first that is there counts."""
 
 _VERSION = 1
 _OLDEST_NS = 3600 * 10**9
 _MOST_BYTES = 64 << 20
 _MOST_NAMES = 4 << 20
+_MOST_TEXT = 1 << 20
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 _UNREPEATABLE = (
@@ -173,6 +176,21 @@ def look_up(question: Question, environ: Mapping[str, str]) -> Replay | None:
         return Replay(said, image_id, digest, tuple(map(Familiar, names)), steps, 0, time.time() - started, build)
     except (OSError, ValueError, TypeError):
         return None
+
+
+def is_new(question: Question, context: str) -> bool:
+    """Whether a build is asked for of a Buildfile with RUN that nothing was noted of since it was written: most likely, a RUN will be
+    performed. What is said wrongly costs some time, and nothing else."""
+    given = question.file
+    places = (f"{context}/{name}" for name in NAMES) if given is None else (given, os.path.join(context, given))
+    path = next(filter(os.path.isfile, places), None)  # of a pipe, nothing must be taken
+    try:
+        with open(path or "", "rb", buffering=0) as file:
+            if os.path.exists(question.path) and os.fstat(file.fileno()).st_mtime < os.stat(question.path).st_mtime:
+                return False
+            return b"\nrun" in file.read(_MOST_TEXT).lower()
+    except OSError:
+        return False
 
 
 def record(question: Question, replay: Replay) -> None:

@@ -12,9 +12,9 @@ import time
 from itertools import chain
 
 from imgbuild.engine import replay
-from imgbuild.engine.replay import DIRECTORY, Watch, signature
+from imgbuild.engine.replay import DIRECTORY, NAMES, Watch, signature
 from imgbuild.engine.request import BuildPlan
-from imgbuild.engine.source import NAMES, BuildSource
+from imgbuild.engine.source import BuildSource
 from imgbuild.graph.ops import BuildGraph, CopyOp
 from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator, Mapping
 from imgbuild.light import json

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from imgbuild.context.ignore import Ignore
+from imgbuild.engine.replay import NAMES
 from imgbuild.errors import BuildfileError, ContextError
 from imgbuild.light.pathlib import Path
 from imgbuild.values import dataclass
 
-NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")
 MOST_BYTES = 16 << 20
 
 

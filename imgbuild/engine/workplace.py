@@ -1,7 +1,8 @@
 """Where a command works: its store, its settings, what the kernel allows, and the zygote that its sandboxes come from.
 
 Not being root, the process enters a user namespace first, which it can do only while it has one thread. The zygote is forked when it is
-first needed, and before there are threads: a build in which everything is cached needs none.
+first needed, and before there are threads: a build in which everything is cached needs none. One that will surely need it may start it
+before it loads the rest (`early_zygote`).
 """
 
 from __future__ import annotations
@@ -47,27 +48,56 @@ class Workplace:
         return self.start_zygote()
 
 
+class Early:
+    """A zygote that was started before it was known whether there is anything for it to do, to do its part beside finding that out."""
+
+    def __init__(self, features: Features, zygote: Zygote) -> None:
+        self.features = features
+        self.zygote = zygote
+
+
+@contextmanager
+def early_zygote(invocation: Invocation) -> Iterator[Early | None]:
+    """Start the zygote before the rest of this program is even loaded: it is a small process then, and has its first sandbox ready when
+    that is asked for. None where the rights for that come later: without root."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    from imgbuild.sandbox.zygote import Zygote
+
+    features = probe(invocation.disabled())
+    with Zygote.start(features) as zygote:
+        zygote.foresee()
+        yield Early(features, zygote)
+
+
 @contextmanager
 def workplace(
-    invocation: Invocation, *, sandboxes: bool = False, snapshots: bool = True, begin: Callable[[Zygote], object] | None = None
+    invocation: Invocation,
+    *,
+    sandboxes: bool = False,
+    snapshots: bool = True,
+    begin: Callable[[Zygote], object] | None = None,
+    early: Early | None = None,
 ) -> Iterator[Workplace]:
     """Open the store and what goes with it. `sandboxes`: processes will be run; `snapshots`: files of other owners than the
     user's will be read, written or removed (without either, a user namespace is not needed). With `begin`, which is told of it,
-    the zygote is started before all else, to do its part beside that."""
+    the zygote is started before all else, to do its part beside that; `early` is one that was before."""
     from imgbuild.settings import Settings
 
     uid, notice = os.geteuid(), ""
     with ExitStack() as stack:
-        features = probe(invocation.disabled())
+        disabled = invocation.disabled()
+        features = early.features if early is not None else probe(disabled)
         root = invocation.store_root(uid)
         config = invocation.config_path(uid)
         if uid != 0 and (sandboxes or snapshots):
             from imgbuild.linux import userns
 
             notice = userns.enter(invocation.environ.get("PATH", "/usr/bin:/bin")).notice
-            features = probe(invocation.disabled())
+            features = probe(disabled)
         zygotes = stack.enter_context(ExitStack())
-        started: list[Zygote] = []
+        started = [early.zygote] if early is not None else []
 
         def start() -> Zygote:
             from imgbuild.sandbox.zygote import Zygote

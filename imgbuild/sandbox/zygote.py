@@ -141,6 +141,7 @@ class Zygote:
         self._tty_group = tty_group
         self._lock = threading.Lock()
         self._programs: dict[frozenset[str], bytes] = {}
+        self._foreseen = 0
         self._ended = False
 
     @classmethod
@@ -198,6 +199,19 @@ class Zygote:
     def expect(self, count: int, width: int = 1) -> None:
         """Tell that so many more sandboxes will be asked for, up to `width` at once: as far as they are ordinary ones, they are made
         before that. Nothing depends on it."""
+        with self._lock:
+            known = min(self._foreseen, count)
+            self._foreseen -= known
+        if count > known or width > 1 or not known:
+            self._expect(count - known, width)
+
+    def foresee(self) -> None:
+        """As `expect` of one, which the next `expect` has then counted."""
+        self._expect(1, 1)
+        with self._lock:
+            self._foreseen += 1
+
+    def _expect(self, count: int, width: int) -> None:
         if not self._features.spare:
             return
         plan = make_plan(SandboxSpec(Bind("/"), Process((), ())), self._features, b"", self._tty_group)

@@ -15,6 +15,7 @@ import pytest
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import probe
 from imgbuild.linux.mounts import Bind, File, Filesystem, Mount
+from imgbuild.sandbox import wire
 from imgbuild.sandbox.spec import Limits
 from imgbuild.sandbox.zygote import Zygote
 from sandbox.conftest import ROOT, USER, finish, overlay, spawn, spec_of
@@ -92,6 +93,19 @@ def test_it_is_used(zygote: Zygote, root: Filesystem) -> None:
         if used:
             return
     pytest.fail("none was used")
+
+
+def test_one_that_was_foreseen_counts_once(plain_zygote: Zygote, root: Filesystem) -> None:
+    requests = list[wire.Expected]()
+    plain_zygote.foresee()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "send_request", lambda control, message, fds: requests.append(message))
+        plain_zygote.expect(1)
+        plain_zygote.expect(1)
+        plain_zygote.foresee()
+        plain_zygote.expect(3, 2)
+    assert [(each.count, each.width) for each in requests] == [(1, 1), (1, 1), (2, 2)]
+    assert finish(plain_zygote, spec_of(root, ("true",))).status.code == 0
 
 
 def test_errors_are_as_of_a_fresh_one(zygote: Zygote, root: Filesystem) -> None:
