@@ -94,8 +94,8 @@ def _changed(changes: tuple[str, ...], platform: Platform) -> RunConfig:
     if not changes:
         return RunConfig()
     from imgbuild.buildfile.parser import parse
-    from imgbuild.graph.arguments import LowerOptions
     from imgbuild.graph.lower import lower
+    from imgbuild.graph.options import LowerOptions
 
     buildfile = parse("\n".join(("FROM scratch", *changes)), "--change")
     graph = lower(buildfile, LowerOptions(platform), {})

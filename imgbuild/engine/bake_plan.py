@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from imgbuild.engine.assemble import Assembled, assemble, compressed_here
 from imgbuild.engine.bake import BakeRequest, of_target, request_for, selected
-from imgbuild.engine.build import OnEvent, compression_of, lowered_graph
+from imgbuild.engine.build import OnEvent, compression_of
 from imgbuild.engine.contexts import ContextBase, NamedContext, context_image
 from imgbuild.engine.elsewhere import brought_in
 from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.lowering import lowered_graph
 from imgbuild.engine.plan import PlannedBuild, planned_graph
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace

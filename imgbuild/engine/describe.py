@@ -8,18 +8,18 @@ from __future__ import annotations
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.plain import Plain, plain_dockerfile
 from imgbuild.buildfile.rules import LintWarning
-from imgbuild.engine.build import base_of
 from imgbuild.engine.contexts import context_image
 from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.lint import ignores_of, make_linter, say_misspelt
+from imgbuild.engine.lowering import base_of
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import BuildfileError, ImgbuildError, NotFoundError, Source
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.describe import Description, Target, describe, list_targets
 from imgbuild.graph.ops import Base, BaseKey, ContextImage
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import BaseNeed, make_outline
 from imgbuild.hints import Callable, Iterator
 from imgbuild.light.contextlib import contextmanager

@@ -8,9 +8,9 @@ from imgbuild.buildfile.rules import ARGUMENT, RULES, Linter, LintWarning, choic
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.context.ignore import Ignore
 from imgbuild.errors import BuildfileError
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
 from imgbuild.graph.ops import Base, BaseKey
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import make_outline
 from imgbuild.hints import Callable, Mapping
 from imgbuild.solve.events import Notice, Warned

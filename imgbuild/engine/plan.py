@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from imgbuild.engine.build import lowered_graph, opened_rooms
+from imgbuild.engine.build import opened_rooms
 from imgbuild.engine.elsewhere import brought_in, is_elsewhere
 from imgbuild.engine.explained import Explanation, Naming, Past, earlier_builds
 from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.lowering import lowered_graph
 from imgbuild.engine.recorded import subject_of
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace

@@ -9,7 +9,7 @@ from imgbuild import __version__
 from imgbuild.engine.request import BuildPlan, BuildRequest
 from imgbuild.engine.workplace import Workplace
 from imgbuild.errors import ImgbuildError
-from imgbuild.graph.arguments import PROXY_ARGUMENTS, proxy_passwords
+from imgbuild.graph.options import PROXY_ARGUMENTS, proxy_passwords
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress

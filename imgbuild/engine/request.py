@@ -12,7 +12,7 @@ from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import looked_for, read_agents, read_secrets, run_defaults
 from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
-from imgbuild.graph.arguments import LowerOptions
+from imgbuild.graph.options import LowerOptions
 from imgbuild.hints import TYPE_CHECKING, Mapping
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace

@@ -12,8 +12,9 @@ from imgbuild.buildfile.expand import expand, expand_seen
 from imgbuild.buildfile.lint import described
 from imgbuild.buildfile.mounts import CacheMount, SecretMount, SshMount, parse_mount
 from imgbuild.errors import BuildfileError, Span
-from imgbuild.graph.arguments import LowerOptions, global_arguments
+from imgbuild.graph.arguments import global_arguments
 from imgbuild.graph.ops import Base, BaseKey
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import Outline, StageOutline
 from imgbuild.hints import Iterable, Mapping
 from imgbuild.light.contextlib import suppress

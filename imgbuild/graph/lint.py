@@ -15,8 +15,9 @@ from imgbuild.buildfile.mounts import expandable
 from imgbuild.buildfile.rules import Linter, Rule
 from imgbuild.buildfile.suggest import nearest
 from imgbuild.errors import BuildfileError, ImageError, Span
-from imgbuild.graph.arguments import LowerOptions, global_arguments
+from imgbuild.graph.arguments import global_arguments
 from imgbuild.graph.ops import Base, BaseKey
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import Outline, StageOutline
 from imgbuild.hints import Callable, Collection, Iterable, Mapping
 from imgbuild.light import json

@@ -11,11 +11,11 @@ import posixpath
 from imgbuild.buildfile import instructions as ast
 from imgbuild.buildfile.expand import expand, expand_words
 from imgbuild.errors import BuildfileError, Span, UnsupportedError
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.copy import lower_copy
 from imgbuild.graph.gathered import Gathered
 from imgbuild.graph.metadata import healthcheck, ports, stop_signal
 from imgbuild.graph.ops import Base, BaseKey, BuildGraph, CopyOp, HistoryLine, Origin, RunOp, Stage, StageTest, Step, TestOp, WorkdirOp
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import Outline, StageOutline, make_outline, needed_by
 from imgbuild.graph.run import lower_run, lower_test
 from imgbuild.hints import Callable, Iterable, Mapping

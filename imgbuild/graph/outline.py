@@ -11,9 +11,10 @@ from imgbuild.buildfile.instructions import Buildfile, Copy, From, Instruction, 
 from imgbuild.buildfile.parser import parse_trigger
 from imgbuild.buildfile.suggest import did_you_mean
 from imgbuild.errors import BuildfileError, ImageError, NotFoundError, Span, UnsupportedError
-from imgbuild.graph.arguments import LowerOptions, global_arguments
+from imgbuild.graph.arguments import global_arguments
 from imgbuild.graph.contexts import ContextKind, find_context
 from imgbuild.graph.ops import Base, BaseKey, BaseName
+from imgbuild.graph.options import LowerOptions
 from imgbuild.hints import Container, Iterable, Mapping, Sequence
 from imgbuild.oci.platform import Platform, parse_platform
 from imgbuild.oci.reference import Reference, parse_reference

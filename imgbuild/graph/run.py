@@ -9,9 +9,9 @@ from imgbuild.buildfile.expand import expand
 from imgbuild.buildfile.mounts import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount, parse_mount
 from imgbuild.buildfile.quantities import parse_count, parse_cpus, parse_duration, parse_io_weight, parse_size
 from imgbuild.errors import BuildfileError, Span
-from imgbuild.graph.arguments import LowerOptions, proxy_environment
 from imgbuild.graph.devices import lower_devices
 from imgbuild.graph.ops import Document, Limits, MountOp, Origin, RunOp, TestOp
+from imgbuild.graph.options import LowerOptions, proxy_environment
 from imgbuild.hints import TYPE_CHECKING, Callable, Protocol, TypeVar
 from imgbuild.values import replace
 

@@ -8,8 +8,8 @@ import select
 import time
 
 from imgbuild.errors import SandboxError
-from imgbuild.graph.arguments import proxy_passwords
 from imgbuild.graph.ops import RunOp, Step, TestOp
+from imgbuild.graph.options import proxy_passwords
 from imgbuild.hints import TYPE_CHECKING, Callable, Mapping
 from imgbuild.light import signal
 from imgbuild.light.contextlib import ExitStack

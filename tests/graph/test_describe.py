@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from imgbuild.buildfile.parser import parse
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.describe import Description, describe, list_targets
 from imgbuild.graph.ops import Base
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import make_outline
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest

@@ -13,10 +13,10 @@ from imgbuild.buildfile.parser import parse
 from imgbuild.errors import BuildfileError
 from imgbuild.graph import lint as lint_module
 from imgbuild.graph import lower as lower_module
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import _StageLint
 from imgbuild.graph.lower import _StageLowering, lower_every
 from imgbuild.graph.ops import Base, BaseKey
+from imgbuild.graph.options import LowerOptions
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.reference import parse_reference
 

@@ -10,9 +10,9 @@ from imgbuild.buildfile.lint import lint_text
 from imgbuild.buildfile.parser import parse
 from imgbuild.buildfile.rules import ARGUMENT, RULES, Linter, LintWarning, choice_of, parse_choice
 from imgbuild.errors import BuildfileError
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lint import Ignores, lint_origins, lint_stages
 from imgbuild.graph.ops import Base
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import make_outline
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest

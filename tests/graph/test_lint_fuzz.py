@@ -12,10 +12,10 @@ from imgbuild.buildfile.parser import parse
 from imgbuild.buildfile.plain import plain_dockerfile
 from imgbuild.buildfile.rules import Linter, LintWarning, choice_of, parse_choice
 from imgbuild.errors import BuildfileError, NotFoundError
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.describe import describe, list_targets
 from imgbuild.graph.lint import lint_origins, lint_stages
 from imgbuild.graph.ops import Base
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import base_references, make_outline
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest

@@ -6,9 +6,10 @@ import pytest
 
 from imgbuild.buildfile.parser import parse
 from imgbuild.errors import BuildfileError, NotFoundError
-from imgbuild.graph.arguments import LowerOptions, unused_arguments
+from imgbuild.graph.arguments import unused_arguments
 from imgbuild.graph.lower import DEFAULT_PATH, lower
 from imgbuild.graph.ops import Base, BuildGraph, CopyOp, Limits, RunOp, Stage, WorkdirOp
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import base_references
 from imgbuild.oci.config import History, RunConfig
 from imgbuild.oci.digest import Digest

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from imgbuild.buildfile.parser import parse
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lower import lower
 from imgbuild.graph.merge import merge
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp
+from imgbuild.graph.options import LowerOptions
 from imgbuild.oci.platform import Platform
 
 MACHINE = Platform("linux", "amd64")

@@ -6,9 +6,9 @@ import pytest
 
 from imgbuild.buildfile.parser import parse
 from imgbuild.errors import BuildfileError, ImgbuildError
-from imgbuild.graph.arguments import LowerOptions
 from imgbuild.graph.lower import lower
 from imgbuild.graph.ops import Base
+from imgbuild.graph.options import LowerOptions
 from imgbuild.graph.outline import base_references
 from imgbuild.oci.config import RunConfig
 from imgbuild.oci.digest import Digest
