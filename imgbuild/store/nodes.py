@@ -7,16 +7,16 @@ A digest is cut to half its length here: it tells what differs, and decides noth
 from __future__ import annotations
 
 import struct
-from array import array
 
 from imgbuild.errors import CorruptError
-from imgbuild.hints import Iterator, NamedTuple, Sequence
+from imgbuild.hints import Iterator, Literal, NamedTuple, Sequence
 from imgbuild.values import dataclass
 
 SHORT = 16
 """Bytes that are left of a digest."""
 
 _WORDS = 5
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _HEAD = struct.Struct("<IIIIB")
 _PREFIX = len("sha256:")
 
@@ -160,16 +160,15 @@ def _packed(numbers: Sequence[int]) -> bytes:
     """Numbers in the least width that all of them fit into; little-endian on all machines that this runs on."""
     most = max(numbers, default=0)
     code = next(code for code, bits in (("B", 8), ("H", 16), ("I", 32), ("Q", 64)) if most < 1 << bits)
-    return array(code, numbers).tobytes()
+    return struct.pack(f"<{len(numbers)}{code}", *numbers)
 
 
 def _numbers(data: bytes, count: int) -> Sequence[int]:
-    code = {1: "B", 2: "H", 4: "I", 8: "Q"}.get(len(data) // count if count else 1)
-    if code is None:
+    width = len(data) // count if count else 1
+    code = _CODES.get(width)
+    if code is None or len(data) % width:
         raise CorruptError("a record of what a step read is damaged")
-    numbers = array(code)
-    numbers.frombytes(data)
-    return numbers
+    return memoryview(data).cast(code)
 
 
 def _bytes(text: str) -> bytes:
