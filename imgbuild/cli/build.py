@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from imgbuild.engine.invocation import Invocation
-    from imgbuild.engine.replay import Question
+    from imgbuild.engine.replay import Basis, Question
     from imgbuild.engine.workplace import Early
 
 _PULL_WORDS = {
@@ -96,7 +96,7 @@ def pull_alone(args: list[str]) -> list[str]:
 def build(invocation: Invocation, /, **options: Any) -> int:
     """Build an image from a Buildfile and the files of CONTEXT."""
     from imgbuild.cli.progress import make_renderer
-    from imgbuild.engine.replay import look_up, question, record
+    from imgbuild.engine.replay import Replay, look_up, question, record
 
     mode = progress_mode(options.pop("quiet"), options.pop("progress"), invocation.environ)
     notices = check_buildx_options(options)
@@ -116,7 +116,9 @@ def build(invocation: Invocation, /, **options: Any) -> int:
 
         return watch_build(invocation, options, mode, notices)
     asked = None if call != "build" or check or format_ is not None or notices else question(invocation, options)
-    if asked is not None and (known := look_up(asked, invocation.environ)) is not None:
+    known = look_up(asked, invocation.environ) if asked is not None else None
+    if isinstance(known, Replay):
+        assert asked is not None
         with make_renderer(mode, invocation.environ) as renderer:
             for event in known.events:
                 renderer.on_event(event)
@@ -124,7 +126,7 @@ def build(invocation: Invocation, /, **options: Any) -> int:
         record(asked, known)
         return 0
     try:
-        return _build(invocation, options, mode, notices, asked, ("check" if check else call, format_))
+        return _build(invocation, options, mode, notices, asked, known, ("check" if check else call, format_))
     except StepFailed as error:
         if not (entered and error.kept):
             raise
@@ -134,20 +136,26 @@ def build(invocation: Invocation, /, **options: Any) -> int:
 
 
 def _build(
-    invocation: Invocation, options: dict[str, Any], mode: str, notices: list[str], asked: Question | None, call: tuple[str, str | None]
+    invocation: Invocation,
+    options: dict[str, Any],
+    mode: str,
+    notices: list[str],
+    asked: Question | None,
+    basis: Basis | None,
+    call: tuple[str, str | None],
 ) -> int:
     from imgbuild.cli.ending import heed_sigterm
 
     heed_sigterm()
-    if asked is not None:
+    if asked is not None and basis is None:
         from imgbuild.engine.replay import is_new
 
         if is_new(asked, options["context"]):
             from imgbuild.engine.workplace import early_zygote
 
             with early_zygote(invocation) as early:
-                return _built(invocation, options, mode, notices, asked, call, early)
-    return _built(invocation, options, mode, notices, asked, call, None)
+                return _built(invocation, options, mode, notices, asked, None, call, early)
+    return _built(invocation, options, mode, notices, asked, basis, call, None)
 
 
 def _built(
@@ -156,6 +164,7 @@ def _built(
     mode: str,
     notices: list[str],
     asked: Question | None,
+    basis: Basis | None,
     call: tuple[str, str | None],
     early: Early | None,
 ) -> int:
@@ -174,7 +183,7 @@ def _built(
     with make_renderer(mode, invocation.environ) as renderer:
         for notice in notices:
             renderer.on_event(Notice(notice))
-        result = build_image(invocation, request, renderer.on_event, question=asked, early=early)
+        result = build_image(invocation, request, renderer.on_event, question=asked, early=early, basis=basis)
         renderer.finish(result)
     return 0
 

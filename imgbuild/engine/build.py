@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from binascii import crc32
 
-from imgbuild.buildfile.instructions import Buildfile
-from imgbuild.buildfile.parser import parse_trigger
-from imgbuild.engine.contexts import ContextBase, NamedContext, context_image, opened_contexts
-from imgbuild.engine.includes import read_buildfile
+from imgbuild.engine.contexts import opened_contexts
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.outputs import sent_ahead, write_outputs
 from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
 from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.result_files import write_files
-from imgbuild.engine.step_options import opened_agents, run_limits
+from imgbuild.engine.step_options import opened_agents
 from imgbuild.engine.workplace import Early, Workplace, keep_failed, workplace
-from imgbuild.errors import ImgbuildError
-from imgbuild.graph.arguments import LowerOptions, unused_arguments
-from imgbuild.graph.lower import lower
-from imgbuild.graph.ops import Base, BaseKey, BuildGraph, ContextImage, Limits
-from imgbuild.graph.outline import BaseNeed, base_references
-from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping
+from imgbuild.graph.ops import BuildGraph
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator
 from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
-from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference
 from imgbuild.solve.events import Notice, StepsKnown
 from imgbuild.store.journal import new_id
@@ -38,7 +30,7 @@ if TYPE_CHECKING:
     from imgbuild.context.local import SeenDirectory
     from imgbuild.engine.output_options import Output
     from imgbuild.engine.reads import OnReads
-    from imgbuild.engine.replay import Question, Watch
+    from imgbuild.engine.replay import Basis, Question, Watch
     from imgbuild.layer.compression import Compression
     from imgbuild.solve.chronicle import Chronicle
     from imgbuild.solve.rooms import Rooms
@@ -46,8 +38,6 @@ if TYPE_CHECKING:
     from imgbuild.solve.verdicts import Verdicts
     from imgbuild.solve.workers import Crew
     from imgbuild.transfer.ahead import Ahead
-    from imgbuild.transfer.images import Image
-    from imgbuild.transfer.pull import Puller
 
 OnEvent = Callable[[object], None]
 DEFAULT_PARALLEL = 8
@@ -81,10 +71,11 @@ def build_image(
     question: Question | None = None,
     on_reads: OnReads | None = None,
     early: Early | None = None,
+    basis: Basis | None = None,
 ) -> BuildResult:
     """Build, name and write out an image; an error leaves the store as it was, but for what later builds can use. `question`: what was
     asked of a note that did not answer; one is made, if it can be. `on_reads` is told what the build reads, before it does. `early` is
-    the zygote, where that was started."""
+    the zygote, where that was started; `basis` what a note had for this build."""
     watch = None
     if on_reads is not None:
         from imgbuild.engine.reads import first_reads
@@ -93,7 +84,7 @@ def build_image(
     if question is not None:
         from imgbuild.engine.replay import Watch
 
-        watch = Watch(question, invocation)
+        watch = Watch(question, invocation, basis)
         invocation, on_event = watch.invocation, _heard(on_event, watch)
     plan = None if _is_elsewhere(request.context) else make_plan(invocation, request)
     if watch is not None and plan is not None:
@@ -172,7 +163,11 @@ def _build(
     on_reads: OnReads | None,
 ) -> BuildResult:
     started, on_event = time.time(), chronicle.on_event
-    graph = lowered_graph(place, request, plan, on_event)
+    graph = _known_graph(place, watch, plan.source.text, on_event)
+    if graph is None:
+        from imgbuild.engine.lowering import lowered_graph
+
+        graph = lowered_graph(place, request, plan, on_event)
     on_event(StepsKnown(sum(len(stage.steps) + len(stage.tests) for stage in graph.stages.values())))
     if on_reads is not None:
         from imgbuild.engine.reads import all_reads
@@ -204,6 +199,26 @@ def _build(
     return result
 
 
+def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: OnEvent) -> BuildGraph | None:
+    """The graph of the build before, where nothing is another one that it was made of; and what was said of it is said again."""
+    if watch is None or watch.basis is None:
+        return None
+    check, data = watch.basis.graph
+    if crc32(text) != check:
+        watch.basis = None  # it was written to just now
+        return None
+    from imgbuild.engine.flat import restored
+
+    graph = restored(data)
+    for base in filter(None, (stage.base for stage in graph.stages.values())):
+        if not all(place.store.blobs.has(layer.blob.digest, layer.blob.size) for layer in base.layers):
+            watch.basis = None  # it is brought in once more
+            return None
+    for event in watch.basis.events:
+        on_event(event)
+    return graph
+
+
 def _reported(outputs: Iterable[Output], graph: BuildGraph) -> AbstractContextManager[Verdicts]:
     """What the tests of a build are heard by; with the reports that were asked for."""
     if any(output.kind == "junit" for output in outputs):
@@ -213,95 +228,6 @@ def _reported(outputs: Iterable[Output], graph: BuildGraph) -> AbstractContextMa
     from imgbuild.solve.verdicts import Verdicts
 
     return nullcontext(Verdicts())
-
-
-def lowered_graph(
-    place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True,
-    images: Callable[[Workplace, NamedContext, Platform], ContextBase] = context_image,
-) -> BuildGraph:  # fmt: skip
-    """Bring the bases into the store, as far as the Buildfile needs them, and lower. Without `layers`, of bases that are not here only
-    the configs are asked for. `images` finds what named contexts are."""
-    buildfile = read_buildfile(plan.source, plan.options.build_args)
-    limits = run_limits(request, place.settings.limits or Limits())
-    targets = tuple(replace(options, limits=limits) for options in plan.targets)
-    bases: dict[BaseKey, Base] = {}
-    lint = BuildLint(buildfile, plan.options, plan.source.ignore, on_event)
-    for options in targets:
-        lint.check_text(options)
-    puller: Puller | None = None
-    for options in targets:
-        while needs := base_references(buildfile, options, bases):
-            if puller is None:
-                from imgbuild.engine.registries import make_puller
-
-                puller = make_puller(place, on_event, offline=request.pull == "never", lowers=layers)
-            for need in needs:
-                try:
-                    if isinstance(need.reference, ContextImage):
-                        image: ContextBase = images(place, plan.contexts[need.reference.name], need.platform)
-                    else:
-                        image = _pull_base(place, puller, need.reference, need.platform, request.pull, layers)
-                except ImgbuildError as error:
-                    from imgbuild.engine.meant import with_near_stage
-
-                    raise with_near_stage(error, need, buildfile).located(need.span) from None
-                bases[need.key] = base_of(need, image)
-    _say_unused(buildfile, plan.options, bases, on_event)
-    for options in targets:
-        lint.check_stages(options, bases)
-    graphs = [lower(buildfile, options, bases) for options in targets]
-    if len(graphs) == 1:
-        graph = graphs[0]
-    else:
-        from imgbuild.graph.merge import merge
-
-        graph = merge(graphs)
-    if plan.leaks is not None:
-        from imgbuild.engine.leaks import check_words
-
-        check_words(plan.leaks, graph, plan)
-    return graph
-
-
-def base_of(need: BaseNeed, image: ContextBase) -> Base:
-    """An image as the base that was needed."""
-    return Base(
-        name=need.reference.familiar(),
-        digest=image.descriptor.digest,
-        platform=image.config.platform,
-        config=image.config.config,
-        layers=image.layers,
-        history=image.config.history,
-        created=image.config.created,
-        author=image.config.author,
-    )
-
-
-def _say_unused(buildfile: Buildfile, options: LowerOptions, bases: Mapping[BaseKey, Base], on_event: OnEvent) -> None:
-    """A build argument that nothing declares is a slip more often than not."""
-    triggers = [parse_trigger(text, base.name) for base in bases.values() for text in base.config.on_build]
-    names = {name for number, stage in enumerate(buildfile.stages) for name in (stage.origin.alias, f"stage-{number}") if name}
-    if unknown := sorted(options.stale - names):
-        on_event(Notice(f"no stage has the name that --no-cache-filter gives: {', '.join(unknown)}"))
-    unused = unused_arguments(buildfile, options, triggers)
-    if unused:
-        from imgbuild.engine.meant import with_near_arguments
-
-        on_event(Notice(f"no ARG declares what --build-arg gives: {', '.join(with_near_arguments(unused, buildfile))}"))
-
-
-def _pull_base(place: Workplace, puller: Puller, reference: Reference, platform: Platform, policy: str, layers: bool) -> Image:
-    from imgbuild.transfer.pull import PullPolicy
-
-    image = puller.resolve(reference, platform, PullPolicy(policy), strict=False)
-    if not layers:
-        return image
-    if not image.complete(place.store):
-        # Layers are fetched by threads, and steps will surely be performed.
-        place.start_zygote()
-    puller.fetch(image)
-    puller.name(reference, image, beside=True)
-    return image
 
 
 def compression_of(place: Workplace, request: BuildRequest) -> Compression:

@@ -35,7 +35,7 @@ DIRECTORY = "replays"
 NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")
 """What the file is called in a build context, if nobody says otherwise; the first that is there counts."""
 
-_VERSION = 1
+_VERSION = 2
 _OLDEST_NS = 3600 * 10**9
 _MOST_BYTES = 64 << 20
 _MOST_NAMES = 4 << 20
@@ -74,16 +74,27 @@ class Replay:
     """The id of the record of the build that was noted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a build stands on whose context alone is another one than the noted build's: its graph in plain form (`engine.flat`) with the
+    CRC of the Buildfile's text, what is said before its first step, and the variables that were asked for."""
+
+    graph: tuple[int, bytes]
+    events: tuple[object, ...]
+    variables: dict[str, str | None]
+
+
 class Watch:
     """Looks on while a build is done, so that a note can be made of it: at what is said, and what is asked of the environment. Begin it
     before anything is read: what changes meanwhile is younger."""
 
-    def __init__(self, question: Question, invocation: Invocation) -> None:
+    def __init__(self, question: Question, invocation: Invocation, basis: Basis | None = None) -> None:
         self.question = question
+        self.basis = basis
         self.started = time.time_ns()
         self.index = read_index(question.root)
         self.events: list[object] = []
-        self.asked: dict[str, str | None] | None = {}
+        self.asked: dict[str, str | None] | None = {} if basis is None else basis.variables
         """Variables of the environment with their values; None when somebody looked at all of them."""
         self.places: dict[str, tuple[int, ...] | None] | None = None
         """What the build was read from, by what tells of a change; None where that is not known."""
@@ -156,22 +167,25 @@ def question(invocation: Invocation, options: Mapping[str, Any]) -> Question | N
     return Question(words, root, path, options["file"])
 
 
-def look_up(question: Question, environ: Mapping[str, str]) -> Replay | None:
-    """What the build would say and make, if it is surely that; None where it has to be done."""
+def look_up(question: Question, environ: Mapping[str, str]) -> Replay | Basis | None:
+    """What the build would say and make, if it is surely that; what it stands on, if that is as it was; None where neither is known."""
     started = time.time()
     note = _read(question.path)
     if note is None:
         return None
     try:
-        words, boot, written, variables, absent, same, blobs, tree, events, result = note
+        words, boot, written, variables, absent, same, blobs, tree, events, graph, result = note
         if words != question.words or boot != boot_id() or not 0 <= time.time_ns() - written < _OLDEST_NS:
             return None
         if not (_variables(variables, environ) and _all_absent(absent) and _all_same(same)):
             return None
-        if not (_blobs(f"{question.root}/blobs/sha256", blobs) and _tree(*tree)):
+        if not _blobs(f"{question.root}/blobs/sha256", blobs):
             return None
-        image_id, digest, names, build = result
         said = tuple(_events(events))
+        if not _is_tree(*tree):
+            before = tuple(event for event in said if isinstance(event, Notice | Warned))
+            return None if graph is None else Basis(graph, before, dict(variables))
+        image_id, digest, names, build = result
         steps = sum(isinstance(event, StepStarted) for event in said)
         return Replay(said, image_id, digest, tuple(map(Familiar, names)), steps, 0, time.time() - started, build)
     except (OSError, ValueError, TypeError):
@@ -212,8 +226,8 @@ def read_index(root: str) -> tuple[tuple[int, ...], bytes] | None:
 
 def boot_id() -> str:
     """Which boot of this machine it is."""
-    with open(_BOOT, encoding="ascii") as file:
-        return file.read().strip()
+    with open(_BOOT, "rb", buffering=0) as file:
+        return file.read(64).decode().strip()
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
@@ -253,7 +267,7 @@ def _read(path: str) -> tuple[Any, ...] | None:
     if len(data) < 5 or crc32(body) != int.from_bytes(data[:4], "little"):
         return None
     note = marshal.loads(body)
-    return note if isinstance(note, tuple) and len(note) == 10 else None
+    return note if isinstance(note, tuple) and len(note) == 11 else None
 
 
 def _variables(noted: Iterable[tuple[str, str | None]], environ: Mapping[str, str]) -> bool:
@@ -272,19 +286,22 @@ def _blobs(directory: str, noted: Iterable[tuple[str, int]]) -> bool:
     return all(os.stat(f"{directory}/{name}").st_size == size for name, size in noted)
 
 
-def _tree(
+def _is_tree(
     root: str, directories: Iterable[tuple[str, tuple[int, ...], Sequence[str], Sequence[tuple[int, ...]]]]
 ) -> bool:
     """Whether the directories have the entries that they had, and those that count are unchanged."""
     lstat = os.lstat
-    for path, status, names, entries in directories:
-        top = f"{root}{path}"
-        if contents_signature(lstat(top)) != status:
-            return False
-        for name, before in zip(names, entries, strict=True):
-            now = lstat(f"{top}/{name}")
-            if (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != before:
+    try:
+        for path, status, names, entries in directories:
+            top = f"{root}{path}"
+            if contents_signature(lstat(top)) != status:
                 return False
+            for name, before in zip(names, entries, strict=True):
+                now = lstat(f"{top}/{name}")
+                if (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != before:
+                    return False
+    except OSError:
+        return False
     return True
 
 

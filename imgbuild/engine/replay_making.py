@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import stat
 import time
+from binascii import crc32
 from itertools import chain
 
 from imgbuild.engine import replay
+from imgbuild.engine.flat import flat
 from imgbuild.engine.replay import DIRECTORY, NAMES, Watch, signature
 from imgbuild.engine.request import BuildPlan
 from imgbuild.engine.source import BuildSource
@@ -51,9 +53,15 @@ def write_note(
     if index is None or events is None:
         return
     with suppress(OSError):
-        note = _note(watch, watch.asked, plan, seen, built, result, index, events)
+        kept = watch.basis.graph if watch.basis is not None else _flat(graph, plan.source.text)
+        note = _note(watch, watch.asked, plan, seen, built, result, index, events, kept)
         if note is not None:
             _write(store, watch.question.path, replay.pack(note))
+
+
+def _flat(graph: BuildGraph, text: bytes) -> tuple[int, bytes] | None:
+    data = flat(graph)
+    return None if data is None else (crc32(text), data)
 
 
 def look_at_places(watch: Watch, source: BuildSource) -> None:
@@ -117,6 +125,7 @@ def _note(
     result: BuildResult,
     index: tuple[int, ...],
     events: tuple[tuple[Any, ...], ...],
+    graph: tuple[int, bytes] | None,
 ) -> tuple[Any, ...] | None:
     source = plan.source
     statuses = _statuses(watch, source)
@@ -138,6 +147,7 @@ def _note(
         tuple(_blobs(built)),
         (os.path.realpath(source.context), tuple(map(_noted, seen))),
         events,
+        graph,
         (result.image_id, result.digest, tuple(name.familiar() for name in result.names), result.build),
     )
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from imgbuild.cli.main import main
 try:
     main({arguments!r})
 finally:
-    print("DONE" if "imgbuild.engine.build" in sys.modules else "REPLAYED")
+    known = "" if "imgbuild.engine.lowering" in sys.modules else "KNOWN\\n"
+    print(known + "DONE" if "imgbuild.engine.build" in sys.modules else "REPLAYED")
 """
 
 
@@ -171,6 +173,7 @@ CHANGES: dict[str, Callable[[Bench], object]] = {
     "one file less": lambda bench: (bench.context / "a.txt").unlink(),
     "one directory less": lambda bench: (bench.context / "src/empty").rmdir(),
     "link": _swapped,
+    "a file that a step needs": lambda bench: (bench.context / "src/deep/one").unlink(),
     "Buildfile": lambda bench: bench.write({"Buildfile": f"{TEXT}LABEL made=there\n"}),
     "ignore file": lambda bench: bench.write({".dockerignore": "src/two\n"}),
     "ignore file of the Buildfile": lambda bench: bench.write({"Buildfile.dockerignore": "src/two\n"}),
@@ -183,6 +186,9 @@ CHANGES: dict[str, Callable[[Bench], object]] = {
 }
 
 
+OF_THE_CONTEXT = list(CHANGES)[: list(CHANGES).index("Buildfile")]
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_changes_is_seen(noted: Bench, what: str) -> None:
     noted.run("build", "-q", "-t", "y", "-f", "-", noted.context, stdin=b"FROM scratch\nCOPY other /\n")
@@ -191,9 +197,13 @@ def test_what_changes_is_seen(noted: Bench, what: str) -> None:
     CHANGES[what](noted)
     done = _run(noted)
     assert done.out.splitlines()[-1] == "DONE"
+    assert ("KNOWN" in done.out) is (what in OF_THE_CONTEXT), "its graph is another one only where the Buildfile or a name is"
     fresh = noted.build(None, environ={"IMGBUILD_DISABLE": "replay"}, code=None)
     assert fresh.code == done.code
-    assert _outcome(fresh) == _outcome(done) or "performed" in done.err
+    if fresh.code:  # what came before it is not done a second time
+        assert done.err[done.err.index("imgbuild: error") : done.err.index("its state is kept")] in fresh.err
+    else:
+        assert _outcome(fresh) == _outcome(done) or "performed" in done.err
 
 
 @pytest.mark.parametrize("head", ["ref: refs/heads/led", "ref:refs/heads/real", "ref: refs/heads/\0", "broken"])
@@ -230,7 +240,84 @@ def test_what_decides_nothing_changes_nothing(noted: Bench) -> None:
 def _outcome(done: Done) -> tuple[list[str], str]:
     seconds = re.compile(r"\d+\.\d+ ?s|debug [0-9a-f]+")
     lines = [line for line in done.err.splitlines() if " MISS: " not in line]  # what is done a second time has another reason
-    return [seconds.sub("", line) for line in lines], done.out.replace("REPLAYED\n", "").replace("DONE\n", "")
+    return [seconds.sub("", line) for line in lines], re.sub("^(REPLAYED|KNOWN|DONE)\n", "", done.out, flags=re.M)
+
+
+def _edit(bench: Bench, text: str) -> None:
+    """Change a file, which is not young any more then."""
+    bench.write({"src/two": text})
+    old = time.time_ns() + 100_000_000
+    while time.time_ns() < old:
+        os.sched_yield()
+
+
+def test_edit_after_edit(noted: Bench) -> None:
+    for text in ("22", "222", "2222"):
+        _edit(noted, text)
+        done = _run(noted)
+        assert done.out.splitlines()[-2:] == ["KNOWN", "DONE"]
+        assert "MISS: src/two changed (content" in done.err
+        assert noted.run("run", "--rm", "x", "cat", "/src/two").out == text
+        assert _how(noted) == "REPLAYED"
+
+
+def test_after_an_edit_the_environment_still_counts(noted: Bench) -> None:
+    option = ("--build-arg", "NAME")
+    for _ in range(3):
+        noted.run("build", "-q", "-t", "x", *option, noted.context, environ={"NAME": "ann"})
+    _edit(noted, "22")
+    assert "KNOWN" in _run(noted, *option, environ={"NAME": "ann"}).out
+    assert _how(noted, *option, environ={"NAME": "ann"}) == "REPLAYED"
+    assert "KNOWN" not in _run(noted, *option, environ={"NAME": "bob"}).out
+    assert noted.run("run", "--rm", "x", "cat", "/name").out == "bob\n"
+
+
+def test_warnings_are_told_of_a_graph_that_is_known(noted: Bench) -> None:
+    noted.write({"Buildfile": TEXT.replace("AS a", "as a")})
+    options = ("--build-arg", "SOMETHING=1")
+    for _ in range(3):
+        _edit(noted, "2")
+        lowered = _run(noted, *options)
+    _edit(noted, "22")
+    known = _run(noted, *options)
+    assert "KNOWN" in known.out
+    assert "FromAsCasing" in known.err
+    assert "SOMETHING" in known.err
+
+    def warnings(done: Done) -> str:
+        return done.err[: done.err.index("\n#1 ")]
+
+    assert warnings(known) == warnings(lowered)
+
+
+def test_a_buildfile_that_is_written_just_then(noted: Bench) -> None:
+    _edit(noted, "22")
+    written = f"""
+from imgbuild.engine import request
+find_source = request.find_source
+def found(*given):
+    with open({str(noted.context / "Buildfile")!r}, "a") as file:
+        file.write("LABEL late=1\\n")
+    return find_source(*given)
+request.find_source = found
+"""
+    done = _run(noted, first=written)
+    assert "KNOWN" not in done.out
+    assert noted.config()["Labels"] == {"made": "here", "late": "1"}
+
+
+def test_a_base_that_has_lost_its_layer(bench: Bench) -> None:
+    bench.run("build", "-q", "-t", "tool", "-", stdin=b"FROM busybox\nRUN echo 1 > /n\n")
+    layer = bench.manifest("tool:latest")["layers"][-1]["digest"]
+    bench.write({"src/two": "2", "Buildfile": "FROM tool AS t\nCOPY src /\nFROM scratch\nCOPY --from=t /two /\n"})
+    for _ in range(3):
+        _edit(bench, "2")
+        bench.build(None)
+    (bench.root / "blobs" / layer.replace(":", "/")).unlink()
+    bench.write({"src/two": "22"})
+    done = _run(bench)
+    assert "KNOWN" not in done.out
+    assert _outcome(bench.build(None, environ={"IMGBUILD_DISABLE": "replay"}, code=None)) == _outcome(done)
 
 
 @pytest.mark.parametrize("mode", ["plain", "quiet", "none", "json", "rawjson"])
