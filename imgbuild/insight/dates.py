@@ -9,6 +9,7 @@ import time
 
 from imgbuild.hints import Iterator, Mapping, Sequence
 from imgbuild.insight.reasons import Circumstances
+from imgbuild.light.functools import lru_cache
 from imgbuild.patterns import pattern
 
 _WORDS = pattern(rb"[A-Za-z]+|\d+")
@@ -58,6 +59,7 @@ def shown_part(text: bytes, spans: Sequence[Span]) -> bytes:
     return text[first[0] : last[1]] if last[1] - first[0] <= _MOST else text[slice(*first)]
 
 
+@lru_cache(maxsize=8)
 def _forms(made: Circumstances) -> Mapping[bytes, frozenset[str]]:
     """Words that are a part of when something was made, and in which forms they are."""
     found: dict[bytes, set[str]] = {}

@@ -171,8 +171,7 @@ class _Tracer:
         elif event:
             if event == tracing.EVENT_EXEC:
                 self._underway.pop(pid, None)
-                with suppress(OSError):  # unreadable by us: then it tells the machine's time
-                    _hide_vdso(pid)
+                _hide_vdso(pid)
             tracing.resume(pid)
         elif signum == _SYSCALL_STOP:
             with suppress(OSError):

@@ -249,7 +249,7 @@ def test_ended_on_the_way(bench: Bench, signum: signal.Signals) -> None:
     before = kept(bench)
     with bench.started("repro") as process:
         wait_for_line(process, b"running #1")
-        _wait_for_sleep(process.pid)
+        wait_for_sleep(process.pid)
         code, _ = ended(process, signum)
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[signum]
     wait_for_the_end_of(bench.processes)
@@ -258,20 +258,20 @@ def test_ended_on_the_way(bench: Bench, signum: signal.Signals) -> None:
     bench.assert_whole()
 
 
-def _wait_for_sleep(pid: int) -> None:
+def wait_for_sleep(pid: int) -> None:
     """Return when a process below this one sleeps; PATIENCE bounds it."""
     deadline = time.monotonic() + PATIENCE
-    while not any(b"sleep\x001000" in _read(f"/proc/{each}/cmdline") for each in _below(pid)):
+    while not any(b"sleep\x001000" in read(f"/proc/{each}/cmdline") for each in below(pid)):
         assert time.monotonic() < deadline
         os.sched_yield()
 
 
-def _below(pid: int) -> list[int]:
-    children = [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
-    return [pid, *(each for child in children for each in _below(child))]
+def below(pid: int) -> list[int]:
+    children = [int(word) for word in read(f"/proc/{pid}/task/{pid}/children").split()]
+    return [pid, *(each for child in children for each in below(child))]
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -294,4 +294,5 @@ def test_without_root(guest: VisitorBench) -> None:
     assert [step["same"] for step in found["steps"]] == [True, False]
     kinds = {each["path"]: each["reasons"][0]["kind"] for each in found["steps"][1]["files"]}
     assert kinds == {"/date": "time", "/list": "order"}
+    assert "the date, by 400 days" in found["steps"][1]["varied"]
     guest.assert_whole()

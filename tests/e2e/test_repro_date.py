@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import struct
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import time
 from functools import partial
 from typing import Any
 
+import pytest
+
 from imgbuild.linux import syscalls
 
-from .harness import PATIENCE, Bench
-from .test_repro import kept, repro
+from .aftermath import assert_no_groups, assert_nothing_left
+from .harness import PATIENCE, Bench, ended, wait_for_line
+from .test_repro import below, kept, read, repro, wait_for_sleep
 
 DATES = {
     "day": "date +%F", "year": "date +%Y", "copyright": 'echo "(c) $(date +%Y) Us"', "month": "date +%B", "weekday": "date +%A",
@@ -92,6 +96,23 @@ def test_a_daemon_that_is_left_behind(bench: Bench) -> None:
     step = step_of(bench, "RUN (sleep 1000 &); (while true; do date > /dev/null; sleep 1; done &); date +%Y > /x", code=1)
     assert [each["path"] for each in step["files"]] == ["/x"]
     assert step["failed"] == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_on_another_date(bench: Bench, signum: signal.Signals) -> None:
+    """It hangs where the date is another one, with processes in the background that ignore all that they can."""
+    hang = "trap '' INT TERM HUP; sleep 1000 & sleep 1000"
+    bench.build(f"FROM busybox\nRUN [ $(date +%s) -lt {int(time.time()) + 86400} ] || sh -c \"{hang}\"\n")
+    before = kept(bench)
+    with bench.started("repro") as process:
+        wait_for_line(process, b"running #1")
+        wait_for_sleep(process.pid)
+        assert b"imgbuild-clock\n" in {read(f"/proc/{each}/comm") for each in below(process.pid)}
+        code, _ = ended(process, signum)
+    assert code == 128 + signum
+    assert_no_groups(process.pid)
+    assert kept(bench) == before
+    assert_nothing_left(bench)
 
 
 TRACES = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -29,7 +31,8 @@ DAY = 86400
 AHEAD = 1000 * DAY
 
 PYTHON = """
-import ctypes, errno, os, struct, subprocess, sys, threading, time
+import ctypes, errno, os, signal, struct, subprocess, sys, threading, time
+signal.alarm(100)
 libc = ctypes.CDLL(None, use_errno=True)
 def until(seconds):
     now = time.clock_gettime(time.CLOCK_REALTIME) + seconds
@@ -102,6 +105,33 @@ def test_every_clock(plain_zygote: Zygote) -> None:
     realtime, coarse, tai, since_boot, now = map(int, python(plain_zygote, text, ahead=AHEAD).lines[0].split())
     assert {realtime - 1000, coarse - 1000, tai - 1000, now - 1000} <= {before, days()}
     assert since_boot < 900
+
+
+I386 = bytes.fromhex(
+    "83ec20 b81b000000bb3c000000cd80"  # alarm(60)
+    "b80901000031db89e1cd808b3424"  # clock_gettime(CLOCK_REALTIME, %esp)
+    "b80b01000031dbb90100000089e231f6cd808b3424"  # clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, %esp): is that still the time?
+    "b80d00000031dbcd8089c7"  # time(0)
+    "b84e00000089e331c9cd808b2c24"  # gettimeofday(%esp, 0)
+    "b89301000031db89e1cd80"  # clock_gettime64(CLOCK_REALTIME, %esp)
+    "555756 b804000000bb0100000089e1ba10000000cd80 b80100000031dbcd80"  # write(1, all four, 16), exit(0)
+)
+"""A program of another architecture that the same kernel runs: its times have four bytes, and its registers are others."""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs another machine than arm64")
+def test_programs_of_32_bits(plain_zygote: Zygote) -> None:
+    base, size = 0x8048000, 84 + len(I386)
+    head = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, base + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    program = head + struct.pack("<8I", 1, 0, base, base, size, size, 5, 0x1000) + I386
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "program").write_bytes(program)
+        os.chmod(f"{place}/program", 0o755)
+        text = f"print(*struct.unpack('<4I', subprocess.run(['{place}/program'], stdout=-1, check=True).stdout))"
+        before = days()
+        moved, machines = (set(map(int, python(plain_zygote, text, ahead=ahead).out.split())) for ahead in (AHEAD, 0))
+    assert {each // DAY - 1000 for each in moved} <= {before, days()}
+    assert {each // DAY for each in machines} <= {before, days()}
 
 
 def test_what_waits_for_a_time(plain_zygote: Zygote) -> None:
