@@ -1,26 +1,31 @@
 """Digests of many small files, several processes reading them: opening, reading and hashing is mostly Python, of which one process does
 one thing at a time.
 
-The processes are forked, and so only where there is one thread. They share memory for what they found. What one of them did not do,
-for whatever reason, is done here, where what is wrong with a file is said.
+The processes are forked, and so only where there is one thread. They share memory for digests; contents they hand on in files in memory:
+to have shared pages one by one, in two processes, takes longer than to copy them. What one of them did not do, for whatever reason, is
+done here, where what is wrong with a file is said.
 """
 
 from __future__ import annotations
 
 import os
+from itertools import accumulate, chain
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from imgbuild.context.held import Held
+from imgbuild.context.held import Area, Held
 from imgbuild.context.laying import Run, digests_here, each, keep, laid_out
 from imgbuild.context.stats import Files, LoadInto
-from imgbuild.hints import Iterator, Sequence
+from imgbuild.hints import Iterator, NoReturn, Sequence
 from imgbuild.light import signal, threading
 from imgbuild.light.contextlib import suppress
 
 _PROCESSES = 4
 _DIGEST = 32
+_NUMBER = 4
 _FILE_COST = 16 << 10
 """Bytes that are read and hashed in the time that a file takes besides."""
+_EACH, _LONGEST, _MOST = 8, 16 << 20, 8 << 10
+"""How many shares there are for each process; what one costs at most, as it is in memory twice; but no more of them than that."""
 _HUGE_PAGE = 2 << 20
 _HUGE_PAGES = 14
 """MADV_HUGEPAGE: memory of which all is used is had in fewer pieces."""
@@ -29,116 +34,189 @@ _HUGE_PAGES = 14
 def digests_of_many(groups: Sequence[Files], load: LoadInto, held: Held, processes: int = 0) -> Iterator[bytes]:
     """As `laying.digests_here` of all of them, by so many processes; 0: as many as this machine has processors for."""
     ways = processes or min(_PROCESSES, len(os.sched_getaffinity(0)))
-    if threading.active_count() > 1:
-        ways = 1
-    first, *others = [laid_out(part, held, _shared if number else _own) for number, part in enumerate(_parts(groups, ways))]
-    helpers: list[_Helper] = []
+    if ways < 2 or threading.active_count() > 1:
+        return iter(digests_here(laid_out(groups, held, _own), load, held))
+    shares = [laid_out(part, held, _passed) for part in _parts(groups, ways)]
+    team = _Team(shares, load)
     try:
-        for part in others:
-            helpers.append(_Helper(part, load))
-        yield from digests_here(first, load, held)
-        for helper in helpers:
-            yield from helper.digests(load, held)
+        team.start(min(ways, len(shares)) - 1)
+        return chain.from_iterable(team.digests(held))
     finally:
-        for helper in helpers:
-            helper.end()
+        team.end()
 
 
-def _parts(groups: Sequence[Files], count: int) -> list[list[Files]]:
-    """The files in so many runs that take about as long, each of at least one file if there are enough."""
-    if count == 1:
-        return [list(groups)]
+def _parts(groups: Sequence[Files], ways: int) -> list[list[Files]]:
+    """The files in runs that take about as long, several for each process: whoever has done one takes the next."""
     costs = [sum([_FILE_COST + node.size for _, node in group.files]) for group in groups]
-    total, spent = sum(costs), 0
+    most = max(min(_LONGEST, sum(costs) // (ways * _EACH) + 1), sum(costs) // _MOST)
     parts: list[list[Files]] = [[]]
+    spent = 0
     for (directory, files), cost in zip(groups, costs, strict=True):
-        if (spent + cost) * count < total * len(parts) or len(parts) == count:
-            spent += cost
-            parts[-1].append(Files(directory, files))
-            continue
         start = 0
-        for at, (_, node) in enumerate(files):
-            if spent * count >= total * len(parts) and len(parts) < count:
-                parts[-1].append(Files(directory, files[start:at]))
-                parts.append([])
-                start = at
-            spent += _FILE_COST + node.size
+        if spent + cost > most:
+            for at, (_, node) in enumerate(files):
+                if spent >= most:
+                    parts[-1].append(Files(directory, files[start:at]))
+                    parts.append([])
+                    start, spent = at, 0
+                spent += _FILE_COST + node.size
+        else:
+            spent += cost
         parts[-1].append(Files(directory, files[start:]))
-    return [[group for group in part if group.files] for part in parts]
+    return [part for part in parts if part]
 
 
-def _shared(size: int) -> memoryview | None:
-    """Memory that a forked process shares."""
-    try:
-        return memoryview(mmap(-1, size))[:size]
-    except OSError:  # no memory
-        return None
-
-
-def _own(size: int) -> memoryview | None:
-    """Memory of this process."""
+def _memory(size: int) -> memoryview:
     whole = (size + _HUGE_PAGE - 1) & -_HUGE_PAGE if size >= _HUGE_PAGE else size
-    try:
-        area = mmap(-1, whole, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    except OSError:
-        return None
+    area = mmap(-1, whole, flags=MAP_PRIVATE | MAP_ANONYMOUS)
     with suppress(OSError):  # not every kernel has them
         area.madvise(_HUGE_PAGES)
     return memoryview(area)[:size]
 
 
-class _Helper:
-    """A process that takes the digests of some files. In the area that is shared with it: for each file its digest, and whether it has a
-    capability. The contents are where they were meant to be."""
+def _own(size: int) -> Area:
+    return Area(size, _memory)
 
-    def __init__(self, runs: Sequence[Run], load: LoadInto) -> None:
-        self._runs = runs
-        self._count = sum(len(run.files.files) for run in runs)
-        self._pid = 0
+
+def _passed(size: int) -> Area | None:
+    try:
+        return _Passed(size)
+    except OSError:  # no memory, or too many files
+        return None
+
+
+class _Passed(Area):
+    """What one process fills and another one wants; in between it waits in a file."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, _memory)
+        self._file = os.memfd_create("imgbuild-files", os.MFD_CLOEXEC)
+        self.filled = False
+
+    def pass_on(self) -> None:
+        """Put into the file what is here."""
+        rest, self._view = self._view, None
+        if rest is None:
+            raise MemoryError
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def view(self) -> memoryview | None:
+        view = super().view()
+        if self.filled and view is not None:
+            self.filled = False
+            at = 0
+            while at < len(view) and (more := os.preadv(self._file, (view[at:],), at)):
+                at += more
+            self._close()
+            if at < len(view):
+                self._memory, self._view = _nowhere, None
+        return self._view
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    # Nobody may want what is in it.
+    __del__ = _close
+
+
+def _nowhere(size: int) -> memoryview:
+    raise MemoryError
+
+
+class _Team:
+    """Processes that each take the next of some shares until there are none. In the memory that they share: for each file its digest, and
+    whether it has a capability; for each share, whether another process has done it."""
+
+    def __init__(self, shares: Sequence[Sequence[Run]], load: LoadInto) -> None:
+        self._shares = shares
+        self._load = load
+        self._starts = [0, *accumulate(sum(len(run.files.files) for run in share) for share in shares)]
+        self._next = -1
+        self._pids: list[int] = []
+
+    def start(self, others: int) -> None:
+        """Fork so many processes, or as many as there can be."""
         parent = os.getpid()
         try:
-            self._area = mmap(-1, max(1, self._count * (_DIGEST + 1)))
-            self._pid = os.fork()
-        except OSError:  # no memory, or no more processes: `digests` does it
+            self._shared = mmap(-1, max(1, self._starts[-1] * (_DIGEST + 1) + len(self._shares)))
+            self._next, numbers = os.pipe2(os.O_CLOEXEC)
+            with open(numbers, "wb", buffering=0) as stream:
+                stream.write(b"".join(number.to_bytes(_NUMBER, "little") for number in range(len(self._shares))))
+            while len(self._pids) < others:
+                pid = os.fork()
+                if not pid:
+                    self._help(parent)
+                self._pids.append(pid)
+        except OSError:  # no memory, or no more processes
             return
-        if not self._pid:
-            code = 1
-            try:
-                self._fill(load, parent)
-                code = 0
-            finally:
-                os._exit(code)
 
-    def digests(self, load: LoadInto, held: Held) -> Sequence[bytes]:
-        """The digests, when the process is done."""
-        status = os.waitpid(self._pid, 0)[1] if self._pid else 1
-        self._pid = 0
-        if status:
-            return digests_here(self._runs, load, held)
-        found, end = self._area[: self._count * (_DIGEST + 1)], self._count * _DIGEST
-        at = end
-        for run in self._runs:
-            flags = found[at : at + len(run.files.files)]
-            keep(run, {number: b"?" for number, flag in enumerate(flags) if flag} if any(flags) else {}, held)
-            at += len(flags)
-        return [found[at : at + _DIGEST] for at in range(0, end, _DIGEST)]
+    def digests(self, held: Held) -> list[Sequence[bytes]]:
+        """The digests of each share's files."""
+        found: dict[int, Sequence[bytes]] = {}
+        for number in self._numbers():
+            found[number] = digests_here(self._shares[number], self._load, held)
+        while self._pids:
+            os.waitpid(self._pids[-1], 0)
+            self._pids.pop()
+        return [found.get(number) or self._done(number, held) for number in range(len(self._shares))]
 
     def end(self) -> None:
         """Leave no process behind."""
-        if self._pid:
+        for pid in self._pids:
             with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, 0)
-            self._pid = 0
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        self._pids.clear()
+        if self._next >= 0:
+            os.close(self._next)
+            self._next = -1
 
-    def _fill(self, load: LoadInto, parent: int) -> None:
-        """In the process: read and hash, for as long as somebody waits for it."""
+    def _numbers(self) -> Iterator[int]:
+        """Those of shares that nobody has begun."""
+        while self._next >= 0 and (taken := os.read(self._next, _NUMBER)):
+            yield int.from_bytes(taken, "little")
+
+    def _done(self, number: int, held: Held) -> Sequence[bytes]:
+        """What another process found, or was to find."""
+        share, all_files = self._shares[number], self._starts[-1]
+        if self._next < 0 or not self._shared[all_files * (_DIGEST + 1) + number]:
+            return digests_here(share, self._load, held)
+        start, end = self._starts[number : number + 2]
+        at = all_files * _DIGEST + start
+        for run in share:
+            flags = self._shared[at : at + len(run.files.files)]
+            if isinstance(run.area, _Passed):
+                run.area.filled = True
+            keep(run, {number: b"?" for number, flag in enumerate(flags) if flag} if any(flags) else {}, held)
+            at += len(flags)
+        digests = self._shared[start * _DIGEST : end * _DIGEST]
+        return [digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)]
+
+    def _help(self, parent: int) -> NoReturn:
+        """What another process does, for as long as somebody waits for it."""
+        code = 1
+        try:
+            for number in self._numbers():
+                self._fill(number)
+                if os.getppid() != parent:
+                    break
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _fill(self, number: int) -> None:
+        share, all_files = self._shares[number], self._starts[-1]
+        start, end = self._starts[number : number + 2]
         digests: list[bytes] = []
-        at = self._count * _DIGEST
-        for run, capable in zip(self._runs, each(self._runs, load, digests), strict=True):
-            for number in capable:
-                self._area[at + number] = 1
+        at = all_files * _DIGEST + start
+        for run, capable in zip(share, each(share, self._load, digests), strict=True):
+            for file in capable:
+                self._shared[at + file] = 1
             at += len(run.files.files)
-            if os.getppid() != parent:
-                return
-        self._area[: self._count * _DIGEST] = b"".join(digests)
+        for area in {run.area for run in share if isinstance(run.area, _Passed)}:
+            area.pass_on()
+        self._shared[start * _DIGEST : end * _DIGEST] = b"".join(digests)
+        self._shared[all_files * (_DIGEST + 1) + number] = 1

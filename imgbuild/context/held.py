@@ -6,10 +6,9 @@ what is written, without a copy of it in between.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
-from imgbuild.hints import Iterator, Mapping, NamedTuple, Sequence
+from imgbuild.hints import Callable, Iterator, Mapping, NamedTuple, Sequence
 from imgbuild.light import threading
+from imgbuild.light.contextlib import suppress
 from imgbuild.linux.node import Node
 
 SMALL = 64 << 10
@@ -31,12 +30,37 @@ class Laid(NamedTuple):
     capability: bytes = b""
 
 
+class Area:
+    """Memory for so many bytes of files, zeros at first: had when it is first asked for."""
+
+    def __init__(self, size: int, memory: Callable[[int], memoryview]) -> None:
+        self._size = size
+        self._memory = memory
+        self._view: memoryview | None = None
+
+    def view(self) -> memoryview | None:
+        """All of it; None where there is no memory."""
+        if self._view is None:
+            with suppress(OSError, MemoryError):
+                self._view = self._memory(self._size)
+        return self._view
+
+
+class _Kept(NamedTuple):
+    """Files, and from where to where they lie in an area."""
+
+    files: Sequence[tuple[str, Node]]
+    area: Area
+    start: int
+    end: int
+
+
 class Held:
     """Runs of files with their bytes, of at most `most` bytes in all. What does not fit is read again. Several threads may take."""
 
     def __init__(self, most: int = _MOST) -> None:
-        self._runs: dict[str, list[Laid]] = {}
-        self._single: dict[str, dict[str, memoryview]] = {}
+        self._runs: dict[str, list[_Kept]] = {}
+        self._single: dict[str, dict[str, _Kept]] = {}
         self._mutex = threading.Lock()
         self.room = most
 
@@ -51,9 +75,9 @@ class Held:
         self.room -= size
         return True
 
-    def keep(self, laid: Laid) -> None:
-        """Keep a run, for which room was claimed."""
-        self._runs.setdefault(laid.directory, []).append(laid)
+    def keep(self, directory: str, files: Sequence[tuple[str, Node]], area: Area, start: int, end: int) -> None:
+        """Keep a run that lies there, for which room was claimed."""
+        self._runs.setdefault(directory, []).append(_Kept(files, area, start, end))
 
     def release(self, size: int) -> None:
         """Give back what was claimed for a run that is not kept, or not any more."""
@@ -67,35 +91,42 @@ class Held:
         """The longest run that begins as `files` do, given up to the caller; None where the first of them is not held, or for itself."""
         with self._mutex:
             runs = self._runs.get(directory, [])
-            number, count = next(((number, count) for number, laid in enumerate(runs) if (count := _alike(laid.files, files))), (0, 0))
+            number, count = next(((number, count) for number, kept in enumerate(runs) if (count := _alike(kept.files, files))), (0, 0))
             if not count:
                 return None
-            laid = runs[number]
-            end = len(laid.data)
-            if count < len(laid.files):
-                end = sum(space(node.size) for _, node in laid.files[:count])
-                runs[number] = Laid(directory, laid.files[count:], laid.data[end:])
-            else:
-                del runs[number]
+            known, area, start, end = runs.pop(number)
+            if count < len(known):
+                cut = start + sum(space(node.size) for _, node in known[:count])
+                runs.insert(number, _Kept(known[count:], area, cut, end))
+                end = cut
             if not runs:
                 del self._runs[directory]
-            self.room += end
-            return Laid(directory, laid.files[:count], laid.data[:end])
+            self.room += end - start
+            view = area.view()
+            return None if view is None else Laid(directory, known[:count], view[start:end])
 
     def take_one(self, directory: str, name: str) -> bytes | None:
         """The bytes of one file, given up to the caller."""
         with self._mutex:
-            for laid in self._runs.pop(directory, ()):
+            for files, area, start, _ in self._runs.pop(directory, ()):
                 single = self._single.setdefault(directory, {})
-                ends = accumulate(space(node.size) for _, node in laid.files)
-                for (known, node), end in zip(laid.files, ends, strict=True):
-                    start = end - space(node.size) + ROOM
-                    single[known] = laid.data[start : start + node.size]
+                for file in files:
+                    end = start + space(file[1].size)
+                    single[file[0]] = _Kept((file,), area, start, end)
+                    start = end
             found = self._single.get(directory, {}).pop(name, None)
             if found is None:
                 return None
-            self.room += space(len(found))
-            return bytes(found)
+            ((_, node),), area, start, end = found
+            self.room += end - start
+            view = area.view()
+            return None if view is None else bytes(view[start + ROOM : start + ROOM + node.size])
+
+    def close(self) -> None:
+        """Let go of all that nobody took."""
+        with self._mutex:
+            self._runs.clear()
+            self._single.clear()
 
 
 def space(size: int) -> int:
@@ -111,16 +142,16 @@ def _alike(some: Sequence[tuple[str, Node]], others: Sequence[tuple[str, Node]])
     return next(at for at in range(most) if some[at] != others[at])
 
 
-def parted(laid: Laid, capable: Mapping[int, bytes]) -> Iterator[Laid]:
-    """A run without the files that have a capability, by their numbers, and each of these for itself."""
-    directory, files, data, _ = laid
+def parted(files: Sequence[tuple[str, Node]], capable: Mapping[int, bytes]) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """A run without the files that have a capability, by their numbers, and each of these for itself, with that: the first file of each,
+    the one behind the last, and from where to where they lie."""
     first = start = 0
     for number, capability in sorted(capable.items()):
         here = start + sum(space(node.size) for _, node in files[first:number])
         end = here + space(files[number][1].size)
         if number > first:
-            yield Laid(directory, files[first:number], data[start:here])
-        yield Laid(directory, files[number : number + 1], data[here:end], capability)
+            yield first, number, start, here, b""
+        yield number, number + 1, here, end, capability
         first, start = number + 1, end
     if first < len(files):
-        yield Laid(directory, files[first:], data[start:])
+        yield first, len(files), start, start + sum([space(node.size) for _, node in files[first:]]), b""

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from imgbuild.context.held import Held, Laid, parted, space
+from imgbuild.context.held import Area, Held, parted, space
 from imgbuild.context.stats import Files, LoadInto, hashing
 from imgbuild.hints import Callable, Iterator, NamedTuple, Sequence
 
 AREA = 4 << 20
 """Bytes of files that lie in one piece of memory: it is given back when all of them are written."""
 
-Area = Callable[[int], memoryview | None]
-"""Memory for so many bytes, zeros; None where there is none."""
+MakeArea = Callable[[int], Area | None]
+"""An area of so many bytes; None where there is none."""
 
 
 class Run(NamedTuple):
-    """Files of a directory, and where they are read to: None where they are not held."""
+    """Files of a directory, and where they are read to: without an area, to where nobody holds them."""
 
     files: Files
     size: int
-    room: memoryview | None
+    area: Area | None
+    at: int
 
 
-def laid_out(part: Sequence[Files], held: Held, area: Area) -> list[Run]:
-    """The files in runs, each with its place in what `area` gives."""
+def laid_out(part: Sequence[Files], held: Held, make: MakeArea) -> list[Run]:
+    """The files in runs, each with its place, as far as there is room."""
     together: list[list[tuple[Files, int]]] = [[]]
     used = 0
     for files, size in _runs(part):
@@ -31,28 +32,32 @@ def laid_out(part: Sequence[Files], held: Held, area: Area) -> list[Run]:
             used = 0
         together[-1].append((files, size))
         used += size
-    return [run for runs in together for run in _placed(runs, held, area)]
+    return [run for runs in together for run in _placed(runs, held, make)]
 
 
 def digests_here(runs: Sequence[Run], load: LoadInto, held: Held) -> list[bytes]:
     """Read and hash here."""
     digests: list[bytes] = []
-    capabilities: list[dict[int, bytes]] = []
-    for capable in each(runs, load, digests):
-        capabilities.append(capable)
-    for run, capable in zip(runs, capabilities, strict=True):
-        keep(run, capable, held)
+    for run, capable in zip(runs, list(each(runs, load, digests)), strict=True):
+        if run.area is not None and run.area.view() is None:
+            held.release(run.size)
+        else:
+            keep(run, capable, held)
     return digests
 
 
 def each(runs: Sequence[Run], load: LoadInto, digests: list[bytes]) -> Iterator[dict[int, bytes]]:
     """For each run, once its digests are appended: the capabilities of those files that have one, by their numbers in it."""
     hashed = hashing(sum(len(run.files.files) for run in runs))
-    scratch = memoryview(bytearray(max((run.size for run in runs if run.room is None), default=0)))
-    for (directory, files), _, room in runs:
+    scratch = memoryview(b"")
+    for (directory, files), size, area, at in runs:
+        view = area.view() if area is not None else None
+        if view is None and len(scratch) < size:
+            scratch = memoryview(bytearray(size))
+        room = scratch if view is None else view[at : at + size]
         capable: dict[int, bytes] = {}
         start = len(digests)
-        for content, capability in load(directory, files, scratch if room is None else room):
+        for content, capability in load(directory, files, room):
             digest = hashed(content).digest()
             if capability:
                 capable[len(digests) - start] = capability
@@ -63,13 +68,13 @@ def each(runs: Sequence[Run], load: LoadInto, digests: list[bytes]) -> Iterator[
 
 def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
     """Hold what was read; what has a capability is read again."""
-    if run.room is None:
+    if run.area is None:
         return
-    for laid in parted(Laid(*run.files, run.room), capable):
-        if laid.capability:
-            held.release(len(laid.data))
+    for first, last, start, end, capability in parted(run.files.files, capable):
+        if capability:
+            held.release(end - start)
         else:
-            held.keep(laid)
+            held.keep(run.files.directory, run.files.files[first:last], run.area, run.at + start, run.at + end)
 
 
 def _runs(part: Sequence[Files]) -> Iterator[tuple[Files, int]]:
@@ -89,15 +94,15 @@ def _runs(part: Sequence[Files]) -> Iterator[tuple[Files, int]]:
         yield Files(directory, files[start:]), size
 
 
-def _placed(runs: Sequence[tuple[Files, int]], held: Held, area: Area) -> list[Run]:
+def _placed(runs: Sequence[tuple[Files, int]], held: Held, make: MakeArea) -> list[Run]:
     """What lies in one area, as far as there is room for it."""
     claimed = [(files, size, held.claim(size)) for files, size in runs]
     total = sum(size for _, size, fits in claimed if fits)
-    room = area(total) if total else None
+    area = make(total) if total else None
     placed, at = [], 0
     for files, size, fits in claimed:
-        if fits and room is None:
+        if fits and area is None:
             held.release(size)
-        placed.append(Run(files, size, room[at : at + size] if fits and room is not None else None))
+        placed.append(Run(files, size, area if fits else None, at))
         at += size if fits else 0
     return placed

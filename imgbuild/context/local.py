@@ -72,6 +72,7 @@ class LocalContext(Filtered):
     def close(self) -> None:
         """Remember the digests that were taken, and let go of the directory; closing again does nothing."""
         self.digests.save()
+        self._held.close()
         self._disk.close()
 
     def looked_at(self, most: int) -> tuple[SeenDirectory, ...] | None:
@@ -204,7 +205,9 @@ class _Disk:
         """`load` for files of one directory, which take so many bytes together with the room around them."""
         data = memoryview(bytearray(size))
         loaded = enumerate(self.load_into(directory, files, data))
-        return parted(Laid(directory, files, data), {number: capability for number, (_, capability) in loaded if capability})
+        capable = {number: capability for number, (_, capability) in loaded if capability}
+        for first, last, start, end, capability in parted(files, capable):
+            yield Laid(directory, files[first:last], data[start:end], capability)
 
     def load_into(self, directory: str, files: Sequence[tuple[str, Node]], data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
         """The same one by one, to where they belong in `data`."""

@@ -10,7 +10,7 @@ import os
 from itertools import islice
 from operator import itemgetter
 
-from imgbuild.context.held import SMALL, Held
+from imgbuild.context.held import SMALL, Area, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
@@ -216,7 +216,7 @@ class FileDigests:
             return digests_of_many(groups, self._load, self._held)
         from imgbuild.context.laying import digests_here, laid_out
 
-        runs = laid_out(groups, self._held, lambda size: memoryview(bytearray(size)))
+        runs = laid_out(groups, self._held, lambda size: Area(size, lambda size: memoryview(bytearray(size))))
         return iter(digests_here(runs, self._load, self._held))
 
     def _one_by_one(self, groups: Sequence[Files]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgbuild.context.digest import TreeDigests
-from imgbuild.context.held import ROOM, SMALL, Held, Laid, parted, space
+from imgbuild.context.held import ROOM, SMALL, Area, Held, Laid, parted, space
 from imgbuild.context.local import LocalContext
 from imgbuild.errors import ContextError
 from imgbuild.linux.node import Node
@@ -34,6 +34,12 @@ def laid(names: str, directory: str = "/d") -> Laid:
 NAMES = "abcdefghij"
 
 
+def keep(held: Held, run: Laid) -> None:
+    """As a part of an area that holds more."""
+    area = Area(len(run.data) + 2 * ROOM, lambda size: memoryview(bytes(ROOM) + bytes(run.data) + bytes(ROOM)))
+    held.keep(run.directory, run.files, area, ROOM, ROOM + len(run.data))
+
+
 @given(st.lists(st.integers(0, 10)), st.lists(st.tuples(st.integers(0, 9), st.integers(1, 10), st.booleans())))
 def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, int, bool]]) -> None:
     held = Held(1 << 20)
@@ -41,7 +47,7 @@ def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, 
     for start, end in pairwise(places):
         run = laid(NAMES[start:end])
         assert held.claim(len(run.data))
-        held.keep(run)
+        keep(held, run)
     left = set(NAMES)
     for start, count, single in steps:
         wanted = laid(NAMES[start : start + count])
@@ -62,7 +68,7 @@ def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, 
 
 def test_other_files_of_the_same_names_are_not_taken() -> None:
     held = Held()
-    held.keep(laid("ab"))
+    keep(held, laid("ab"))
     assert held.take("/d", [("a", node(7))]) is None and held.take("/e", laid("ab").files) is None
     assert held.has("/d") and not held.has("/e")
 
@@ -79,12 +85,22 @@ def test_never_more_than_there_is_room_for() -> None:
 @given(st.dictionaries(st.integers(0, 9), st.just(b"capable")))
 def test_what_has_a_capability_is_apart(capable: dict[int, bytes]) -> None:
     whole = laid(NAMES)
-    parts = list(parted(whole, capable))
-    assert b"".join(part.data for part in parts) == whole.data
-    assert [file for part in parts for file in part.files] == whole.files
-    alone = {part.files[0][0]: part.capability for part in parts if part.capability}
-    assert alone == {NAMES[number]: b"capable" for number in capable}
-    assert all(len(part.files) == 1 for part in parts if part.capability)
+    parts = list(parted(whole.files, capable))
+    assert b"".join(whole.data[start:end] for _, _, start, end, _ in parts) == whole.data
+    assert [file for first, last, *_ in parts for file in whole.files[first:last]] == whole.files
+    assert all(whole.data[start:end] == laid(NAMES[first:last]).data for first, last, start, end, _ in parts)
+    assert {first: capability for first, _, _, _, capability in parts if capability} == capable
+    assert all(last == first + 1 for first, last, _, _, capability in parts if capability)
+
+
+def test_where_there_is_no_memory_nothing_is_held() -> None:
+    def none(size: int) -> memoryview:
+        raise MemoryError
+
+    held = Held()
+    for directory in ("/d", "/e"):
+        held.keep(directory, laid("ab").files, Area(4 * ROOM, none), 0, 4 * ROOM)
+    assert held.take("/d", laid("ab").files) is None and held.take_one("/e", "a") is None
 
 
 def test_small_files_of_a_context_are_held_until_they_are_taken(tmp_path: Path) -> None:
