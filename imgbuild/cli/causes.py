@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgbuild.hints import Iterable, Sequence
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.cause import Cause
 
 _MOST = 3
 """Causes that a line names; of more, it says how many."""

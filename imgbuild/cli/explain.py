@@ -11,7 +11,8 @@ from imgbuild.cli.causes import cause_text, causes_text
 from imgbuild.cli.tables import plain
 from imgbuild.engine.invocation import Invocation
 from imgbuild.hints import Iterator, Mapping
-from imgbuild.insight.causes import Cause, recorded_causes
+from imgbuild.insight.cause import Cause
+from imgbuild.insight.causes import recorded_causes
 from imgbuild.light import json
 
 if TYPE_CHECKING:

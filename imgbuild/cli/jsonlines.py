@@ -119,7 +119,7 @@ def _fields(event: object) -> dict[str, Any] | None:
         case StepStarted(number, name, span):
             return {"step": number, "name": name, "file": span.source.name, "line": span.line}
         case StepMissed(number, causes, more):
-            from imgbuild.insight.causes import cause_fields
+            from imgbuild.insight.cause import cause_fields
 
             return {"step": number, "causes": [cause_fields(cause) for cause in causes], "more": more or None}
         case StepOutput(number, stream, data):

@@ -11,7 +11,7 @@ from imgbuild.cli.declare import Command, Parameter
 from imgbuild.engine.invocation import Invocation
 from imgbuild.errors import UsageError
 from imgbuild.hints import Iterator
-from imgbuild.insight.causes import cause_fields
+from imgbuild.insight.cause import cause_fields
 from imgbuild.light import json
 
 if TYPE_CHECKING:

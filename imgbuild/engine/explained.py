@@ -12,7 +12,8 @@ from imgbuild.errors import CorruptError, StoreError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator
 from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds
-from imgbuild.insight.causes import Cause, Words, cause_fields, record_causes
+from imgbuild.insight.cause import Cause, cause_fields
+from imgbuild.insight.causes import Words, record_causes
 from imgbuild.insight.lineage import Place, predecessors, text_of
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import suppress

@@ -13,7 +13,7 @@ from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import Callable, Iterable, Mapping
 from imgbuild.insight.builds import parse_build
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.cause import Cause
 from imgbuild.light.contextlib import ExitStack
 from imgbuild.solve.forecast import HIT, MISS, Forecast, Outlook
 from imgbuild.solve.nodes import Node, stands_on

@@ -124,19 +124,49 @@ def explainer(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Call
     """What says why a step is performed; made when the first one is."""
     if not chronicle.kept:
         return lambda number, node, wanted, why: None
-    made: list[Explaining] = []
+    made: list[Explaining | None] = []
     lock = threading.Lock()
 
     def missed(number: int, node: Node, wanted: Wanted, why: str) -> None:
-        from imgbuild.engine.explained import Explaining
-        from imgbuild.solve.remembered import Miss
-
         with lock:
             if not made:
-                made.append(Explaining(place.store, graph, chronicle))
-        made[0].missed(Miss(number, node, wanted, why))
+                made.append(None if _is_first(place, chronicle) else _explaining(place, graph, chronicle))
+        if made[0] is None and (wanted.step.no_cache or why != "record"):
+            with lock:
+                made[0] = made[0] or _explaining(place, graph, chronicle)
+        explaining = made[0]
+        if explaining is None:
+            _say_first(chronicle, number)
+        else:
+            from imgbuild.solve.remembered import Miss
+
+            explaining.missed(Miss(number, node, wanted, why))
 
     return missed
+
+
+def _explaining(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Explaining:
+    from imgbuild.engine.explained import Explaining
+
+    return Explaining(place.store, graph, chronicle)
+
+
+def _is_first(place: Workplace, chronicle: Chronicle) -> bool:
+    """Whether there has been no build in this store that got to steps: then there is nothing to read before a step's cause is known.
+    Each leaves something here, and when the first has ended well, the history was trimmed."""
+    try:
+        return set(os.listdir(place.store.root / DIRECTORY)) <= {chronicle.build}
+    except OSError:
+        return False
+
+
+def _say_first(chronicle: Chronicle, number: int) -> None:
+    from imgbuild.insight.cause import Cause, cause_fields
+    from imgbuild.solve.events import StepMissed
+
+    cause = Cause("first")
+    chronicle.missed(number, causes=[cause_fields(cause)], differs=[], more=0, against=None)
+    chronicle.on_event(StepMissed(number, (cause,), 0))
 
 
 def _is_due(place: Workplace) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from imgbuild.graph.key import SECRET_INPUT
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
+from imgbuild.insight.cause import Cause
 from imgbuild.light.collections import Counter
-from imgbuild.values import asdict, dataclass, fields
+from imgbuild.values import dataclass, fields
 
 if TYPE_CHECKING:
     from imgbuild.insight.trees import Change
@@ -14,30 +15,6 @@ Differ = Callable[[str, str], "Iterable[Change]"]
 """In what two inputs with these digests differ."""
 
 Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One reason. `kind` is "file", "arg", "env", "variable", "base", "instruction", "flag", "option", "user", "workdir", "shell", "epoch",
-    "version", "secret" where a field differs; "parent" where only what the step stands on does; "first", "new", "evicted", "no-cache",
-    "layer", "leak" and "remade" where none does. `subject` is the path, the name of the variable, flag or option, the id of the secret;
-    `what` of it differs: for a file, added, removed, content, mode and others, joined by commas; of a "first", "forgotten" where builds
-    were forgotten. `where` is what a file was read from, "" for the build context. `old` and `new` are the values, None where there is
-    none; sizes are of files, in bytes."""
-
-    kind: str
-    subject: str = ""
-    what: str = ""
-    where: str = ""
-    old: str | None = None
-    new: str | None = None
-    old_size: int | None = None
-    new_size: int | None = None
-
-
-def cause_fields(cause: Cause) -> dict[str, Any]:
-    """A cause as JSON; what it does not have is left out."""
-    return {name: value for name, value in asdict(cause).items() if value is not None and (value or name in ("old", "new"))}
 
 
 def recorded_causes(recorded: Iterable[Json]) -> list[Cause]:

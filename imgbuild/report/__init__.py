@@ -10,7 +10,7 @@ from __future__ import annotations
 from imgbuild.hints import Callable
 from imgbuild.insight.beside import Comparison
 from imgbuild.insight.builds import BuildRecord
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.cause import Cause
 from imgbuild.report.files import Files
 from imgbuild.values import dataclass
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from imgbuild.hints import Iterator, Sequence
 from imgbuild.insight.beside import Comparison, StepPair
 from imgbuild.insight.builds import BuildRecord, StepRecord
-from imgbuild.insight.causes import Cause, recorded_causes
+from imgbuild.insight.cause import Cause
+from imgbuild.insight.causes import recorded_causes
 from imgbuild.report import CauseWords, Report
 from imgbuild.report.markup import Child, Html, element, short
 from imgbuild.report.quantities import count_text, moment_text, seconds_text

@@ -19,7 +19,7 @@ from imgbuild.cli.progress import calm
 from imgbuild.cli.render import Region
 from imgbuild.cli.view import View, elapsed
 from imgbuild.errors import Source, Span
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.cause import Cause
 from imgbuild.oci.digest import Digest
 from imgbuild.solve.events import Notice, StepFinished, StepMissed, StepOutput, StepsKnown, StepStarted, StepWaiting, Warned
 from imgbuild.transfer.events import BlobAdvanced, BlobFinished, BlobStarted

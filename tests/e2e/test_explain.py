@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +30,24 @@ def test_the_first_build_says_so(bench: Bench) -> None:
     assert set(done.misses.values()) == {"first build of this Buildfile"}
     assert list(done.steps.values()) == ["DONE"] * 3
     assert bench.build(TEXT).misses == {}
+
+
+def test_before_a_first_build_there_is_nothing_to_read(bench: Bench) -> None:
+    program = "import sys; from imgbuild.cli.main import main\ntry: main(%r)\nfinally: print('imgbuild.engine.explained' in sys.modules)"
+    bench.write(FILES)
+    shutil.rmtree(bench.root / "history")
+    for text, read in (("RUN false\n", False), ("RUN true\n", True)):
+        bench.write({"Buildfile": f"{TEXT}{text}"})
+        arguments = bench.command("build", "--progress=plain", ".")[3:]
+        command = [sys.executable, "-c", program % (arguments,)]
+        done = subprocess.run(command, cwd=bench.context, env=bench.environ, capture_output=True, text=True, check=False)
+        assert done.stdout.splitlines()[-1] == str(read), done.stderr
+        assert ("first build of this Buildfile" in done.stderr) is not read
+
+
+def test_without_the_cache_a_first_build_says_that(bench: Bench) -> None:
+    bench.write({**FILES, "Buildfile": TEXT})
+    assert set(bench.run("build", "--progress=plain", "--no-cache", ".").misses.values()) == {"--no-cache"}
 
 
 def _rewrite(bench: Bench) -> None:

@@ -11,7 +11,8 @@ import pytest
 from imgbuild.graph.key import key_record
 from imgbuild.graph.ops import UNKEYED, CopyOp, DeviceOp, Document, FileText, MountOp, Op, RunOp, WorkdirOp
 from imgbuild.graph.ops import TestOp as Trial
-from imgbuild.insight.causes import Cause, Words, record_causes
+from imgbuild.insight.cause import Cause
+from imgbuild.insight.causes import Words, record_causes
 from imgbuild.insight.trees import Change
 from imgbuild.store.nodes import Entry
 from imgbuild.values import fields, replace

@@ -20,7 +20,7 @@ import imgbuild.report
 from imgbuild.cli.causes import cause_text
 from imgbuild.insight.beside import compare_builds
 from imgbuild.insight.builds import BuildRecord, Problem, StepLayerRecord, StepRecord, Usage
-from imgbuild.insight.causes import Cause
+from imgbuild.insight.cause import Cause
 from imgbuild.report import LogLine, Report, ReportLayer, ReportLog
 from imgbuild.report.ansi import Style, runs
 from imgbuild.report.files import tree_of
