@@ -205,11 +205,12 @@ class _Tracer:
 
     def _give(self, pid: int, call: Call, stop: tracing.Stop, address: int) -> _Underway | None:
         """Let the call have a time of the machine's clock: another one, below the stack, as other threads may use what it points to. None
-        where the time is no date."""
+        where the time is no date, or one that is long over."""
         word = call.word(stop.architecture)
         size, at = call.words * word, call.place * word
         time = b"".join(tracing.peek(pid, address + offset) for offset in range(0, size, 8))
-        if not _A_DATE <= int.from_bytes(time[at : at + word], "little") < 1 << 8 * word - 1:
+        least = _A_DATE if call.of_any_clock else self._ahead
+        if not least <= int.from_bytes(time[at : at + word], "little") < 1 << 8 * word - 1:
             return None
         machines = moved(time, at, word, -self._ahead)
         registers = REGISTERS[stop.architecture]

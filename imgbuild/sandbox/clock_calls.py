@@ -27,6 +27,7 @@ _WALL_CLOCKS = (0, 5, 8, 11)  # CLOCK_REALTIME, _COARSE, _ALARM, CLOCK_TAI
 _ABSOLUTE = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
 _FUTEX_REALTIME, _FUTEX_COMMAND, _FUTEX_LOCK_PI = 0x100, 0x7F, 6
 _TRACES = (0, 16, 0x4206)  # PTRACE_TRACEME, _ATTACH, _SEIZE
+_TIMERS = ("timer_settime", "timer_settime64", "timerfd_settime", "timerfd_settime64")
 _NEW = ("futex_waitv", "futex_wait")  # their times have eight bytes everywhere
 
 AT_SYSINFO_EHDR, AT_IGNORE = 33, 1
@@ -57,6 +58,11 @@ class Call:
     words: int = 2
     place: int = 0
 
+    @property
+    def of_any_clock(self) -> bool:
+        """Whether its arguments do not say of which clock its time is."""
+        return self.name in _TIMERS
+
     def word(self, architecture: int) -> int:
         """How many bytes its seconds have."""
         return 8 if architecture & _IS_64_BIT or self.name.endswith("64") or self.name in _NEW else 4
@@ -68,7 +74,6 @@ def _takes(names: tuple[str, ...], argument: int, *conditions: Condition, words:
 
 _CLOCK = Condition(0, "of", _WALL_CLOCKS)
 _UNTIL = Condition(1, "bit", (_ABSOLUTE,))
-_TIMERS = ("timer_settime", "timer_settime64", "timerfd_settime", "timerfd_settime64")
 _QUEUES = ("mq_timedsend", "mq_timedsend_time64", "mq_timedreceive", "mq_timedreceive_time64")
 
 CALLS: tuple[Call, ...] = (
