@@ -32,8 +32,6 @@ class Row(NamedTuple):
 class _Part:
     """One source of a COPY, as the record of a RUN above it has it."""
 
-    source: str
-    target: str
     files: int
     rows: tuple[Row, ...]
 
@@ -62,23 +60,22 @@ def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterabl
 def _of(build: BuildRecord, step: StepRecord, opened: Mapping[int, Mapping[str, Any]]) -> tuple[int, list[Row]] | Unknown | None:
     """How many files a COPY has brought, and what of them nobody opened."""
     above, readers = _users(build, step)
-    found: list[tuple[_Part, ...]] = []
+    found: list[dict[tuple[str, str], _Part]] = []
     for each in above:
         record = opened.get(each.number, {})
         if "parts" not in record:
             return Unknown(each, str(record.get("why") or "it was not recorded"))
         found.append(_parts(record, step.key))
-    if not found or not all(found):
+    if not found:
         return None
-    rows = [row for part in found[0] for row in part.rows]
-    for parts in found[1:]:
-        rows = list(_both(rows, [row for part in parts for row in part.rows]))
+    parts = [[each[place] for each in found] for place in found[0] if all(place in each for each in found)]
+    rows = [row for same in parts for row in _all(same)]
     for reader in readers:
         paths = opened.get(reader.number, {}).get("from")
         if not isinstance(paths, list) or not reader.text.startswith(("COPY", "ADD")):
             return None  # a mount of the stage shows all of it
         rows = [row for row in rows if not any(_overlap(row.place, str(path)) for path in paths)]
-    return sum(part.files for part in found[0]), rows
+    return sum(same[0].files for same in parts), rows
 
 
 def _users(build: BuildRecord, step: StepRecord) -> tuple[list[StepRecord], list[StepRecord]]:
@@ -95,17 +92,17 @@ def _users(build: BuildRecord, step: StepRecord) -> tuple[list[StepRecord], list
     return above, readers
 
 
-def _parts(record: Mapping[str, Any], key: str) -> tuple[_Part, ...]:
-    """Of a RUN's record, what it says of a COPY; nothing of what has another form."""
-    found = []
+def _parts(record: Mapping[str, Any], key: str) -> dict[tuple[str, str], _Part]:
+    """Of a RUN's record, what it says of a COPY, by source and target; nothing of what has another form."""
+    found = {}
     for part in record["parts"] if isinstance(record["parts"], list) else ():
         try:
             if part["key"] == key:
                 rows = tuple(_row(part["source"], part["target"], *row) for row in part["unopened"])
-                found.append(_Part(part["source"], part["target"], int(part["files"]), rows))
+                found[part["source"], part["target"]] = _Part(int(part["files"]), rows)
         except (KeyError, TypeError, ValueError):
             continue
-    return tuple(found)
+    return found
 
 
 def _row(source: str, target: str, path: str, files: int, size: int, listed: bool) -> Row:
@@ -114,6 +111,14 @@ def _row(source: str, target: str, path: str, files: int, size: int, listed: boo
 
 def _joined(directory: str, path: str) -> str:
     return f"{directory.rstrip('/')}/{path}" if directory and path else directory or path
+
+
+def _all(parts: Sequence[_Part]) -> Sequence[Row]:
+    """What none of several RUNs opened of the same."""
+    rows: Sequence[Row] = parts[0].rows
+    for part in parts[1:]:
+        rows = list(_both(rows, part.rows))
+    return rows
 
 
 def _both(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[Row]:
@@ -140,6 +145,12 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one.rstrip('/')}/".startswith(f"{other.rstrip('/')}/") or f"{other.rstrip('/')}/".startswith(f"{one.rstrip('/')}/")
 
 
+def _others(build: BuildRecord, step: StepRecord) -> bool:
+    """Whether other instructions may need the same files of the build context."""
+    mounts = any(each.text.startswith("RUN") and "type=bind" in each.text for each in build.steps)
+    return mounts or any(copies_context(each) and each.text != step.text for each in build.steps)
+
+
 def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> Iterator[Advice]:
     changed: dict[str, int] = {}
     spent: list[float] = []
@@ -156,7 +167,9 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> It
     order = sorted(rows, key=lambda row: (-changed.get(row.path, 0), -row.size, row.path))
     shown = [_shown(row) for row in order]
     count = sum(row.files for row in rows)
-    message = "leave out what no RUN of its stage has opened, by the ignore file, --exclude or a narrower source: " + named(shown, _SHOWN)
+    way = "--exclude, a narrower source or, if no other instruction needs it, the ignore file"
+    way = way if _others(past.build, step) else "the ignore file, --exclude or a narrower source"
+    message = f"leave out what no RUN of its stage has opened, by {way}: {named(shown, _SHOWN)}"
     evidence = [f"of {counted(files, 'file')}, {count:,} with {shown_bytes(size)} were opened by none"]
     if spent:
         evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")

@@ -158,6 +158,7 @@ def test_what_no_command_opens(bench: Bench) -> None:
     [
         ("sh docs/page", {"docs/more": 2}),
         ("cd docs/more && cat < other", {"docs/page": 1, "docs/more/page": 1}),
+        ("touch docs/more/new; cat docs/more/other", {"docs/page": 1, "docs/more/page": 1}),
         ("chmod 700 docs/more/page", {"docs/page": 1, "docs/more/other": 1}),
         ("mv docs/more/other /; cat /other", {"docs/page": 1, "docs/more/page": 1}),
         ("ln docs/more/other /kept", {"docs/page": 1, "docs/more/page": 1}),

@@ -75,6 +75,22 @@ def test_what_changed_beside_it_was_a_reason(build: BuildRecord) -> None:
     assert _said(build, build) == []
 
 
+def test_sources_that_come_to_one_place_are_told_apart() -> None:
+    two = [{**ALL["parts"][0], "source": name, "unopened": [["", 2, 10, False]]} for name in ("src", "lib")]
+    assert _paths(_said(MISSED, _2={"parts": two}, _3={"parts": two})) == ["lib", "src"]
+    assert _paths(_said(MISSED, _2={"parts": two}, _3={"parts": two[:1]})) == ["src"]
+
+
+def test_what_others_need_is_not_ignored() -> None:
+    (alone,) = _said(MISSED)
+    assert isinstance(alone, Advice)
+    assert " by the ignore file, --exclude or a narrower source: " in alone.message
+    for name in ("COPY src/docs /docs", "RUN --mount=type=bind,target=/x true"):
+        (found,) = _said(_build("src/docs/one", reads=[{"number": 4, "name": f"[2/2] {name}", "stage": "last"}]))
+        assert isinstance(found, Advice)
+        assert " by --exclude, a narrower source or, if no other instruction needs it, the ignore file: " in found.message
+
+
 @pytest.mark.parametrize("paths", [["/"], ["/app"], ["/app/docs", "/app/a/b/c"], ["/app/docs/one/two", "/app/a"]])
 def test_what_is_copied_out_is_used(paths: list[str]) -> None:
     assert _said(MISSED, MISSED, _4={"from": paths}) == []

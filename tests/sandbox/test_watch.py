@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ def source(lower: Path, tmp_path: Path) -> Filesystem:
         (own / "mnt/dir" / name).write_text("#!/bin/sh\ntrue\n")
         (own / "mnt/dir" / name).chmod(0o755)
     (own / "link").symlink_to("mnt/dir")
+    shutil.copy(lower / "bin/busybox", own / "mnt/dir/docs/true")
     return overlay(Path(f"{own}:{lower}"), tmp_path)
 
 
@@ -52,6 +54,7 @@ def watched(zygote: Zygote, root: Filesystem, script: str, *directories: str, co
     [
         ("cat /mnt/dir/one > /dev/null", {"/mnt/dir": {"one"}}),
         ("/mnt/dir/script", {"/mnt/dir": {"script"}}),
+        ("/mnt/dir/docs/true", {"/mnt/dir/docs": {"true"}}),
         ("(sleep 0.2; cat /mnt/dir/two) & wait", {"/mnt/dir": {"two"}}),
         ("cd /link && cat docs/page", {"/mnt/dir/docs": {"page"}}),
         ("chroot /mnt /dir/none; cat < /mnt/dir/docs/../one", {"/mnt/dir": {"one"}}),
