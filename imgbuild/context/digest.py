@@ -55,11 +55,13 @@ class _Found(NamedTuple):
 class Kept:
     """What digests were made of: texts by their digests (hex). A text is five words for each entry of a directory, each ended by NUL:
     name, kind and mode, owner, extended attributes, body. `roots` are the digests that were asked for; their texts have one entry
-    without a name, and perhaps one, "/", that says which files are one. `source` and `name` are the input's: see `copy.InputDigest`."""
+    without a name, and perhaps one, "/", that says which files are one. `source` and `name` are the input's: see `copy.InputDigest`;
+    `mount` is the number of the mount that reads it, -1 for none."""
 
     def __init__(self, source: str = "", name: str = "") -> None:
         self.source = source
         self.name = name
+        self.mount = -1
         self.roots: list[str] = []
         self.texts: dict[str, str] = {}
         self._entries: dict[str, Mapping[str, Node]] = {}

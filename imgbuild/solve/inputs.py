@@ -180,6 +180,8 @@ def _mount_inputs(rooms: Rooms, op: RunOp, states: States) -> StepInputs:
         found |= {f"{_of_mount(number)}{name}": digest for name, digest in inputs.digests.items()}
         memos += inputs.memos
         kept += inputs.kept
+        for each in inputs.kept:
+            each.mount = number
     return StepInputs(found, memos, kept)
 
 

@@ -1,4 +1,5 @@
-"""Which files of the build context a RUN has opened, of those that COPY and ADD put into what it stands on: for advice, and in no key.
+"""Which files of the build context a RUN has opened, of those that COPY and ADD put into what it stands on, and of those that it mounts:
+for advice, and in no key.
 
 What it opens is watched (sandbox.watch), one directory at a time, and a watch costs some microseconds: so a step is watched where that is
 at most about a hundredth of what it took before, or where they are few. Told is only what was surely not opened. What a step changed
@@ -40,8 +41,8 @@ _OWNER = "seconds"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One source of a COPY or ADD of the build context, in an image: `source` is its path there ("" for all of it), `target` where what
-    is in it, or the file itself, has come to be; `key` is the step's."""
+    """One source of a COPY, an ADD or a mount, in an image: `source` is its path in the build context ("" for all of it), `target` where
+    what is in it, or the file itself, has come to be; `key` is the step's."""
 
     key: str
     source: str
@@ -79,6 +80,17 @@ def _parts(wanted: Wanted, op: CopyOp) -> Iterator[Part]:
             yield Part(wanted.key, kept.source, top or "/", kept, single=False)
         elif directory and not op.unpack:
             yield Part(wanted.key, kept.source, f"{top}/{kept.name}", kept, single=True)
+
+
+def mounted(wanted: Wanted) -> tuple[Part, ...]:
+    """The directories of the build context that a RUN mounts to read them. A file's mount is in no directory that could be watched."""
+    op, found = wanted.step.op, []
+    for kept in wanted.kept:
+        if isinstance(op, RunOp) and kept.mount >= 0 and not kept.name:
+            mount = op.mounts[kept.mount]
+            if mount.kind == "bind" and mount.read_only and mount.stage is None and not mount.context:
+                found.append(Part(wanted.key, kept.source, mount.target.rstrip("/"), kept, single=False))
+    return tuple(found)
 
 
 def directories_of(parts: Iterable[Part], most: int) -> tuple[str, ...] | None:
@@ -123,11 +135,21 @@ class _Ground:
 
 
 class Opening:
-    """What one RUN opens, from before its command to its record. `why` says what makes that unknown; listeners that have nothing to do are
-    `idle`, and made where there are none."""
+    """What one RUN opens, from before its command to its record. `own` is what it mounts; `why` says what makes that unknown;
+    listeners that have nothing to do are `idle`, and made where there are none."""
 
-    def __init__(self, ground: _Ground, directories: Sequence[str], idle: list[Listener], *, rootless: bool = False, why: str = "") -> None:
+    def __init__(
+        self,
+        ground: _Ground,
+        own: Sequence[Part],
+        directories: Sequence[str],
+        idle: list[Listener],
+        *,
+        rootless: bool = False,
+        why: str = "",
+    ) -> None:
         self._ground = ground
+        self._own = own
         self._directories = directories
         self._idle = idle
         self._rootless = rootless
@@ -172,11 +194,13 @@ class Opening:
         reader = reader_of(DirectoryLower(upper), self._rootless)
         try:
             marks = _Marks(watch.opened(), watch.absent, reader)
-            ground = self._ground
-            alike = not marks.opened and not watch.absent and all(marks.written(part.top) == frozenset() for part in ground.parts)
+            ground, own = self._ground, self._own
+            alike = (
+                not own and not marks.opened and not watch.absent and all(marks.written(part.top) == frozenset() for part in ground.parts)
+            )
             if alike and ground.untouched is not None:
                 return {"parts": ground.untouched}
-            parts = told((part, unopened(part, marks)) for part in ground.parts)
+            parts = told((part, unopened(part, marks)) for part in (*ground.parts, *own))
             if alike:
                 ground.untouched = parts
             return {"parts": parts}
@@ -191,7 +215,8 @@ def told(found: Iterable[tuple[Part, tuple[int, int, list[Row]]]]) -> list[dict[
     least = set(map(id, largest[:_MOST_ROWS]))
     for part, (files, opened, rows) in every:
         kept = sorted([row.path, row.files, row.size, row.listed] for row in rows if id(row) in least)
-        parts.append({"key": part.key, "source": part.source, "target": part.target, "files": files, "opened": opened, "unopened": kept})
+        told_ = {"key": part.key, "source": part.source, "target": part.target, "files": files, "opened": opened, "unopened": kept}
+        parts.append(told_ if len(kept) == len(rows) else {**told_, "more": len(rows) - len(kept)})
     return parts
 
 
@@ -309,19 +334,24 @@ class Openings:
         while self._idle:
             self._idle.pop().close()
 
-    def begin(self, step: Step, copies: Sequence[Wanted]) -> Opening | None:
+    def begin(self, wanted: Wanted, copies: Sequence[Wanted]) -> Opening | None:
         """What watches a RUN that stands on `copies`; None where nothing of the context is for certain in it."""
+        step, ground, own = wanted.step, self._of(copies), mounted(wanted)
         op = step.op
         assert isinstance(op, RunOp)
-        ground = self._of(copies)
-        if not ground.parts:
+        if not ground.parts and not own:
             return None
         if op.security == "insecure":  # it may mount an overlay of its own, below which nobody is told
-            return Opening(ground, (), self._idle, why="it has all rights")
-        directories = ground.directories or directories_of(ground.parts, self._allowed(step))
+            return Opening(ground, own, (), self._idle, why="it has all rights")
+        directories = ground.directories if ground.directories is not None else directories_of(ground.parts, self._allowed(step))
+        if own and directories is not None:  # they are copied for it, which takes longer than to watch them
+            more = directories_of(own, _MOST_DIRECTORIES)
+            directories = more and tuple(dict.fromkeys((*directories, *more)))
         if directories is None:
-            return Opening(ground, (), self._idle, why="what it stands on has many directories for the time that it was last known to take")
-        return Opening(ground, directories, self._idle, rootless=self._rooms.features.rootless)
+            return Opening(
+                ground, own, (), self._idle, why="what it stands on has many directories for the time that it was last known to take"
+            )
+        return Opening(ground, own, directories, self._idle, rootless=self._rooms.features.rootless)
 
     def learn(self, step: Step, copies: Sequence[Wanted], seconds: float) -> None:
         """Remember how long a step took, where it matters: by twos, so that most runs of a step write nothing."""

@@ -73,8 +73,8 @@ class Performing:
             keep(stream, data)
             on_event(StepOutput(shown, stream, data))
 
-        openings = self.openings() if parent.copies else None
-        opening = openings.begin(step, parent.copies) if openings is not None else None
+        openings = self.openings() if parent.copies or wanted.kept else None
+        opening = openings.begin(wanted, parent.copies) if openings is not None else None
         job = RunJob(
             step, step.op, lowers, lambda stage: self.stages(stage).lowers(), self.shelf(), output, self.stopped,
             inputs=json.loads(wanted.record)["inputs"], started=partial(self.captures.command_runs, rooms.compression, explain),

@@ -100,6 +100,7 @@ def test_a_record_is_bounded(context: Path) -> None:
     rows = [Row(f"file {number}", 1, number, False) for number in range(1000)]
     (record,) = told([(part, (1000, 0, rows))])
     assert len(record["unopened"]) == 200
+    assert record["more"] == 800
     assert min(row[2] for row in record["unopened"]) == 800
 
 
