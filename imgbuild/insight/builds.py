@@ -132,8 +132,8 @@ class StepRecord:
     against: Mapping[str, Any] = field(default_factory=dict)
     opened: Mapping[str, Any] = field(default_factory=dict)
     """Of a RUN that this build performed on files of the build context: "parts", for each source of a COPY (the "key" of its step) how many
-    "files" of it there are, how many were "opened", and what was "unopened" (path, files, bytes, whether it was listed), or "why" that is
-    not known. Of a COPY of a stage: the paths that it came "from", where they really are."""
+    "files" of it there are, how many were "opened", and what was "unopened" (path, files, bytes, whether it was listed; "more" are not
+    recorded), or "why" that is not known. Of a COPY of a stage: the paths that it came "from", where they really are."""
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ from imgbuild.errors import LeakError
 from imgbuild.hints import Iterator, Mapping, Sequence
 from imgbuild.insight.advice import Advice, Past, counted, named, shown_bytes, took
 from imgbuild.insight.builds import BuildRecord, StepRecord
+from imgbuild.insight.opened import needless
 from imgbuild.insight.tools import Tool, mounted, reads, sets_up, tools_in
 from imgbuild.light.collections import Counter
 
@@ -46,26 +47,30 @@ class _Missed:
             spent: list[float] = []
             for build, each in self._missed:
                 if (again := victim(build, each, above)) is not None:
-                    fits = needed is not None and not each.more and not _match(_changed(each), needed)
+                    fits = needless(again, each)
+                    if fits is None:
+                        fits = needed is not None and not each.more and not _match(_changed(each), needed)
                     (spared if fits else spent).append(took(again))
-            if needed is not None and len(spared) >= _OFTEN and sum(spared) >= _LEAST_SECONDS:
+            if len(spared) >= _OFTEN and sum(spared) >= _LEAST_SECONDS:
                 yield self._order(above, needed, spared)
-            elif needed is None and spent:
+            if needed is None and spent:
                 unknown[f"{above.text} (line {above.line})"] = spent
         seconds = sum(map(sum, unknown.values()))
         if len(self._missed) >= _OFTEN and seconds >= _LEAST_SECONDS:
             yield self._later(unknown, seconds)
 
-    def _order(self, above: StepRecord, needed: Sequence[str], spared: list[float]) -> Advice:
+    def _order(self, above: StepRecord, needed: Sequence[str] | None, spared: list[float]) -> Advice:
         what = f"`{above.text}` (line {above.line})"
-        names = named([name for name in needed if "*" not in name] or needed, 3)
-        message = f"put {what} before it: that reads no file of it" if not needed else f"copy {names} first, then {what}, then the rest"
+        names = named([name for name in needed if "*" not in name] or needed, 3) if needed else "what it opens"
+        message = f"put {what} before it: that reads no file of it" if needed == () else f"copy {names} first, then {what}, then the rest"
+        why = "it had opened nothing that had changed" if needed is None else f"none of {', '.join(needed)} had changed" if needed else ""
         evidence = (
             *self._evidence(),
             f"for that, {what} was performed {counted(len(spared), 'time')} without need, {sum(spared) / len(spared):.1f} s each"
-            + (f": none of {', '.join(needed)} had changed" if needed else ""),
+            + (f": {why}" if why else ""),
         )
-        return Advice("split" if needed else "order", self._step, message, evidence, sum(spared), facts=self._facts(above, len(spared)))
+        kind = "order" if needed == () else "split"
+        return Advice(kind, self._step, message, evidence, sum(spared), facts=self._facts(above, len(spared)))
 
     def _later(self, unknown: Mapping[str, list[float]], seconds: float) -> Advice:
         times = max(map(len, unknown.values()))

@@ -1,39 +1,21 @@
-"""What COPY and ADD bring into a stage and none of its commands opens, while its changes have them performed: from records. Pure.
+"""What COPY and ADD bring into a stage, or a RUN mounts, and no command opens, while its changes have them performed: from records. Pure.
 
-Only of stages that no image is made of: what an image holds may be opened when it runs. And only where all is known: each RUN and TEST that
-stands on the files was watched (`solve.opened`), and whoever reads the stage from elsewhere names other paths.
+What is copied, only of stages that no image is made of: what an image holds may be opened when it runs. And only where all is known: each
+RUN and TEST that stands on the files was watched (`solve.opened`), and whoever reads the stage from elsewhere names other paths.
 """
 
 from __future__ import annotations
 
-from imgbuild.hints import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from imgbuild.hints import Any, Iterable, Iterator, Mapping, Sequence
 from imgbuild.insight.advice import Advice, Past, counted, named, shown_bytes, took
 from imgbuild.insight.builds import BuildRecord, StepRecord
 from imgbuild.insight.cache_advice import copies_context, runs_above, victim
+from imgbuild.insight.opened import Part, Row, changed_alone, parts_of, within
 from imgbuild.values import dataclass
 
 _LEAST_SECONDS = 1.0
 _LEAST_BYTES = 1 << 20
 _SHOWN = 5
-
-
-class Row(NamedTuple):
-    """Something that nobody opened, by its path in the build context (a directory with all that is in it), and its place in the stage;
-    `listed`: names in it, or in the directory that it is in, were."""
-
-    path: str
-    place: str
-    files: int
-    size: int
-    listed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One source of a COPY, as the record of a RUN above it has it."""
-
-    files: int
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +27,8 @@ class Unknown:
 
 
 def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterable[str]) -> Iterator[Advice | Unknown]:
-    """For each COPY and ADD of the build context. `opened` has what was recorded of each step of the build when it was performed, by its
-    number, and `image` are the stages that the result is made of."""
+    """For each COPY, ADD and mount of the build context. `opened` has what was recorded of each step of the build when it was
+    performed, by its number, and `image` are the stages that the result is made of."""
     final = frozenset(image)
     for step in past.build.steps:
         if copies_context(step) and step.stage not in final:
@@ -55,17 +37,20 @@ def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterabl
                 yield found
             elif found is not None:
                 yield from _advice(past, step, *found)
+        elif parts := parts_of(opened.get(step.number, {}), step.key):
+            files = sum(part.files for part in parts.values())
+            yield from _advice(past, step, files, [row for part in parts.values() for row in part.rows])
 
 
 def _of(build: BuildRecord, step: StepRecord, opened: Mapping[int, Mapping[str, Any]]) -> tuple[int, list[Row]] | Unknown | None:
     """How many files a COPY has brought, and what of them nobody opened."""
     above, readers = _users(build, step)
-    found: list[dict[tuple[str, str], _Part]] = []
+    found: list[dict[tuple[str, str], Part]] = []
     for each in above:
         record = opened.get(each.number, {})
         if "parts" not in record:
             return Unknown(each, str(record.get("why") or "it was not recorded"))
-        found.append(_parts(record, step.key))
+        found.append(parts_of(record, step.key))
     if not found:
         return None
     parts = [[each[place] for each in found] for place in found[0] if all(place in each for each in found)]
@@ -92,28 +77,7 @@ def _users(build: BuildRecord, step: StepRecord) -> tuple[list[StepRecord], list
     return above, readers
 
 
-def _parts(record: Mapping[str, Any], key: str) -> dict[tuple[str, str], _Part]:
-    """Of a RUN's record, what it says of a COPY, by source and target; nothing of what has another form."""
-    found = {}
-    for part in record["parts"] if isinstance(record["parts"], list) else ():
-        try:
-            if part["key"] == key:
-                rows = tuple(_row(part["source"], part["target"], *row) for row in part["unopened"])
-                found[part["source"], part["target"]] = _Part(int(part["files"]), rows)
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
-
-
-def _row(source: str, target: str, path: str, files: int, size: int, listed: bool) -> Row:
-    return Row(_joined(source, path), _joined(target, path), int(files), int(size), bool(listed))
-
-
-def _joined(directory: str, path: str) -> str:
-    return f"{directory.rstrip('/')}/{path}" if directory and path else directory or path
-
-
-def _all(parts: Sequence[_Part]) -> Sequence[Row]:
+def _all(parts: Sequence[Part]) -> Sequence[Row]:
     """What none of several RUNs opened of the same."""
     rows: Sequence[Row] = parts[0].rows
     for part in parts[1:]:
@@ -147,18 +111,19 @@ def _overlap(one: str, other: str) -> bool:
 
 def _others(build: BuildRecord, step: StepRecord) -> bool:
     """Whether other instructions may need the same files of the build context."""
-    mounts = any(each.text.startswith("RUN") and "type=bind" in each.text for each in build.steps)
-    return mounts or any(copies_context(each) and each.text != step.text for each in build.steps)
+    mounts = (each.text.startswith("RUN") and "type=bind" in each.text for each in build.steps if each.text != step.text)
+    return any(mounts) or any(copies_context(each) and each.text != step.text for each in build.steps)
 
 
 def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> Iterator[Advice]:
     changed: dict[str, int] = {}
     spent: list[float] = []
     for build, each in past.same(step):
-        paths = _changed(each)
-        hit = {row.path for row in rows for path in paths if _within(path, row.path)}
-        if paths and all(any(_within(path, row.path) for row in rows) for path in paths):
+        paths = changed_alone(each)
+        hit = {row.path for row in rows for path in paths if within(path, row.path)}
+        if paths and all(any(within(path, row.path) for row in rows) for path in paths):
             again = [took(other) for above in runs_above(past.build, step) if (other := victim(build, each, above)) is not None]
+            again += [] if copies_context(step) else [took(each)]
             spent += [sum(again)] if again else []
             changed |= {path: changed.get(path, 0) + 1 for path in hit}
     seconds, size = sum(spent), sum(row.size for row in rows)
@@ -167,9 +132,10 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> It
     order = sorted(rows, key=lambda row: (-changed.get(row.path, 0), -row.size, row.path))
     shown = [_shown(row) for row in order]
     count = sum(row.files for row in rows)
-    way = "--exclude, a narrower source or, if no other instruction needs it, the ignore file"
-    way = way if _others(past.build, step) else "the ignore file, --exclude or a narrower source"
-    message = f"leave out what no RUN of its stage has opened, by {way}: {named(shown, _SHOWN)}"
+    copied = copies_context(step)
+    ways = "--exclude or a narrower source" if copied else "a narrower source"
+    way = f"{ways}, or by the ignore file{', if no other instruction needs it' if _others(past.build, step) else ''}"
+    message = f"leave out what {'no RUN of its stage has' if copied else 'it has never'} opened, by {way}: {named(shown, _SHOWN)}"
     evidence = [f"of {counted(files, 'file')}, {count:,} with {shown_bytes(size)} were opened by none"]
     if spent:
         evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")
@@ -181,17 +147,6 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> It
         "paths": [{"path": row.path, "files": row.files, "size": row.size, "listed": row.listed} for row in order[:100]],
     }  # fmt: skip
     yield Advice("unopened", step, message, tuple(evidence), seconds, most=bool(listed), facts=facts)
-
-
-def _changed(step: StepRecord) -> list[str]:
-    """The files for whose changes a COPY was performed; none where it was for anything else as well, or not all are known."""
-    causes = step.differs or step.causes
-    alone = step.outcome == "done" and not step.more and all(each.get("kind") == "file" and not each.get("where") for each in causes)
-    return [str(each.get("subject", "")) for each in causes] if alone else []
-
-
-def _within(path: str, directory: str) -> bool:
-    return not directory or path == directory or path.startswith(f"{directory}/")
 
 
 def _shown(row: Row) -> str:

@@ -27,7 +27,7 @@ PIP = """FROM busybox
 RUN printf "#!/bin/sh\\nsleep 1; cat requirements.txt > /installed\\n" > /bin/pip && chmod 755 /bin/pip
 WORKDIR /app
 """
-APP = f"{PIP}COPY . .\nRUN pip install -r requirements.txt\nRUN sleep 0.4; cat main > /made\n"
+APP = f"{PIP}COPY . .\nRUN pip install -r requirements.txt\nRUN sleep 0.6; cat main > /made\n"
 
 
 def test_what_is_performed_for_files_that_it_does_not_read(bench: Bench) -> None:
@@ -47,10 +47,22 @@ def test_what_is_performed_for_files_that_it_does_not_read(bench: Bench) -> None
     assert found["seconds"] > 2.0
     later = _of(bench, "later")
     assert later["at_most"]
-    assert "`RUN sleep 0.4; cat main > /made (line 6)`" in " ".join(later["evidence"])
+    assert "`RUN sleep 0.6; cat main > /made (line 6)`" in " ".join(later["evidence"])
     text = bench.run("advise").out
     assert "Buildfile:4  COPY . .  [" in text
     assert "   - its files had changed in 3 of 4 builds: main (2 times), requirements.txt (1 time)\n" in text
+
+
+def test_what_a_program_that_nobody_knows_has_opened(bench: Bench) -> None:
+    text = "FROM busybox\nCOPY . /app\nRUN sleep 0.6; cat /app/lock > /fetched\n"
+    bench.write({"lock": "1", "src/main": "1"})
+    bench.build(text)
+    for number in range(2):
+        bench.write({"src/main": f"changed {number}"})
+        bench.build(None)
+    found = _of(bench, "split")
+    assert "copy what it opens first, then `RUN sleep 0.6; cat /app/lock > /fetched` (line 3), then the rest" in found["message"]
+    assert (found["facts"]["performed"], found["at_most"]) == (2, False)
 
 
 def test_what_reads_nothing_stands_above(bench: Bench) -> None:
@@ -146,7 +158,7 @@ def test_what_no_command_opens(bench: Bench) -> None:
     assert (found["facts"]["files"], found["facts"]["unopened"], found["facts"]["builds"]) == (7, 5, 2)
     assert 1.2 < found["seconds"] < 20.0
     said = bench.run("advise").out
-    assert "leave out what no RUN of its stage has opened, by the ignore file, --exclude or a narrower source: docs (3 files," in said
+    assert "leave out what no RUN of its stage has opened, by --exclude or a narrower source, or by the ignore file: docs (3 files," in said
     assert "names were listed, which may count: tests" in said
     bench.write({".dockerignore": "docs\ntests\nBuildfile\n"})
     bench.build(STAGES.format(read="cat src/main", copied="/made"))
@@ -219,6 +231,20 @@ def test_every_command_counts_and_the_cached_ones_as_they_were_performed(bench: 
         bench.write({**FILES, "docs/more/page": content})
         bench.build(text.format(f"# {word}"))
     assert set(_rows(bench)) == {"Buildfile", "docs/more/page", "src/part", "tests"}
+
+
+def test_what_is_mounted_and_never_opened(bench: Bench) -> None:
+    bench.write({**FILES, **{f"docs/{number}/page": "1" for number in range(30)}})
+    one = "RUN --mount=type=bind,target=/in --mount=type=bind,source=src/main,target=/one sleep 0.6; cat /one /in/src/part/one > /made"
+    bench.build(f"FROM busybox\n{one}\nRUN --mount=type=bind,target=/in,rw cat /in/top || true\n")
+    for number in range(2):
+        bench.write({"docs/page": f"changed {number}"})
+        bench.build(None)
+    found = _of(bench, "unopened")
+    assert (found["line"], found["facts"]["builds"]) == (2, 2)
+    assert 1.2 < found["seconds"] < 20.0
+    assert _rows(bench) == {"docs": (33, False), "src/main": (1, False), "tests": (1, False), "Buildfile": (1, False)}
+    assert found["message"].startswith("leave out what it has never opened, by a narrower source, or by the ignore file, if no other ")
 
 
 def test_many_directories_are_watched_when_it_is_known_that_they_are_worth_it(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from imgbuild.insight.advice import Advice, Past, ordered
 from imgbuild.insight.builds import BuildRecord, parse_build
 from imgbuild.insight.cache_advice import cache_mounts, failing, misses
+from imgbuild.values import replace
 
 COPY, APT, MAKE = "COPY . /src", "RUN apt-get install -y gcc", "RUN make"
 
@@ -43,6 +44,35 @@ def test_what_reads_nothing_comes_first_by_what_it_cost() -> None:
     assert "put `RUN apt-get install -y gcc` (line 3) before it" in order.message
     assert order.evidence[0] == "its files had changed in 2 of 4 builds: main.c (2 times)"
     assert (later.kind, later.seconds, later.most) == ("later", 10.0, True)
+
+
+def _opened(build: BuildRecord, *rows: tuple[str, bool], **more: Any) -> BuildRecord:
+    """The same build, whose last RUN is known not to have opened these files."""
+    unopened = [[path, 1, 1, listed] for path, listed in rows]
+    opened = {"parts": [{"key": "k", "source": "", "target": "/src", "files": 9, "unopened": unopened, **more}]}
+    *first, last = build.steps
+    return replace(build, steps=(*(replace(step, key="k") for step in first), replace(last, opened=opened)))
+
+
+def test_what_was_opened_says_more_than_words() -> None:
+    build = _build((COPY, "done", _file("docs/page", "main.c"), 0.1), (MAKE, "done", ON_IT, 5.0))
+    known = _opened(build, ("docs", False), ("main.c", False))
+    (split,) = _missed(known, known)
+    assert (split.kind, split.seconds, split.most) == ("split", 10.0, False)
+    assert split.message == "copy what it opens first, then `RUN make` (line 3), then the rest"
+    assert split.evidence[1].endswith("2 times without need, 5.0 s each: it had opened nothing that had changed")
+    for rows, more in (((("docs", False),), 0), ((("docs", False), ("main.c", True)), 0), ((("docs", False),), 7)):
+        (later,) = _missed(*[_opened(build, *rows, more=more)] * 2)
+        assert (later.kind, later.most) == ("later", True)
+
+
+def test_words_do_not_stand_against_what_was_opened() -> None:
+    build = _build((COPY, "done", _file("deps/list"), 0.1), ("RUN pip install -r requirements.txt", "done", ON_IT, 10.0))
+    assert [each.kind for each in _missed(build, build)] == ["split"]
+    assert _missed(*[_opened(build, ("docs", False))] * 2) == []
+    assert [each.kind for each in _missed(*[_opened(build, ("docs", False), more=1)] * 2)] == ["split"]
+    gone = _build((COPY, "done", [{"kind": "file", "subject": "base.txt", "what": "removed"}], 0.1), (APT, "done", ON_IT, 10.0))
+    assert [each.kind for each in _missed(*[_opened(gone, ("docs", False))] * 2)] == ["order"]
 
 
 def test_once_is_no_habit() -> None:

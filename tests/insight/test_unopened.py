@@ -84,11 +84,11 @@ def test_sources_that_come_to_one_place_are_told_apart() -> None:
 def test_what_others_need_is_not_ignored() -> None:
     (alone,) = _said(MISSED)
     assert isinstance(alone, Advice)
-    assert " by the ignore file, --exclude or a narrower source: " in alone.message
+    assert " by --exclude or a narrower source, or by the ignore file: " in alone.message
     for name in ("COPY src/docs /docs", "RUN --mount=type=bind,target=/x true"):
         (found,) = _said(_build("src/docs/one", reads=[{"number": 4, "name": f"[2/2] {name}", "stage": "last"}]))
         assert isinstance(found, Advice)
-        assert " by --exclude, a narrower source or, if no other instruction needs it, the ignore file: " in found.message
+        assert " by --exclude or a narrower source, or by the ignore file, if no other instruction needs it: " in found.message
 
 
 @pytest.mark.parametrize("paths", [["/"], ["/app"], ["/app/docs", "/app/a/b/c"], ["/app/docs/one/two", "/app/a"]])
