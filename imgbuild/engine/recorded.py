@@ -14,7 +14,7 @@ from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.solve.chronicle import Chronicle
-from imgbuild.store.journal import DIRECTORY, FORM, new_id
+from imgbuild.store.journal import DIRECTORY, FORM, JOURNAL, new_id
 from imgbuild.store.locks import Interrupted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def recorded(
         failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
         chronicle.end("failed" if failed else "canceled", {}, error if isinstance(error, ImgbuildError) else None)
         raise
-    if chronicle.kept_logs and _is_due(place):
+    if chronicle.kept_logs and _is_due(place, chronicle):
         with suppress(ImgbuildError):
             trim_history(place)
 
@@ -151,11 +151,11 @@ def _explaining(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Ex
     return Explaining(place.store, graph, chronicle)
 
 
-def _is_first(place: Workplace, chronicle: Chronicle) -> bool:
+def _is_first(place: Workplace, chronicle: Chronicle, *own: str) -> bool:
     """Whether there has been no build in this store that got to steps: then there is nothing to read before a step's cause is known.
-    Each leaves something here, and when the first has ended well, the history was trimmed."""
+    Each leaves something here, and the first that ended well the mark of the last trim. `own`: what else is of this one."""
     try:
-        return set(os.listdir(place.store.root / DIRECTORY)) <= {chronicle.build}
+        return set(os.listdir(place.store.root / DIRECTORY)) <= {chronicle.build, *own}
     except OSError:
         return False
 
@@ -169,12 +169,17 @@ def _say_first(chronicle: Chronicle, number: int) -> None:
     chronicle.on_event(StepMissed(number, (cause,), 0))
 
 
-def _is_due(place: Workplace) -> bool:
+def _is_due(place: Workplace, chronicle: Chronicle) -> bool:
     """Whether it is long ago that the history was trimmed. A store that nobody prunes is bounded, too."""
+    mark = place.store.root / _TRIMMED
     try:
-        return time.time() - os.stat(place.store.root / _TRIMMED).st_mtime > _TRIM_SECONDS
+        return time.time() - os.stat(mark).st_mtime > _TRIM_SECONDS
     except OSError:
-        return True
+        if not _is_first(place, chronicle, os.path.basename(JOURNAL)):
+            return True
+    with suppress(OSError):  # there is nothing to forget yet
+        mark.write_bytes(b"")
+    return False
 
 
 def _buildfile(plan: BuildPlan) -> str:
