@@ -42,7 +42,7 @@ def waits(call):
     call()
     return 0.1 < time.monotonic() - began < 60
 """
-WAITS = """
+FIRST_WAITS = """
 print(waits(lambda: libc.clock_nanosleep(0, 1, until(0.2), None)))
 semaphore = ctypes.create_string_buffer(64)
 libc.sem_init(semaphore, 0, 0)
@@ -50,6 +50,8 @@ print(waits(lambda: libc.sem_timedwait(semaphore, until(0.2))))
 timer = libc.timerfd_create(0, 0)
 libc.timerfd_settime(timer, 1, struct.pack("ll", 0, 0) + until(0.2), None)
 print(waits(lambda: os.read(timer, 8)))
+"""
+WAITS = """
 shared = until(0.2)
 def each():
     mutex, condition = ctypes.create_string_buffer(128), ctypes.create_string_buffer(128)
@@ -61,6 +63,27 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(libc.clock_nanosleep(0, 1, struct.pack("ll", 1, 0), None) == 0)
 print(libc.clock_nanosleep(0, 1, ctypes.c_void_p(8), None) == errno.EFAULT)
+"""
+SIGNALS = """
+seen = set()
+signal.signal(signal.SIGALRM, lambda number, frame: seen.add((int(time.time() // 86400), "handler")))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+end = time.monotonic() + 0.5
+def calls():
+    while time.monotonic() < end:
+        seen.add((int(time.time() // 86400), "thread"))
+        libc.clock_nanosleep(0, 1, until(0.002), None)
+threads = [threading.Thread(target=calls) for _ in range(3)]
+for thread in threads: thread.start()
+children = [subprocess.Popen(["/bin/sleep", "1000"]) for _ in range(8)]
+for number, child in enumerate(children):
+    child.send_signal(signal.SIGSTOP if number % 2 else signal.SIGKILL)
+for child in children[1::2]:
+    child.send_signal(signal.SIGCONT)
+    child.terminate()
+codes = {child.wait() for child in children}
+for thread in threads: thread.join()
+print(sorted(codes), sorted({kind for _, kind in seen}), *sorted({day for day, _ in seen}))
 """
 THREADS = """
 def calls():
@@ -135,8 +158,24 @@ def test_programs_of_32_bits(plain_zygote: Zygote) -> None:
 
 
 def test_what_waits_for_a_time(plain_zygote: Zygote) -> None:
-    done = python(plain_zygote, WAITS, ahead=AHEAD)
+    done = python(plain_zygote, FIRST_WAITS + WAITS, ahead=AHEAD)
     assert done.lines == ["True"] * 9, done.out
+
+
+def test_a_time_that_has_no_place_below_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is changed where it is, and changed back."""
+    monkeypatch.setattr(clock, "_BELOW_STACK", 1 << 40)
+    kept = "deadline = until(0.2); kept = bytes(bytearray(deadline)); libc.clock_nanosleep(0, 1, deadline, None); print(deadline == kept)"
+    with Zygote.start(probe()) as zygote:
+        done = python(zygote, FIRST_WAITS + kept, ahead=AHEAD)
+    assert done.lines == ["True"] * 4, done.out
+
+
+def test_signals_meanwhile(plain_zygote: Zygote) -> None:
+    before = days()
+    *words, day = python(plain_zygote, SIGNALS, ahead=AHEAD).out.split()
+    assert " ".join(words) == "[-15, -9] ['handler', 'thread']"
+    assert int(day) - 1000 in {before, days()}
 
 
 def test_threads_and_their_exec(plain_zygote: Zygote) -> None:
