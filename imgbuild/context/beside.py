@@ -8,6 +8,7 @@ done here, where what is wrong with a file is said.
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import accumulate, chain
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
@@ -86,12 +87,16 @@ def _passed(size: int) -> Area | None:
 
 
 class _Passed(Area):
-    """What one process fills and another one wants; in between it waits in a file."""
+    """What one process fills and another one wants; in between it waits in a file. Most files of a process are for others to open."""
+
+    _file = -1
 
     def __init__(self, size: int) -> None:
         super().__init__(size, _memory)
         self._file = os.memfd_create("imgbuild-files", os.MFD_CLOEXEC)
         self.filled = False
+        if self._file > os.sysconf("SC_OPEN_MAX") // 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def pass_on(self) -> None:
         """Put into the file what is here."""

@@ -18,7 +18,7 @@ from imgbuild.context.stats import Files
 from .test_local import NET_RAW
 
 _PROGRAM = """
-import hashlib, json, os, sys
+import hashlib, json, os, resource, sys
 from pathlib import Path
 from imgbuild.context import beside
 from imgbuild.context.digest import walk
@@ -55,6 +55,8 @@ def no_memory(*given, **more):
     raise OSError(12, "no memory")
 
 os.fork = counted
+if trouble == "few-files":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 if trouble == "no-memory":
     beside.mmap = no_memory
 if trouble == "changes":
@@ -119,7 +121,7 @@ def test_what_is_held_is_what_there_is_room_for(files: Path, room: int) -> None:
     assert found["same"] and found["kept"] < 52
 
 
-@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork", "no-memory"])
+@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork", "no-memory", "few-files"])
 def test_what_a_process_did_not_do_is_done_here(files: Path, trouble: str) -> None:
     found = run(files, 3, trouble=trouble)
     assert found["same"] and found["count"] == 52 and not found["error"]
