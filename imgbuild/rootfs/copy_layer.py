@@ -88,14 +88,18 @@ class _Making:
                 if self._begun is not None:
                     self._begun(blob)
 
+                image = b""
+
                 def produce(feed: Write) -> None:
+                    nonlocal image
                     with sink.feeding(feed):
                         copy.write(entries(actions, directories, self._parents, copy.unchanged))
+                        image = index.image(batches.position)  # while the last of it is compressed
 
                 sink = _Sink(tar)
-                copy = CopyTar(self._parents, Batches(sink.put), index, self._check, rooted=self._rooted)
+                batches = Batches(sink.put)
+                copy = CopyTar(self._parents, batches, index, self._check, rooted=self._rooted)
                 made, found = looked_through(self._leaks, produce, blob, self._compression)
-                image = index.image(tar.size)
                 blob.commit_as(made.digest)
             # Overlay takes the top directory from the topmost lower: one that is not in the layer is that of these parents.
             exact = copy.root_written or (root.mode, root.owner.uid, root.owner.gid, root.xattrs) == _USUAL

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FEW = 1 << 14
 """Bytes that are sooner hashed than written."""
 
+_LONG = 1 << 20
+"""Bytes that are on their way to the disk from their commit on: who makes them durable has less to wait for."""
 _CHUNK = 1 << 20
 _HEX = pattern(r"[0-9a-f]{64,128}", ASCII)
 READ_LIMIT = 4 << 20
@@ -241,6 +243,10 @@ class BlobWriter:
         """Publish the blob under a digest that the caller has computed over the very bytes written."""
         if self._descriptor < 0:
             raise ValueError("the blob is committed or discarded already")
+        if self.size >= _LONG:
+            from imgbuild.linux.writing import begin_writeback
+
+            begin_writeback(self._descriptor)
         with explained(self.path):
             self._blobs.publish(self.path, digest, os.fstat(self._descriptor).st_size)
         self._release()

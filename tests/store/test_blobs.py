@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imgbuild.linux import writing
 from imgbuild.oci.digest import digest_of
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.store import Store
@@ -26,6 +27,15 @@ def test_a_blob_is_not_synced_when_it_is_written_but_when_it_is_flushed(store: S
     store.flush()
     store.blobs.make_durable(digests)
     assert synced == []
+
+
+def test_what_is_long_is_on_its_way_to_the_disk_from_its_commit_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(writing, "begin_writeback", lambda descriptor: begun.append(os.fstat(descriptor).st_size))
+    synced = _note_syncs(monkeypatch)
+    for size in (100, 1 << 20):
+        store.blobs.put(os.urandom(size))
+    assert begun == [1 << 20] and synced == []
 
 
 def test_another_process_s_blobs_are_synced_by_who_needs_them(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
