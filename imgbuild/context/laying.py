@@ -70,6 +70,9 @@ def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
     """Hold what was read; what has a capability is read again."""
     if run.area is None:
         return
+    if not capable:
+        held.keep(*run.files, run.area, run.at, run.at + run.size)
+        return
     for first, last, start, end, capability in parted(run.files.files, capable):
         if capability:
             held.release(end - start)

@@ -137,7 +137,7 @@ def rows(place: Place) -> list[Row]:
             0.1,
             rounds=3,
             tag="bench-files",
-            why="five calls, a header and an inode for each file; two processes read, one writes; next: headers by several processes",
+            why="five calls for each file and its digest are a third of it, the compressor a quarter; next: the walk by several processes",
         ),
         Row("COPY of 20,000 files: unchanged", of(again, "files"), 0.35, rounds=4, why="one walk and one stat for each file"),
         Row("COPY of 20,000 files: one changed", of(edited, "files", "src/d7/e3/f5.txt"), 0.5, rounds=3),
