@@ -20,6 +20,7 @@ _HEAD = struct.Struct("=iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_init1.argtypes = (ctypes.c_int,)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_libc.inotify_rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
 
 
 def start() -> int:
@@ -37,6 +38,11 @@ def watch_opens(fd: int, directory: bytes) -> int:
     if number < 0:
         raise _failure("inotify_add_watch")
     return number
+
+
+def forget(fd: int, number: int) -> None:
+    """End a watch. One that is gone is no trouble."""
+    _libc.inotify_rm_watch(fd, number)
 
 
 def events(fd: int) -> Iterator[tuple[int, int, bytes]]:

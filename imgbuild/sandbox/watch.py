@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 
-from imgbuild.hints import Sequence
+from imgbuild.hints import Callable, Iterable, Mapping, Sequence
 from imgbuild.linux import inotify
 from imgbuild.sandbox.wire import Begun
 
 _MOST = 200_000
 """Names that are remembered of one sandbox."""
+_MANY = 1000
+"""Events, from which on it is worth a thought to have fewer."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
 
 
@@ -31,9 +33,10 @@ class Listener:
 
 
 class Watch:
-    """The build's side. `directories` are absolute paths; `drain` is to be called now and then, and `end` when all processes are gone."""
+    """The build's side. `directories` are absolute paths; `drain` is to be called now and then, and `end` when all processes are gone. Of a
+    directory in which much is opened again and again, and all `names` have been, nothing is told any more."""
 
-    def __init__(self, listener: Listener, directories: Sequence[str]) -> None:
+    def __init__(self, listener: Listener, directories: Sequence[str], names: Callable[[str], Iterable[str]] | None = None) -> None:
         self.directories = tuple(directories)
         self.listener = listener
         self.after = listener.given
@@ -43,16 +46,33 @@ class Watch:
         self.busy = False
         """Whether much was told when it was drained last, so that it should be soon again."""
         self._told: set[tuple[int, bytes]] = set()
-        self._absent: tuple[int, ...] = ()
+        self._names = names
+        self._again: dict[int, int] = {}
+        self._asked: dict[int, int] = {}
+        self._places: dict[int, str] | None = None
+        """The directories by the numbers of their watches, once these are known."""
+        self.absent: frozenset[str] = frozenset()
+        """The directories that were not there, or are behind a symlink: what is in them is not known."""
+
+    def began(self, begun: Begun | None) -> None:
+        """The command runs, or is over; `begun` is what the sandbox said of how it began."""
+        missing = frozenset(begun.absent if begun is not None else ())
+        self.problem = (begun.problem if begun is not None else "") or self.problem
+        self.absent = frozenset(self.directories[number] for number in missing)
+        there = (directory for number, directory in enumerate(self.directories) if number not in missing)
+        self._places = dict(enumerate(there, start=self.after + 1))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether that is known."""
+        return self._places is not None
 
     def end(self, begun: Begun | None) -> None:
-        """All has been told; `begun` is what the sandbox said of its beginning. The listener can have another watch, unless there was a
-        problem."""
-        if begun is not None:
-            self._absent, self.problem = begun.absent, begun.problem or self.problem
+        """All processes are gone. The listener can have another watch, unless there was a problem."""
+        self.began(begun)
         self.drain()
         self.ended = True
-        self.listener.given += len(self.directories) - len(self._absent)
+        self.listener.given += len(self.directories) - len(self.absent)
 
     def drain(self) -> None:
         """Take what was told. What was told before is not told twice; a queue that was full has lost something."""
@@ -61,24 +81,30 @@ class Watch:
             if mask & inotify.IN_Q_OVERFLOW:
                 self.problem = "it opened files faster than they could be noted"
             elif mask & inotify.IN_OPEN and number > self.after:  # the others are of those before
-                self._told.add((number, name))
-        self.busy = len(self._told) - before > 1000
+                if (number, name) in self._told:
+                    self._again[number] = self._again.get(number, 0) + 1
+                else:
+                    self._told.add((number, name))
+        self.busy = len(self._told) - before > _MANY
+        if self._names is not None and self._places is not None:
+            self._forget(self._names, self._places)
         if len(self._told) > _MOST:
             self.problem = "it opened too many files"
             self._told.clear()
 
+    def _forget(self, names: Callable[[str], Iterable[str]], places: Mapping[int, str]) -> None:
+        for number, times in self._again.items():
+            if times >= self._asked.get(number, _MANY):
+                self._asked[number] = 2 * times
+                if number in places and all((number, os.fsencode(name)) in self._told for name in names(places[number])):
+                    inotify.forget(self.listener.fd, number)
+
     def opened(self) -> dict[str, set[str]]:
         """By directory, the names that were opened in it, "" for itself."""
-        places = _places(len(self.directories), self._absent)
         found: dict[str, set[str]] = {}
         for number, name in self._told:
-            found.setdefault(self.directories[places[number - 1 - self.after]], set()).add(os.fsdecode(name))
+            found.setdefault((self._places or {})[number], set()).add(os.fsdecode(name))
         return found
-
-    @property
-    def absent(self) -> frozenset[str]:
-        """The directories that were not there, or are behind a symlink: what is in them is not known."""
-        return frozenset(self.directories[number] for number in self._absent)
 
 
 def begin(fd: int, directories: Sequence[str], after: int) -> Begun | None:
@@ -113,9 +139,3 @@ def _is_real(directory: str, known: dict[str, bool]) -> bool:
     for each in reversed(unknown):
         real = known[each] = real and not os.path.islink(each)
     return real
-
-
-def _places(count: int, absent: Sequence[int]) -> list[int]:
-    """The numbers of the directories by those of their watches."""
-    missing = frozenset(absent)
-    return [number for number in range(count) if number not in missing]

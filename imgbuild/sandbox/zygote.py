@@ -43,7 +43,8 @@ class Sandbox:
         self._status = status
         self._lock = threading.Lock()
         self._exit: ExitStatus | None = None
-        self._running = False
+        self.running = False
+        """Whether the command is known to have been executed: `wait` hears of it, too."""
         self._guard = threading.Lock()
         self._pidfd = -1
         self.terminal: int | None = None
@@ -80,9 +81,9 @@ class Sandbox:
     def wait_running(self) -> ExitStatus | None:
         """Wait until the command was executed: None; or its end, if it never was, or is over already."""
         with self._lock:
-            while self._exit is None and not self._running:
+            while self._exit is None and not self.running:
                 self._receive()
-            return None if self._running else self._exit
+            return None if self.running else self._exit
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Signal the process; nothing happens if it is gone. Killing an init kills all that is in its sandbox."""
@@ -114,7 +115,7 @@ class Sandbox:
             case wire.Terminal():
                 (self.terminal,) = fds
             case wire.Running():
-                self._running = True
+                self.running = True
             case wire.Begun():
                 self.begun = message
             case wire.Refused():

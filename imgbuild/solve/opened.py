@@ -134,6 +134,26 @@ class _Ground:
         self.untouched: list[dict[str, Any]] | None = None
 
 
+class _Names:
+    """The names of the files in each directory that parts share, found when they are asked for."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._known: dict[str, set[str]] | None = None
+
+    def __call__(self, directory: str) -> set[str]:
+        if self._known is None:
+            self._known = {}
+            for part in self._parts:
+                if part.single:
+                    self._known.setdefault(part.top, set()).add(part.target.rpartition("/")[2])
+                for path, digest in () if part.single else _tree(part):
+                    words = part.kept.texts[digest].split("\0")
+                    files = (name for name, kind in zip(words[0:-1:_WORDS], words[1:-1:_WORDS], strict=True) if kind.startswith("file"))
+                    self._known.setdefault(path, set()).update(files)
+        return self._known[directory]
+
+
 class Opening:
     """What one RUN opens, from before its command to its record. `own` is what it mounts; `why` says what makes that unknown;
     listeners that have nothing to do are `idle`, and made where there are none."""
@@ -164,7 +184,7 @@ class Opening:
         if not self._why:
             try:
                 self._listener = self._idle.pop() if self._idle else Listener()
-                self._watch = Watch(self._listener, self._directories)
+                self._watch = Watch(self._listener, self._directories, _Names((*self._ground.parts, *self._own)))
             except OSError as error:
                 self._why = f"its directories could not be watched: {error.strerror}"
         return self._watch

@@ -43,9 +43,9 @@ _BLOCK = 1 << 16
 _OWN_MOUNTS = ("/proc", "/sys", "/dev")
 _LOOK_MILLISECONDS = 200
 """How often a silent step is looked at for a limit of time or the end of the build."""
-_BUSY_MILLISECONDS = 20
-"""How often one is that opens many files: of these, the kernel holds so many (fs.inotify.max_queued_events)."""
-_DRAIN_SECONDS = 0.02
+_WATCH_MILLISECONDS, _BUSY_MILLISECONDS = 100, 10
+"""How often one is whose files are watched, and one that opens many: the kernel holds so many events (fs.inotify.max_queued_events)."""
+_DRAIN_SECONDS = 0.01
 
 Output = Callable[[int, bytes], None]
 """What receives a step's output: the stream's number (1 or 2) and bytes."""
@@ -289,7 +289,7 @@ def _drain(
         poll.register(fd, select.POLLIN)
     left = set(streams)
     while left:
-        for fd, _ in poll.poll(_BUSY_MILLISECONDS if watch is not None and watch.busy else _LOOK_MILLISECONDS):
+        for fd, _ in poll.poll(_LOOK_MILLISECONDS if watch is None else _BUSY_MILLISECONDS if watch.busy else _WATCH_MILLISECONDS):
             data = os.read(fd, _BLOCK)
             if data:
                 heard = time.monotonic()
@@ -300,6 +300,8 @@ def _drain(
         now = time.monotonic()
         if watch is not None and now - drained >= _DRAIN_SECONDS:
             drained = now
+            if not watch.has_begun and sandbox.wait(0) is None and sandbox.running:
+                watch.began(sandbox.begun)
             watch.drain()
         if now - heard >= silence:
             silence = math.inf

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imgbuild.linux.inotify import IN_OPEN, events
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
 from imgbuild.sandbox.watch import Listener, Watch
 from imgbuild.sandbox.zygote import Zygote
@@ -105,6 +106,30 @@ def test_a_queue_that_was_full_is_a_problem(plain_zygote: Zygote, source: Filesy
     script = f"cd /mnt/dir; i=0; while [ $i -le {limit // 2} ]; do : < one; : < two; i=$((i+1)); done"
     with watched(plain_zygote, source, script) as watch:
         assert "faster than they could be noted" in watch.problem
+
+
+def test_what_is_opened_again_and_again_is_not_told_for_ever(plain_zygote: Zygote, source: Filesystem) -> None:
+    listener = Listener()
+    names = {"/mnt/dir": {"one", "two"}, "/mnt/dir/docs": {"page", "other"}}
+    watch = Watch(listener, ("/nowhere", *BELOW), lambda directory: names[directory])
+    script = "again() { i=0; while [ $i -lt 1500 ]; do : < one; : < two; : < docs/page; i=$((i+1)); done; }; cd /mnt/dir; again"
+    (first, last), (read, write) = os.pipe(), os.pipe()
+    with open(first, "rb"), open(last, "wb") as go, open(read, "rb", buffering=0) as out:
+        spec = spec_of(source, ("sh", "-c", f"{script}; echo; read x; again"), watched=watch.directories)
+        sandbox = plain_zygote.spawn(spec, first, write, write, listener)
+        os.close(write)
+        assert sandbox.wait_running() is None
+        out.read(1)
+        watch.began(sandbox.begun)
+        watch.drain()
+        go.write(b"\n")
+        go.close()
+        assert sandbox.wait().code == 0
+        told = [number for number, mask, _ in events(listener.fd) if mask & IN_OPEN]
+        assert set(told) == {2}  # of the other, all was opened
+        watch.end(sandbox.begun)
+        assert watch.opened() == {"/mnt/dir": {"one", "two"}, "/mnt/dir/docs": {"page"}}
+        listener.close()
 
 
 def test_names_are_bytes(plain_zygote: Zygote, source: Filesystem) -> None:
