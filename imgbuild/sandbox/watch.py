@@ -16,7 +16,9 @@ from imgbuild.sandbox.wire import Begun
 _MOST = 200_000
 """Names that are remembered of one sandbox."""
 _MANY = 1000
-"""Events, from which on it is worth a thought to have fewer."""
+"""Events of one look, after which the next should be soon."""
+_AGAIN = 100
+"""Events of one directory that told nothing new, from which on it is worth a thought to have no more."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
 
 
@@ -94,7 +96,7 @@ class Watch:
 
     def _forget(self, names: Callable[[str], Iterable[str]], places: Mapping[int, str]) -> None:
         for number, times in self._again.items():
-            if times >= self._asked.get(number, _MANY):
+            if times >= self._asked.get(number, _AGAIN):
                 self._asked[number] = 2 * times
                 if number in places and all((number, os.fsencode(name)) in self._told for name in names(places[number])):
                     inotify.forget(self.listener.fd, number)
