@@ -6,17 +6,13 @@ import os
 import time
 from binascii import crc32
 
-from imgbuild.engine.contexts import opened_contexts
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.outputs import sent_ahead, write_outputs
 from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
-from imgbuild.engine.remote import Fetchers, fetch_sources
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
-from imgbuild.engine.result_files import write_files
 from imgbuild.engine.step_options import opened_agents
 from imgbuild.engine.workplace import Early, Workplace, keep_failed, workplace
-from imgbuild.graph.ops import BuildGraph
-from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator
+from imgbuild.graph.ops import BuildGraph, CopyOp, RemoteSource
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping
 from imgbuild.light.contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
@@ -28,10 +24,12 @@ from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
     from imgbuild.context.local import SeenDirectory
+    from imgbuild.context.tree import Tree
     from imgbuild.engine.output_options import Output
     from imgbuild.engine.reads import OnReads
     from imgbuild.engine.replay import Basis, Question, Watch
     from imgbuild.layer.compression import Compression
+    from imgbuild.solve.agents import Agents
     from imgbuild.solve.chronicle import Chronicle
     from imgbuild.solve.rooms import Rooms
     from imgbuild.solve.solver import Solution
@@ -88,7 +86,7 @@ def build_image(
         invocation, on_event = watch.invocation, _heard(on_event, watch)
     plan = None if _is_elsewhere(request.context) else make_plan(invocation, request)
     if watch is not None and plan is not None:
-        from imgbuild.engine.replay_making import look_at_places
+        from imgbuild.engine.replay_places import look_at_places
 
         look_at_places(watch, plan.source)
     with ExitStack() as stack:
@@ -102,7 +100,10 @@ def build_image(
             request = stack.enter_context(brought_in(place, request, on_event))
             plan = make_plan(invocation, request)
         result = build_planned(place, request, plan, on_event, build_id=new_id(), watch=watch, on_reads=on_reads)
-    write_files(request, result)
+    if request.iidfile or request.metadata_file:
+        from imgbuild.engine.result_files import write_files
+
+        write_files(request, result)
     return result
 
 
@@ -175,7 +176,7 @@ def _build(
         on_reads(all_reads(request, place.environ, plan, graph))
     compression = compression_of(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
-    with sent_ahead(place, outputs, names, compression) as ahead:
+    with _sent_ahead(place, outputs, names, compression) as ahead:
         with _reported(outputs, graph) as verdicts:
             solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
         if plan.leaks is not None and solution.performed and plan.leaks.weak:
@@ -189,7 +190,10 @@ def _build(
             place.store.tags.set(name, built.descriptor)
         if not names:
             place.store.tags.add_untagged(built.descriptor)
-        write_outputs(place, outputs, names, built, solution, on_event, ahead)
+        if outputs:
+            from imgbuild.engine.outputs import write_outputs
+
+            write_outputs(place, outputs, names, built, solution, on_event, ahead)
     seconds = time.time() - started
     result = BuildResult(built.id, built.descriptor, names, solution.cached, solution.performed, seconds, chronicle.build)
     if watch is not None and seen is not None:
@@ -217,6 +221,16 @@ def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: O
     for event in watch.basis.events:
         on_event(event)
     return graph
+
+
+def _sent_ahead(
+    place: Workplace, outputs: tuple[Output, ...], names: tuple[Reference, ...], compression: Compression
+) -> AbstractContextManager[Ahead | None]:
+    if not outputs:
+        return nullcontext()
+    from imgbuild.engine.outputs import sent_ahead
+
+    return sent_ahead(place, outputs, names, compression)
 
 
 def _reported(outputs: Iterable[Output], graph: BuildGraph) -> AbstractContextManager[Verdicts]:
@@ -262,9 +276,17 @@ def _solve(
         seconds = place.settings.build_timeout
         solution = Solver(
             rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
-            chronicle=chronicle, replay=request.replay_logs, missed=explainer(place, graph, chronicle),
+            chronicle=chronicle, replay=request.replay_logs, missed=explainer(place, graph, chronicle), idle=_load_the_rest,
         ).solve()  # fmt: skip
         return solution, rooms.context.looked_at(_MOST_NOTED) if watched else None
+
+
+def _load_the_rest() -> None:
+    """What comes after the last step."""
+    import imgbuild.engine.assemble
+    import imgbuild.engine.replay_making
+    import imgbuild.linux.writing
+    import imgbuild.store.removal  # noqa: F401
 
 
 @contextmanager
@@ -278,8 +300,7 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
     with (
         LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
         opened_agents(plan.agents, place.environ) as agents,
-        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
-        opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
+        _from_elsewhere(place, request, plan, graph, agents, on_event) as (contexts, remotes),
     ):
         yield Rooms(
             store=place.store,
@@ -295,9 +316,27 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
             keep=lambda: keep_failed(place.settings),
             silence=place.settings.silence,
             memory=place.settings.memory,
-            remotes=fetch_sources(fetchers, graph),
+            remotes=remotes,
             leaks=plan.leaks,
         )
+
+
+@contextmanager
+def _from_elsewhere(
+    place: Workplace, request: BuildRequest, plan: BuildPlan, graph: BuildGraph, agents: Agents | None, on_event: OnEvent
+) -> Iterator[tuple[Mapping[str, Tree], Mapping[RemoteSource, Tree]]]:
+    """The named contexts that are files, and what is behind URLs and in repositories, if the graph reads any."""
+    if not plan.contexts and not any(isinstance(s.op, CopyOp) and s.op.remotes for stage in graph.stages.values() for s in stage.steps):
+        yield {}, {}
+        return
+    from imgbuild.engine.contexts import opened_contexts
+    from imgbuild.engine.remote import Fetchers, fetch_sources
+
+    with (
+        Fetchers(place, plan.secrets, on_event, offline=request.pull == "never", agents=agents) as fetchers,
+        opened_contexts(place, plan.contexts, graph, fetchers) as contexts,
+    ):
+        yield contexts, fetch_sources(fetchers, graph)
 
 
 def _final_steps(graph: BuildGraph) -> frozenset[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from imgbuild.buildfile.instructions import Buildfile
 from imgbuild.buildfile.parser import parse_trigger
-from imgbuild.engine.contexts import ContextBase, NamedContext, context_image
 from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.lint import BuildLint
 from imgbuild.engine.request import BuildPlan, BuildRequest
@@ -24,13 +23,14 @@ from imgbuild.values import replace
 
 if TYPE_CHECKING:
     from imgbuild.engine.build import OnEvent
+    from imgbuild.engine.contexts import ContextBase, NamedContext
     from imgbuild.transfer.images import Image
     from imgbuild.transfer.pull import Puller
 
 
 def lowered_graph(
     place: Workplace, request: BuildRequest, plan: BuildPlan, on_event: OnEvent, *, layers: bool = True,
-    images: Callable[[Workplace, NamedContext, Platform], ContextBase] = context_image,
+    images: Callable[[Workplace, NamedContext, Platform], ContextBase] | None = None,
 ) -> BuildGraph:  # fmt: skip
     """Bring the bases into the store, as far as the Buildfile needs them, and lower. Without `layers`, of bases that are not here only
     the configs are asked for. `images` finds what named contexts are."""
@@ -51,7 +51,7 @@ def lowered_graph(
             for need in needs:
                 try:
                     if isinstance(need.reference, ContextImage):
-                        image: ContextBase = images(place, plan.contexts[need.reference.name], need.platform)
+                        image: ContextBase = (images or _of_context)(place, plan.contexts[need.reference.name], need.platform)
                     else:
                         image = _pull_base(place, puller, need.reference, need.platform, request.pull, layers)
                 except ImgbuildError as error:
@@ -74,6 +74,12 @@ def lowered_graph(
 
         check_words(plan.leaks, graph, plan)
     return graph
+
+
+def _of_context(place: Workplace, context: NamedContext, platform: Platform) -> ContextBase:
+    from imgbuild.engine.contexts import context_image
+
+    return context_image(place, context, platform)
 
 
 def base_of(need: BaseNeed, image: ContextBase) -> Base:

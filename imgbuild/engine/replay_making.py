@@ -14,14 +14,13 @@ from itertools import chain
 
 from imgbuild.engine import replay
 from imgbuild.engine.flat import flat
-from imgbuild.engine.replay import DIRECTORY, NAMES, Watch, signature
+from imgbuild.engine.replay import DIRECTORY, Watch, signature
+from imgbuild.engine.replay_places import signatures, statuses_of
 from imgbuild.engine.request import BuildPlan
-from imgbuild.engine.source import BuildSource
 from imgbuild.graph.ops import BuildGraph, CopyOp
 from imgbuild.hints import TYPE_CHECKING, Any, Iterable, Iterator, Mapping
 from imgbuild.light import json
 from imgbuild.light.contextlib import suppress
-from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.oci.image import REF_NAME
 from imgbuild.solve.events import Notice, StepStarted, Warned
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from imgbuild.errors import Span
 
 _MOST_NOTES = 100
-_HEXADECIMAL = set("0123456789abcdef")
-
 _COARSE_NS = 2_000_000_000
 _FINE_NS = 50_000_000
 """How young a time must not be: where file systems count whole seconds, or two of them, and where they count less."""
@@ -62,13 +59,6 @@ def write_note(
 def _flat(graph: BuildGraph, text: bytes) -> tuple[int, bytes] | None:
     data = flat(graph)
     return None if data is None else (crc32(text), data)
-
-
-def look_at_places(watch: Watch, source: BuildSource) -> None:
-    """Let `watch` know what the build is read from, when that was just read: at its end others may be there, with times that are old."""
-    with suppress(OSError):
-        statuses = _statuses(watch, source)
-        watch.places = None if statuses is None else _signatures(statuses)
 
 
 def _index(watch: Watch, graph: BuildGraph, result: BuildResult) -> tuple[int, ...] | None:
@@ -128,8 +118,8 @@ def _note(
     graph: tuple[int, bytes] | None,
 ) -> tuple[Any, ...] | None:
     source = plan.source
-    statuses = _statuses(watch, source)
-    if statuses is None or _signatures(statuses) != watch.places:
+    statuses = statuses_of(watch, source)
+    if statuses is None or signatures(statuses) != watch.places:
         return None
     found = {place: status for place, status in statuses.items() if status is not None}
     nodes = chain.from_iterable((directory.status, *(node for _, node in directory.entries)) for directory in seen)
@@ -192,69 +182,6 @@ def _events(said: list[object], graph: BuildGraph) -> tuple[tuple[Any, ...], ...
 
 def _place(span: Span) -> tuple[str, int, int, int, int]:
     return (span.source.name, span.line, span.end_line, span.column, span.end_column)
-
-
-def _statuses(watch: Watch, source: BuildSource) -> dict[str, os.stat_result | None] | None:
-    """All places but the store that a build is read from, with None for what is not there; None where they are not all known."""
-    commit = _commit_places(source.context)
-    if source.file is None or commit is None:
-        return None
-    places = (*_places(source, watch.question.file), *filter(None, watch.invocation.config_places()), *commit, str(source.context))
-    return {place: _status(place) for place in places}
-
-
-def _signatures(statuses: dict[str, os.stat_result | None]) -> dict[str, tuple[int, ...] | None]:
-    return {place: None if status is None else signature(status) for place, status in statuses.items()}
-
-
-def _places(source: BuildSource, named: str | None) -> Iterator[str]:
-    """The files that a build is read from, and those that it would be read from instead, if they were there."""
-    file = source.file
-    assert file is not None
-    if named is not None:
-        yield named
-    else:
-        for name in NAMES:
-            if source.context / name == file:
-                break
-            yield str(source.context / name)
-    yield str(file)
-    for ignore in (file.with_name(f"{file.name}.dockerignore"), source.context / ".dockerignore"):
-        yield str(ignore)
-        if ignore.exists():
-            break
-
-
-def _commit_places(context: Path) -> tuple[str, ...] | None:
-    """The files that tell which commit the context is at, or that it is in no work tree; None where they are not as usual."""
-    found = []
-    directory = context.resolve()
-    for parent in (directory, *directory.parents):
-        git = parent / ".git"
-        found.append(str(git))
-        if git.exists():
-            head = git / "HEAD"
-            inside = (git / "objects", git / "refs")  # without which git looks further up
-            if not head.is_file() or not all(map(Path.is_dir, inside)):
-                return None
-            name = head.read_text(errors="replace").removeprefix("ref:").strip()
-            # Else git looks further up, too, or the ref leads to another one.
-            if not (name.startswith("refs/") or set(name) <= _HEXADECIMAL) or "\0" in name or _is_symbolic(git / name):
-                return None
-            return (*found, *map(str, (*inside, head, git / name, git / "packed-refs", git / "reftable" / "tables.list")))
-    return tuple(found)
-
-
-def _is_symbolic(ref: Path) -> bool:
-    """Whether a ref leads to another one."""
-    return ref.is_file() and ref.read_text(errors="replace").startswith("ref:")
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _blobs(built: Built) -> Iterator[tuple[str, int]]:

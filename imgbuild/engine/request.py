@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from imgbuild.engine.annotations import Annotation, check_annotations, parse_annotations
-from imgbuild.engine.contexts import NamedContext, parse_contexts
 from imgbuild.engine.invocation import Invocation
 from imgbuild.engine.machine import this_platform
-from imgbuild.engine.output_options import Output, parse_outputs, refuse_single
 from imgbuild.engine.platforms import chosen_platforms, makes_index
 from imgbuild.engine.source import BuildSource, find_source
 from imgbuild.engine.step_options import looked_for, read_agents, read_secrets, run_defaults
@@ -14,10 +11,14 @@ from imgbuild.engine.worktree import commit_time
 from imgbuild.errors import ImageError, UsageError
 from imgbuild.graph.options import LowerOptions
 from imgbuild.hints import TYPE_CHECKING, Mapping
+from imgbuild.oci.platform import Platform
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from imgbuild.engine.annotations import Annotation
+    from imgbuild.engine.contexts import NamedContext
+    from imgbuild.engine.output_options import Output
     from imgbuild.layer.leaks import Leaks
     from imgbuild.solve.agents import Agent
     from imgbuild.solve.secrets import Secret
@@ -102,23 +103,53 @@ def make_plan(invocation: Invocation, request: BuildRequest) -> BuildPlan:
         run=run_defaults(request, build_args), build_platform=this_platform(), explicit=bool(platforms), several=index,
         stale=_stages(request.no_cache_filter),
     )  # fmt: skip
-    contexts = parse_contexts(request.contexts)
+    contexts = _contexts(request.contexts)
     options = replace(options, contexts={name: context.seen() for name, context in contexts.items()})
     targets = tuple(replace(options, platform=platform) for platform in platforms or (options.platform,))
     names = tuple(dict.fromkeys(_name(text) for text in request.tags))
     time = source.time if source.fetched else commit_time(source.context, invocation.environ)
     created = epoch if epoch is not None else time
-    outputs = parse_outputs(request.outputs)
     secrets, agents = read_secrets(request.secrets, invocation.environ), read_agents(request.ssh, invocation.environ)
-    annotations = parse_annotations(request.annotations)
+    outputs = _outputs(request.outputs, names, index)
+    annotations = _annotations(request.annotations, outputs, tuple(options.platform for options in targets), index)
+    leaks = looked_for(request.allow, secrets)
+    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts, annotations, leaks)
+
+
+# What most builds are not asked for is not even imported.
+
+
+def _contexts(texts: tuple[str, ...]) -> Mapping[str, NamedContext]:
+    if not texts:
+        return {}
+    from imgbuild.engine.contexts import parse_contexts
+
+    return parse_contexts(texts)
+
+
+def _outputs(texts: tuple[str, ...], names: tuple[Reference, ...], index: bool) -> tuple[Output, ...]:
+    if not texts:
+        return ()
+    from imgbuild.engine.output_options import parse_outputs, refuse_single
+
+    outputs = parse_outputs(texts)
     if any(output.push and not (output.names or names) for output in outputs):
         raise UsageError("a push needs a name", hint="give one with --tag")
     if index:
         refuse_single(outputs)
-    every = (*annotations, *(annotation for output in outputs for annotation in output.annotations))
-    check_annotations(every, tuple(options.platform for options in targets), index)
-    leaks = looked_for(request.allow, secrets)
-    return BuildPlan(source, names, outputs, targets, index, secrets, agents, created, contexts, annotations, leaks)
+    return outputs
+
+
+def _annotations(
+    texts: tuple[str, ...], outputs: tuple[Output, ...], platforms: tuple[Platform, ...], index: bool
+) -> tuple[Annotation, ...]:
+    if not texts and not outputs:
+        return ()
+    from imgbuild.engine.annotations import check_annotations, parse_annotations
+
+    annotations = parse_annotations(texts)
+    check_annotations((*annotations, *(annotation for output in outputs for annotation in output.annotations)), platforms, index)
+    return annotations
 
 
 def _stages(texts: tuple[str, ...]) -> frozenset[str]:

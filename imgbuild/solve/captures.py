@@ -24,8 +24,10 @@ class Captures:
     Each job holds its step's lock, a descriptor, of which a process has only so many: where too many jobs wait, who adds one does, too.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, idle: Callable[[], object] = lambda: None) -> None:
+        """`idle`: what is to be done besides when there is first time for it."""
         self._width = width
+        self._on_idle = idle
         lock = threading.Lock()
         self._changed, self._room = threading.Condition(lock), threading.Condition(lock)
         self._pause = threading.Condition(lock)
@@ -54,7 +56,7 @@ class Captures:
         with self._changed:
             first, self._ready = not self._ready, True
         if first:
-            self.add(lambda: _import(compression))
+            self.add(lambda: _import(compression, self._on_idle))
         with self._changed:
             self._commands += 1
             self._pause.notify_all()
@@ -87,7 +89,7 @@ class Captures:
             del job
 
 
-def _import(compression: Compression) -> None:
+def _import(compression: Compression, idle: Callable[[], object]) -> None:
     with suppress(ImportError):  # said where it is used
         import imgbuild.layer.diff
         import imgbuild.layer.pack
@@ -96,3 +98,4 @@ def _import(compression: Compression) -> None:
         from imgbuild.layer.compress import parameters
 
         parameters(compression)
+        idle()

@@ -73,7 +73,7 @@ class _Tally:
 class Solver:
     """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit. `build` is
     what the index calls this build and those beside it; `chronicle` notes what it does. `replay`: what a cached step once wrote is said
-    again. `missed` is told of each step that was not found."""
+    again. `missed` is told of each step that was not found; `idle` is called once, when a command runs and there is nothing else to do."""
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class Solver:
         chronicle: Chronicle | None = None,
         replay: bool = False,
         missed: Callable[[int, Node, Wanted, str], None] = lambda number, node, wanted, why: None,
+        idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._rooms = rooms
         self._graph = graph
@@ -101,7 +102,7 @@ class Solver:
         self._width = width
         self._workers = Workers(width, seconds, crew)
         self._crew = crew
-        self._captures = Captures(2)
+        self._captures = Captures(2, idle)
         self._hurried = threading.Event()
         self._states: dict[Node, RootState] = {}
         self._wanted: dict[Node, Wanted] = {}
