@@ -21,7 +21,7 @@ import imgbuild
 from imgbuild.errors import Source, Span
 from imgbuild.hints import TYPE_CHECKING, cast
 from imgbuild.solve.events import Notice, StepFinished, StepsKnown, StepStarted, Warned
-from imgbuild.store.journal import append_same, new_id
+from imgbuild.store.journal import JOURNAL, append_same, new_id
 from imgbuild.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -193,18 +193,26 @@ def look_up(question: Question, environ: Mapping[str, str]) -> Replay | Basis | 
 
 
 def is_new(question: Question, context: str) -> bool:
-    """Whether a build is asked for of a Buildfile with RUN that nothing was noted of since it was written: most likely, a RUN will be
-    performed. What is said wrongly costs some time, and nothing else."""
+    """Whether a build is asked for of a Buildfile with RUN, and there has been no build in this store since it was written: most likely, a
+    RUN will be performed. What is said wrongly costs some time, and nothing else."""
     given = question.file
     places = (f"{context}/{name}" for name in NAMES) if given is None else (given, os.path.join(context, given))
     path = next(filter(os.path.isfile, places), None)  # of a pipe, nothing must be taken
     try:
         with open(path or "", "rb", buffering=0) as file:
-            if os.path.exists(question.path) and os.fstat(file.fileno()).st_mtime < os.stat(question.path).st_mtime:
+            if os.fstat(file.fileno()).st_mtime < _last_build(question.root):
                 return False
             return b"\nrun" in file.read(_MOST_TEXT).lower()
     except OSError:
         return False
+
+
+def _last_build(root: str) -> float:
+    """When a build last ended, as far as that is seen at a glance."""
+    try:
+        return os.stat(f"{root}/{JOURNAL}").st_mtime
+    except OSError:
+        return 0.0
 
 
 def record(question: Question, replay: Replay) -> None:

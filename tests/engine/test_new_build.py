@@ -42,10 +42,11 @@ def test_a_named_one_is_here_or_in_the_context(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("age", [-10, 10])
-def test_one_that_was_noted_since_it_was_written_is_none(tmp_path: Path, age: int) -> None:
-    (tmp_path / "note").write_bytes(b"")
+def test_after_a_build_it_is_none_until_it_is_written_again(tmp_path: Path, age: int) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history/journal").write_bytes(b"")
     (tmp_path / "Buildfile").write_text("FROM a\nRUN b\n")
-    at = (tmp_path / "note").stat().st_mtime + age
+    at = (tmp_path / "history/journal").stat().st_mtime + age
     os.utime(tmp_path / "Buildfile", (at, at))
     assert is_new(_question(tmp_path), str(tmp_path)) is (age > 0)
 
