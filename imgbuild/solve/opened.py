@@ -32,7 +32,8 @@ _A_SECOND = 800
 """How many more may be for each second that it took before: about a hundredth of it."""
 _MOST_DIRECTORIES = 4000
 _MOST_ROWS = 200
-"""What is told of one step: the largest."""
+_MOST_LETTERS = 1 << 14
+"""What is told of one step: the largest, as far as their paths take no more than that."""
 _LEAST_SECONDS = 0.1
 _WORDS = 5
 _OWNER = "seconds"
@@ -232,7 +233,11 @@ def told(found: Iterable[tuple[Part, tuple[int, int, list[Row]]]]) -> list[dict[
     """The form of a record, bounded: for each part the number of its files, and of those that were opened, and what was not."""
     parts, every = [], list(found)
     largest = sorted((row for _, (_, _, rows) in every for row in rows), key=lambda row: (-row.size, -row.files, row.path))
-    least = set(map(id, largest[:_MOST_ROWS]))
+    least: set[int] = set()
+    room = _MOST_LETTERS
+    for row in largest[:_MOST_ROWS]:
+        if (room := room - len(row.path)) >= 0:
+            least.add(id(row))
     for part, (files, opened, rows) in every:
         kept = sorted([row.path, row.files, row.size, row.listed] for row in rows if id(row) in least)
         told_ = {"key": part.key, "source": part.source, "target": part.target, "files": files, "opened": opened, "unopened": kept}

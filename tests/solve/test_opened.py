@@ -102,6 +102,9 @@ def test_a_record_is_bounded(context: Path) -> None:
     assert len(record["unopened"]) == 200
     assert record["more"] == 800
     assert min(row[2] for row in record["unopened"]) == 800
+    long = [Row(f"{number}" + 4000 * "x", 1, number, False) for number in range(9)]
+    (record,) = told([(part, (9, 0, long))])
+    assert ([row[2] for row in record["unopened"]], record["more"]) == ([5, 6, 7, 8], 5)
 
 
 def _wanted(op: CopyOp, *kept: Kept) -> Wanted:
