@@ -41,7 +41,7 @@ class Account:
     """Whether its processes do not see the tree of cgroup v2."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"imgbuild-bench-{os.getpid()}-{name}"
+        self.name = f"bench-of-imgbuild-{os.getpid()}-{name}"
         place = _controller()
         self._directory = place / self.name if place else None
         if self._directory is not None:

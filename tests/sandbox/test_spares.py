@@ -199,9 +199,10 @@ def _used(zygote: Zygote, root: Bind) -> int:
         sandbox = spawn(zygote, root, "true")
         used |= {sandbox.pid} & ready
         assert sandbox.wait().code == 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 10
         while len(_children(zygote)) != left:
-            assert time.monotonic() < deadline
+            if time.monotonic() > deadline:  # somebody has mounted something
+                return 0
             os.sched_yield()
     return len(used)
 

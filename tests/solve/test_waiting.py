@@ -102,7 +102,7 @@ time.sleep(1000)
 """
     for kind in ("lockf", "flock"):
         with waiting(program, str(tmp_path / "lock"), kind) as pid:
-            text = said(pid, "waits for a lock")
+            text = said(pid, f"waits for a lock on {tmp_path}/lock, held by `")
             assert f"waits for a lock on {tmp_path}/lock, held by `" in text
             assert "sleeps" in text
 
