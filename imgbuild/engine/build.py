@@ -207,11 +207,13 @@ def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: O
     """The graph of the build before, where nothing is another one that it was made of; and what was said of it is said again."""
     if watch is None or watch.basis is None:
         return None
-    check, data = watch.basis.graph
-    if crc32(text) != check:
-        watch.basis = None  # it was written to just now
-        return None
     from imgbuild.engine.flat import restored
+    from imgbuild.engine.replay import is_still
+
+    check, data = watch.basis.graph
+    if crc32(text) != check or not is_still(watch.basis):
+        watch.basis = None  # it was written to just now, or a base is another one
+        return None
 
     graph = restored(data)
     for base in filter(None, (stage.base for stage in graph.stages.values())):

@@ -77,11 +77,14 @@ class Replay:
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What a build stands on whose context alone is another one than the noted build's: its graph in plain form (`engine.flat`) with the
-    CRC of the Buildfile's text, what is said before its first step, and the variables that were asked for."""
+    CRC of the Buildfile's text, what is said before its first step, and the variables that were asked for; and the places where nothing is
+    and the files that are as they were, which is looked at again when the graph is taken."""
 
     graph: tuple[int, bytes]
     events: tuple[object, ...]
     variables: dict[str, str | None]
+    absent: tuple[str, ...]
+    same: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class Watch:
@@ -184,12 +187,20 @@ def look_up(question: Question, environ: Mapping[str, str]) -> Replay | Basis | 
         said = tuple(_events(events))
         if not _is_tree(*tree):
             before = tuple(event for event in said if isinstance(event, Notice | Warned))
-            return None if graph is None else Basis(graph, before, dict(variables))
+            return None if graph is None else Basis(graph, before, dict(variables), absent, same)
         image_id, digest, names, build = result
         steps = sum(isinstance(event, StepStarted) for event in said)
         return Replay(said, image_id, digest, tuple(map(Familiar, names)), steps, 0, time.time() - started, build)
     except (OSError, ValueError, TypeError):
         return None
+
+
+def is_still(basis: Basis) -> bool:
+    """Whether all but the context is as the note has it. What was written since `look_up` and before there is a `Watch`, nobody else sees."""
+    try:
+        return _all_absent(basis.absent) and _all_same(basis.same)
+    except OSError:
+        return False
 
 
 def is_new(question: Question, context: str) -> bool:

@@ -425,3 +425,26 @@ def test_the_history_knows_of_it(noted: Bench) -> None:
     before = told()
     assert _how(noted) == "REPLAYED"
     assert told() == before + 1
+
+
+def test_a_base_that_gets_another_image_once_the_note_was_read(bench: Bench) -> None:
+    bench.run("tag", "busybox", "base")
+    bench.run("build", "-q", "-t", "other", "-", stdin=b"FROM busybox\nLABEL other=1\n")
+    bench.write({"src/two": "2", "Buildfile": "FROM base\nCOPY src /\n"})
+    for _ in range(3):
+        _edit(bench, "2")
+        bench.build(None)
+    _edit(bench, "22")
+    moved = f"""
+import subprocess
+from imgbuild.engine import replay
+look_up = replay.look_up
+def looked_up(*given):
+    known = look_up(*given)
+    subprocess.run({[str(word) for word in bench.command("tag", "other", "base")]!r}, check=True)
+    return known
+replay.look_up = looked_up
+"""
+    assert _how(bench, first=moved) == "DONE"
+    assert _how(bench) in ("DONE", "REPLAYED")
+    assert bench.config()["Labels"] == {"other": "1"}
