@@ -215,7 +215,7 @@ class _Disk:
             here = os.open(_relative(directory), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
         except OSError as error:
             raise _unreadable(directory, error) from None
-        name, at = "", 0
+        name, at, spare = "", 0, bytearray(1)
         opened, read, look, attributes, close = os.open, os.readv, os.fstat, os.listxattr, os.close
         try:
             for name, node in files:
@@ -224,8 +224,11 @@ class _Disk:
                 at += (size + 2 * ROOM - 1) & -ROOM
                 fd = opened(name, _READ, dir_fd=here)
                 try:
-                    # One look at the status, after the bytes, tells of all that has happened to the file since it was seen.
-                    if (read(fd, (content,)) != size and not _is_filled(fd, content)) or _SEEN(look(fd)) != _KNOWN(node):
+                    # One look at the status, after the bytes, tells of all that has happened to the file since it was seen; one byte too
+                    # many, of files whose size says nothing.
+                    if ((got := read(fd, (content, spare))) != size and (got > size or not _is_filled(fd, content))) or (
+                        _SEEN(look(fd)) != _KNOWN(node)
+                    ):
                         raise changed(_child(directory, name))
                     try:
                         capability = _capability(fd) if attributes(fd) else b""

@@ -327,6 +327,12 @@ class TestDigest:
             with pytest.raises(ContextError, match="'a' changed while it was read"):
                 TreeDigests(context).entry("/a")
 
+    def test_a_file_that_has_more_than_its_size_says_is_refused(self) -> None:
+        with LocalContext(Path("/proc/sys/kernel/random")) as context:
+            assert context.lstat("/boot_id") is not None
+            with pytest.raises(ContextError, match="'boot_id' changed while it was read"):
+                TreeDigests(context).entry("/boot_id")
+
     def test_a_file_that_becomes_a_symlink_is_not_followed(self, tmp_path: Path) -> None:
         write(tmp_path, "a", "d/x")
         write(tmp_path / "outside", "x")
