@@ -205,7 +205,10 @@ def _build(
 
 def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: OnEvent) -> BuildGraph | None:
     """The graph of the build before, where nothing is another one that it was made of; and what was said of it is said again."""
-    if watch is None or watch.basis is None:
+    if watch is None:
+        return None
+    watch.unlowered = len(watch.events)
+    if watch.basis is None:
         return None
     from imgbuild.engine.flat import restored
     from imgbuild.engine.replay import is_still
@@ -214,7 +217,6 @@ def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: O
     if crc32(text) != check or not is_still(watch.basis):
         watch.basis = None  # it was written to just now, or a base is another one
         return None
-
     graph = restored(data)
     for base in filter(None, (stage.base for stage in graph.stages.values())):
         if not all(place.store.blobs.has(layer.blob.digest, layer.blob.size) for layer in base.layers):

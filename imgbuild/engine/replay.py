@@ -35,7 +35,7 @@ DIRECTORY = "replays"
 NAMES = ("Buildfile", "Dockerfile", "Containerfile", "dockerfile")
 """What the file is called in a build context, if nobody says otherwise; the first that is there counts."""
 
-_VERSION = 2
+_VERSION = 3
 _OLDEST_NS = 3600 * 10**9
 _MOST_BYTES = 64 << 20
 _MOST_NAMES = 4 << 20
@@ -77,7 +77,7 @@ class Replay:
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What a build stands on whose context alone is another one than the noted build's: its graph in plain form (`engine.flat`) with the
-    CRC of the Buildfile's text, what is said before its first step, and the variables that were asked for; and the places where nothing is
+    CRC of the Buildfile's text, what is said of that, and the variables that were asked for; and the places where nothing is
     and the files that are as they were, which is looked at again when the graph is taken."""
 
     graph: tuple[int, bytes]
@@ -97,6 +97,8 @@ class Watch:
         self.started = time.time_ns()
         self.index = read_index(question.root)
         self.events: list[object] = []
+        self.unlowered = 0
+        """How many of them were said before there was a graph, or could be."""
         self.asked: dict[str, str | None] | None = {} if basis is None else basis.variables
         """Variables of the environment with their values; None when somebody looked at all of them."""
         self.places: dict[str, tuple[int, ...] | None] | None = None
@@ -186,8 +188,9 @@ def look_up(question: Question, environ: Mapping[str, str]) -> Replay | Basis | 
             return None
         said = tuple(_events(events))
         if not _is_tree(*tree):
-            before = tuple(event for event in said if isinstance(event, Notice | Warned))
-            return None if graph is None else Basis(graph, before, dict(variables), absent, same)
+            lowering = _events(each for each in events if each[0] in ("notice", "warned"))
+            told = tuple(event for event in lowering if isinstance(event, Notice | Warned))
+            return None if graph is None else Basis(graph, told, dict(variables), absent, same)
         image_id, digest, names, build = result
         steps = sum(isinstance(event, StepStarted) for event in said)
         return Replay(said, image_id, digest, tuple(map(Familiar, names)), steps, 0, time.time() - started, build)
@@ -196,7 +199,7 @@ def look_up(question: Question, environ: Mapping[str, str]) -> Replay | Basis | 
 
 
 def is_still(basis: Basis) -> bool:
-    """Whether all but the context is as the note has it. What was written since `look_up` and before there is a `Watch`, nobody else sees."""
+    """Whether all but the context is as the note has it. What changes between `look_up` and the start of the `Watch` is seen by neither."""
     try:
         return _all_absent(basis.absent) and _all_same(basis.same)
     except OSError:
@@ -328,7 +331,7 @@ def _events(noted: Iterable[tuple[Any, ...]]) -> Iterable[object]:
     said = list(noted)
     steps = [fields for kind, *fields in said if kind == "step"]
     for kind, *fields in said:
-        if kind == "notice":
+        if kind in ("notice", "earlier"):
             yield Notice(*fields)
         elif kind == "warned":
             rule, message, *place = fields

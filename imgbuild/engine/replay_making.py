@@ -46,7 +46,7 @@ def write_note(
     """Note a build, if all that it takes is known. `seen` is what was looked at in the build context."""
     if watch.asked is None or not _is_repeatable(plan, graph):
         return
-    index, events = _index(watch, graph, result), _events(watch.events, graph)
+    index, events = _index(watch, graph, result), _events(watch, graph)
     if index is None or events is None:
         return
     with suppress(OSError):
@@ -158,15 +158,15 @@ def _is_repeatable(plan: BuildPlan, graph: BuildGraph) -> bool:
     return not any(step.no_cache or (isinstance(step.op, CopyOp) and step.op.remotes) for stage in stages for step in stage.steps)
 
 
-def _events(said: list[object], graph: BuildGraph) -> tuple[tuple[Any, ...], ...] | None:
+def _events(watch: Watch, graph: BuildGraph) -> tuple[tuple[Any, ...], ...] | None:
     """What the next build will say, in the form of a note: what was said before the first step, and the steps in the order in which they
     are found; None where more was said."""
     found: list[tuple[Any, ...]] = []
     stepping = False
-    for event in said:
+    for number, event in enumerate(watch.events):
         match event:
             case Notice(text) if not stepping:
-                found.append(("notice", text))
+                found.append(("notice" if number >= watch.unlowered else "earlier", text))
             case Warned(rule, message, span) if not stepping:
                 found.append(("warned", rule, message, *_place(span)))
             case StepStarted():

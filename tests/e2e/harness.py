@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -295,6 +296,12 @@ def wait_for_line(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
         assert data, f"{wanted!r} was not said:\n{seen.decode()}"
         seen += data
     return seen
+
+
+def wait_until_old(path: Path) -> None:
+    """Wait until another change of a file would not leave the same times."""
+    while time.time_ns() < path.stat().st_mtime_ns + 100_000_000:
+        os.sched_yield()
 
 
 def ended(process: subprocess.Popen[bytes], signum: signal.Signals | None = None) -> tuple[int, str]:

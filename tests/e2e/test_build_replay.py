@@ -6,13 +6,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .harness import Bench, Done, wait_for_line
+from .harness import Bench, Done, wait_for_line, wait_until_old
 
 TEXT = """FROM busybox AS a
 ARG NAME=nobody
@@ -246,9 +245,7 @@ def _outcome(done: Done) -> tuple[list[str], str]:
 def _edit(bench: Bench, text: str) -> None:
     """Change a file, which is not young any more then."""
     bench.write({"src/two": text})
-    old = time.time_ns() + 100_000_000
-    while time.time_ns() < old:
-        os.sched_yield()
+    wait_until_old(bench.context / "src/two")
 
 
 def test_edit_after_edit(noted: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from demo.examples import ALL
 from registry_mock.client import Mock
 
 from .aftermath import wait_for_the_end_of
-from .harness import PATIENCE, Bench, base_tar, ended, wait_for_line
+from .harness import PATIENCE, Bench, base_tar, ended, wait_for_line, wait_until_old
 from .servers import serving_files, serving_git
 from .visitor import UID, VisitorBench, needs_namespaces, visitor
 
@@ -275,3 +276,15 @@ def test_sources_and_contexts_from_elsewhere(guest: VisitorBench, bench: Bench, 
                 each.run("build", "-t", "x", "-", stdin=data.getvalue())
     assert guest.inspect()["Digest"] == bench.inspect()["Digest"]
     assert {"x", "r/a", "r/sub/b", "inner"} <= set(bench.files())
+
+
+def test_a_build_that_knows_its_graph_says_a_notice_once(guest: VisitorBench) -> None:
+    guest.write({"file": "", "Buildfile": "FROM busybox as a\nCOPY file /\n"})
+    said = []
+    for number in range(4):
+        (guest.context / "file").write_text(str(number))  # and nothing else
+        wait_until_old(guest.context / "file")
+        done = guest.run("build", "--progress=plain", "-t", "x", ".")
+        said.append(re.findall("^(?:notice|warning): .*", done.err, re.M))
+    assert said[0]
+    assert said[1:] == said[:-1]
