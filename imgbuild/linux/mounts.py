@@ -11,10 +11,10 @@ import os
 import stat
 
 from imgbuild.hints import Callable, Iterator, TracebackType
-from imgbuild.light.contextlib import contextmanager, nullcontext
+from imgbuild.light.contextlib import contextmanager, nullcontext, suppress
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
-from imgbuild.linux.paths import Root
+from imgbuild.linux.paths import Root, working_directory
 from imgbuild.values import dataclass
 
 
@@ -136,7 +136,7 @@ def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = Fa
     """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
     start below the mount, and no directory is needed."""
     if _is_for_new(what, features):
-        fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV)
+        fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV, let_go=_lay_aside)
         try:
             _move_over(fd, "/")
         except OSError:
@@ -169,8 +169,9 @@ def _is_for_new(what: Filesystem | Bind, features: Features) -> bool:
     return all(not isinstance(value, str) or len(os.fsencode(value)) <= _LONGEST_OPTION for _, value in what.options)
 
 
-def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
-    """A detached mount of `what`: a descriptor that `move_mount` attaches, or that vanishes when it is closed."""
+def open_mount(what: Filesystem | Bind, attributes: int = 0, *, let_go: Callable[[int], None] = os.close) -> int:
+    """A detached mount of `what`: a descriptor that `move_mount` attaches, or that vanishes when it is closed. `let_go` closes those of
+    the mounts that it is made of."""
     if isinstance(what, Bind):
         flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if what.recursive else 0)
         fd = syscalls.open_tree(syscalls.AT_FDCWD, what.source, flags)
@@ -179,7 +180,7 @@ def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
     # The kernel makes private clones of mounts that it is given, but only when the file system is made.
     given: list[int] = []
     try:
-        with _working_directory(what.directory):
+        with working_directory(what.directory):
             if what.source != "none":
                 syscalls.fsconfig_set(context, "source", what.source)
             for key, value in what.options:
@@ -191,8 +192,17 @@ def open_mount(what: Filesystem | Bind, attributes: int = 0) -> int:
             syscalls.fsconfig_create(context)
         return syscalls.fsmount(context, attributes)
     finally:
-        for fd in (context, *given):
-            os.close(fd)
+        os.close(context)
+        for fd in given:
+            let_go(fd)
+
+
+def _lay_aside(fd: int) -> None:
+    """Close a detached mount without the wait for the other processors that its end costs, a millisecond or two while one of them forks:
+    let it go with the old root, for which there is such a wait in any case."""
+    with suppress(OSError):
+        _move_over(fd, _ASIDE)
+    os.close(fd)
 
 
 def restrict(fd: int, features: Features, *, read_only: bool = False, nodev: bool = False) -> None:
@@ -205,7 +215,8 @@ def restrict(fd: int, features: Features, *, read_only: bool = False, nodev: boo
 
 
 class FileStage:
-    """Where files in memory are made: a tmpfs that is mounted over "/" for as long as it takes to bind them to their places."""
+    """Where files in memory are made: a tmpfs aside, which goes with the old root; without the new API, one that is mounted over "/" for as
+    long as it takes to bind them to their places."""
 
     def __init__(self, features: Features) -> None:
         self._features = features
@@ -216,14 +227,17 @@ class FileStage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._whole >= 0:
+        if self._whole < 0:
+            return
+        if not self._features.mount_setattr:
             syscalls.umount2(f"/proc/self/fd/{self._whole}", syscalls.MNT_DETACH)
-            os.close(self._whole)
+        os.close(self._whole)
 
     def attach(self, what: File, mount: Mount, root: Root) -> None:
         """Make the file, and mount it as `mount` says."""
         if self._whole < 0:
-            self._whole = attach_root(Filesystem("tmpfs", (("mode", "0700"),)), self._features)
+            place = Filesystem("tmpfs", (("mode", "0700"),))
+            self._whole = attach_aside(place) if self._features.mount_setattr else attach_root(place, self._features)
         name = f"file{self._count}"
         self._count += 1
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._whole)
@@ -372,7 +386,7 @@ def _mount_old(what: Filesystem | Bind, target: str, flags: int) -> None:
     if any(isinstance(value, Filesystem) for _, value in what.options):
         raise OSError(errno.EOPNOTSUPP, "mount(2) can't be given another mount")
     data = ",".join(key if value is None else f"{key}={value}" for key, value in what.options)
-    with _working_directory(what.directory):
+    with working_directory(what.directory):
         syscalls.mount(what.source, target, what.fstype, flags, data)
 
 
@@ -381,17 +395,3 @@ def _remount(fd: int, flags: int) -> None:
     has = os.fstatvfs(fd).f_flag
     kept = sum(wanted for seen, wanted in _KEPT_FLAGS if has & seen)
     syscalls.mount(None, f"/proc/self/fd/{fd}", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | kept | flags)
-
-
-@contextmanager
-def _working_directory(path: str) -> Iterator[None]:
-    if not path:
-        yield
-        return
-    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.chdir(path)
-        yield
-    finally:
-        os.fchdir(back)
-        os.close(back)

@@ -234,3 +234,18 @@ def _make_directory(parent: int, name: bytes, mode: int) -> bytes | None:
     except FileExistsError:
         return _read_link(parent, name)
     return None
+
+
+@contextmanager
+def working_directory(path: str) -> Iterator[None]:
+    """Be there for a while; "": nowhere else than before."""
+    if not path:
+        yield
+        return
+    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(path)
+        yield
+    finally:
+        os.fchdir(back)
+        os.close(back)

@@ -108,8 +108,7 @@ class Spawner:
         self._place = place
         self._owner = owner
         # Groups are named after the owner, who may have several zygotes; to itself each may be process 1.
-        self._number = os.readlink("/proc/self")
-        self._serial = 0
+        self._number, self._serial = os.readlink("/proc/self"), 0
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._by_report: dict[int, _Child] = {}
@@ -124,7 +123,8 @@ class Spawner:
         """Serve until the other end of the control socket is closed; then end all children."""
         control = self._control.fileno()
         while True:
-            events = self._poll.poll(0 if self._stock.lacking else None)
+            # While a child is on its way, its mounts wait for other processors, which a fork holds up.
+            events = self._poll.poll(0 if self._stock.lacking and not self._by_report else None)
             if not events:
                 self._group_of_devices(())
                 self._stock.make(_NAMESPACES)
