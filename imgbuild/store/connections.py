@@ -57,6 +57,8 @@ class Connections:
                 self._given_back(handle)
         except driver.Error as error:
             raise self._explain(error) from error
+        except UnicodeDecodeError as error:  # the driver, about a name in a damaged file
+            raise IndexDamagedError(f"the store's index {self.path} is damaged", hint=_REBUILD, detail=str(error)) from error
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -218,6 +218,12 @@ def _overwritten(path: Path) -> None:
         stream.write(os.urandom(50_000))
 
 
+def _garbled(path: Path) -> None:
+    _newer(path)  # so that there is no log
+    data = path.read_bytes().replace(b"CREATE", b"CRATES")
+    path.write_bytes(data.replace(b"tables", b"table\xff"))  # SQLite names those that it can't read
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -225,9 +231,10 @@ def _overwritten(path: Path) -> None:
         (_foreign, "not imgbuild's index"),
         (_newer, "form 99"),
         (_overwritten, "damaged"),
+        (_garbled, "damaged"),
         (Path.mkdir, "can't be written"),
     ],
-    ids=["garbage", "foreign", "newer", "overwritten", "directory"],
+    ids=["garbage", "foreign", "newer", "overwritten", "garbled", "directory"],
 )
 def test_what_is_no_index_is_said_to_be_none(store: Store, damage: object, message: str) -> None:
     damage(store.root / "index.db")  # type: ignore[operator]
