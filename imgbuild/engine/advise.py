@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
+from imgbuild.engine.includes import read_buildfile
 from imgbuild.engine.invocation import Invocation
+from imgbuild.engine.machine import this_platform
 from imgbuild.engine.performed import build_of, chain_of, last_step, layer_of
 from imgbuild.engine.source import find_source
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import CorruptError, ImgbuildError, LayerError, NotFoundError
+from imgbuild.graph.options import LowerOptions
+from imgbuild.graph.outline import make_outline, needed_by
+from imgbuild.hints import Mapping, Sequence
 from imgbuild.insight.advice import Advice, Past, ordered
 from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds, with_steps
 from imgbuild.insight.cache_advice import cache_mounts, failing, misses, unmounted
@@ -16,6 +21,8 @@ from imgbuild.insight.layer_advice import below, big, shadowed
 from imgbuild.insight.unopened import Unknown, unopened
 from imgbuild.layer.compress import decompressing
 from imgbuild.layer.listing import Listed, listed
+from imgbuild.light.contextlib import suppress
+from imgbuild.oci.platform import parse_platform
 from imgbuild.store.history import History
 from imgbuild.values import dataclass
 
@@ -73,7 +80,21 @@ def _unopened(place: Workplace, past: Past) -> tuple[Advice | Unknown, ...]:
         if step.build in performed:
             own = next((each.opened for each in performed[step.build].steps if each.key == step.key and each.opened), {})
             opened[step.number] = own
-    return tuple(unopened(past, opened, stages))
+    return tuple(unopened(past, opened, stages, _unbuilt(build)))
+
+
+def _unbuilt(build: BuildRecord) -> Mapping[str, Sequence[str]]:
+    """By stage, those that need it and are no part of the build, as other targets are: by the Buildfile as it is now, if it is there."""
+    found: dict[str, list[str]] = {}
+    if build.buildfile.startswith("/"):
+        with suppress(ImgbuildError):
+            buildfile = read_buildfile(find_source(build.context, build.buildfile), build.args)
+            options = LowerOptions(parse_platform("".join(build.platforms[:1]) or "local", this_platform()), build.args, build.target)
+            outline = make_outline(buildfile, options, {})
+            for stage in outline.stages:
+                for index in needed_by(outline.stages, stage.index) - {stage.index} if stage.index not in outline.needed else ():
+                    found.setdefault(outline.stages[index].name, []).append(stage.name)
+    return found
 
 
 def _chosen(place: Workplace, word: str) -> BuildRecord:

@@ -26,9 +26,12 @@ class Unknown:
     why: str
 
 
-def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterable[str]) -> Iterator[Advice | Unknown]:
+def unopened(
+    past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterable[str], unbuilt: Mapping[str, Sequence[str]]
+) -> Iterator[Advice | Unknown]:
     """For each COPY, ADD and mount of the build context. `opened` has what was recorded of each step of the build when it was
-    performed, by its number, and `image` are the stages that the result is made of."""
+    performed, by its number; `image` are the stages that the result is made of, and `unbuilt`, by stage, those that need it and are no
+    part of the build."""
     final = frozenset(image)
     for step in past.build.steps:
         if copies_context(step) and step.stage not in final:
@@ -36,7 +39,7 @@ def unopened(past: Past, opened: Mapping[int, Mapping[str, Any]], image: Iterabl
             if isinstance(found, Unknown):
                 yield found
             elif found is not None:
-                yield from _advice(past, step, *found)
+                yield from _advice(past, step, *found, unbuilt.get(step.stage, ()))
         elif parts := parts_of(opened.get(step.number, {}), step.key):
             files = sum(part.files for part in parts.values())
             yield from _advice(past, step, files, [row for part in parts.values() for row in part.rows])
@@ -115,7 +118,7 @@ def _others(build: BuildRecord, step: StepRecord) -> bool:
     return any(mounts) or any(copies_context(each) and each.text != step.text for each in build.steps)
 
 
-def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> Iterator[Advice]:
+def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row], unbuilt: Sequence[str] = ()) -> Iterator[Advice]:
     changed: dict[str, int] = {}
     spent: list[float] = []
     for build, each in past.same(step):
@@ -141,12 +144,14 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row]) -> It
         evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")
     if listed := [row.path or "." for row in order if row.listed]:
         evidence.append(f"names were listed, which may count: {named(listed, _SHOWN)}")
+    if unbuilt:
+        evidence.append(f"not known is what is opened by stages that need this one and were not built: {named(unbuilt, _SHOWN)}")
     evidence.append("what is only looked at (test -f, the times that make compares) opens nothing")
     facts: dict[str, Any] = {
-        "files": files, "unopened": count, "size": size, "builds": len(spent),
+        "files": files, "unopened": count, "size": size, "builds": len(spent), "unbuilt": list(unbuilt),
         "paths": [{"path": row.path, "files": row.files, "size": row.size, "listed": row.listed} for row in order[:100]],
     }  # fmt: skip
-    yield Advice("unopened", step, message, tuple(evidence), seconds, most=bool(listed), facts=facts)
+    yield Advice("unopened", step, message, tuple(evidence), seconds, most=bool(listed or unbuilt), facts=facts)
 
 
 def _shown(row: Row) -> str:

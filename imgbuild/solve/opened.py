@@ -35,6 +35,8 @@ _MOST_ROWS = 200
 _MOST_LETTERS = 1 << 14
 """What is told of one step: the largest, as far as their paths take no more than that."""
 _LEAST_SECONDS = 0.1
+_LOOKED_UP = frozenset({"/etc/passwd", "/etc/group"})
+"""Where a build finds users by their names itself, for USER and --chown: no command is needed for that."""
 _WORDS = 5
 _OWNER = "seconds"
 """The owner of how long steps took, among the index's memos."""
@@ -216,9 +218,7 @@ class Opening:
         try:
             marks = _Marks(watch.opened(), watch.absent, reader)
             ground, own = self._ground, self._own
-            alike = (
-                not own and not marks.opened and not watch.absent and all(marks.written(part.top) == frozenset() for part in ground.parts)
-            )
+            alike = not (own or marks.opened or watch.absent) and all(marks.written(part.top) == frozenset() for part in ground.parts)
             if alike and ground.untouched is not None:
                 return {"parts": ground.untouched}
             parts = told((part, unopened(part, marks)) for part in (*ground.parts, *own))
@@ -296,7 +296,7 @@ def unopened(part: Part, marks: _Marks) -> tuple[int, int, list[Row]]:
         parent, _, name = part.target.rpartition("/")
         names, written = marks.opened.get(parent or "/", ()), marks.written(parent or "/")
         text = part.kept.texts[part.kept.roots[0]]
-        used = name in names or written is None or name in written or not text.startswith("\0file")
+        used = name in names or written is None or name in written or part.target in _LOOKED_UP or not text.startswith("\0file")
         size = part.kept.sizes(part.kept.roots[0])[0]
         return 1, int(used), [] if used else [Row("", 1, size, "" in names)]
     seen: dict[str, _Seen] = {}
@@ -325,7 +325,7 @@ def _directory(part: Part, path: str, digest: str, marks: _Marks, seen: dict[str
             whole = False  # nobody is told who follows a symlink
         else:
             files += 1
-            if written is None or name in names or name in written:
+            if written is None or name in names or name in written or here in _LOOKED_UP:
                 opened, whole = opened + 1, False
             else:
                 size += bytes_

@@ -215,6 +215,29 @@ def test_what_leaves_its_stage_is_not_claimed(bench: Bench) -> None:
     assert [each for each in _advice(bench) if each["kind"] == "unopened"] == []
 
 
+def test_other_targets_may_need_it(bench: Bench) -> None:
+    bench.write(FILES)
+    others = "FROM build AS test\nRUN cat tests/one\nFROM busybox AS more\nCOPY --from=test /app /\nFROM busybox AS alone\n"
+    text = STAGES.format(read="cat src/main", copied="/made").replace("FROM busybox\nCOPY", f"{others}FROM busybox\nCOPY")
+    bench.build(text)
+    found = _of(bench, "unopened")
+    assert "not known is what is opened by stages that need this one and were not built: test, more" in found["evidence"]
+    assert (found["facts"]["unbuilt"], found["at_most"]) == (["test", "more"], True)
+    (bench.context / "Buildfile").write_text("FROM\n")
+    assert _of(bench, "unopened")["facts"]["unbuilt"] == []
+
+
+@pytest.mark.parametrize(
+    ("copy", "uses"), [("COPY etc /etc", "USER app"), ("COPY etc/passwd etc/group /etc/", "COPY --chown=app:app src /x")]
+)
+def test_the_names_of_users_are_not_claimed(bench: Bench, copy: str, uses: str) -> None:
+    """The build itself looks them up."""
+    bench.write({**FILES, "etc/passwd": "app:x:1:1::/:/bin/sh\n", "etc/group": "app:x:1:\n", "etc/other": b"x" * 2_000_000})
+    bench.build(f"FROM busybox AS build\n{copy}\nCOPY etc/other /etc/more/\n{uses}\nRUN true\nFROM busybox\nCOPY --from=build /x* /\n")
+    rows = [row["path"] for each in _advice(bench) if each["kind"] == "unopened" for row in each["facts"]["paths"]]
+    assert rows == ["etc/other"] * (2 if "passwd" not in copy else 1)
+
+
 def test_what_the_image_has_is_not_claimed(bench: Bench) -> None:
     bench.write(FILES)
     for number in range(3):

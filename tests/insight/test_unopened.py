@@ -37,7 +37,7 @@ FROM = {"from": ["/out"]}
 
 def _said(*builds: BuildRecord, image: tuple[str, ...] = (), **opened: dict[str, Any]) -> list[Advice | Unknown]:
     known = {2: ALL, 3: OTHER, 4: FROM, **{int(number[1:]): record for number, record in opened.items()}}
-    return list(unopened(Past(builds[0], builds), known, image))
+    return list(unopened(Past(builds[0], builds), known, image, {}))
 
 
 def _paths(found: list[Advice | Unknown]) -> list[str]:
