@@ -18,7 +18,7 @@ from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.oci.image import Descriptor
 from imgbuild.oci.reference import Reference
-from imgbuild.solve.events import Notice, StepsKnown
+from imgbuild.solve.events import Notice, StepsKnown, Warned
 from imgbuild.store.journal import new_id
 from imgbuild.values import dataclass, replace
 
@@ -222,7 +222,10 @@ def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: O
         if not all(place.store.blobs.has(layer.blob.digest, layer.blob.size) for layer in base.layers):
             watch.basis = None  # it is brought in once more
             return None
+    texts = {stage.span.source.name: stage.span.source for stage in graph.stages.values()}
     for event in watch.basis.events:
+        if isinstance(event, Warned) and event.span.source.name in texts:  # a note has no lines, and the build's record shows them
+            event = replace(event, span=replace(event.span, source=texts[event.span.source.name]))
         on_event(event)
     return graph
 

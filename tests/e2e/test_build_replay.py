@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -269,15 +270,22 @@ def test_after_an_edit_the_environment_still_counts(noted: Bench) -> None:
     assert noted.run("run", "--rm", "x", "cat", "/name").out == "bob\n"
 
 
+def _recorded_warnings(bench: Bench) -> str:
+    return json.dumps(json.loads(bench.run("builds", "show", "--format=json").out)["warnings"])
+
+
 def test_warnings_are_told_of_a_graph_that_is_known(noted: Bench) -> None:
     noted.write({"Buildfile": TEXT.replace("AS a", "as a")})
     options = ("--build-arg", "SOMETHING=1")
     for _ in range(3):
         _edit(noted, "2")
         lowered = _run(noted, *options)
+    recorded = _recorded_warnings(noted)
     _edit(noted, "22")
     known = _run(noted, *options)
     assert "KNOWN" in known.out
+    assert _recorded_warnings(noted) == recorded
+    assert "FROM busybox as a" in recorded
     assert "FromAsCasing" in known.err
     assert "SOMETHING" in known.err
 
