@@ -218,6 +218,9 @@ def _known_graph(place: Workplace, watch: Watch | None, text: bytes, on_event: O
         watch.basis = None  # it was written to just now, or a base is another one
         return None
     graph = restored(data)
+    if graph is None:
+        watch.basis = None
+        return None
     for base in filter(None, (stage.base for stage in graph.stages.values())):
         if not all(place.store.blobs.has(layer.blob.digest, layer.blob.size) for layer in base.layers):
             watch.basis = None  # it is brought in once more

@@ -10,7 +10,7 @@ import marshal
 import sys
 
 from imgbuild.graph.ops import BuildGraph
-from imgbuild.hints import Any
+from imgbuild.hints import Any, Sequence
 from imgbuild.values import fields, is_dataclass
 
 _TUPLE, _SET, _DICT, _VALUE = range(4)
@@ -27,7 +27,7 @@ def flat(graph: BuildGraph) -> bytes | None:
     """The plain form; None where there is none, or it is large: then making it would cost more than it spares."""
     if sum(len(stage.lines) for stage in graph.stages.values()) > _MOST_LINES:
         return None
-    classes: dict[tuple[str, str], int] = {}
+    classes: dict[tuple[str, ...], int] = {}
     table: list[tuple[Any, ...]] = []
     known: dict[int, tuple[int, int]] = {}
 
@@ -50,12 +50,15 @@ def flat(graph: BuildGraph) -> bytes | None:
     def made(item: Any, kind: type) -> tuple[Any, ...]:
         if not kind.__module__.startswith(_PACKAGE):
             raise _Strange
-        name = classes.setdefault((kind.__module__, kind.__qualname__), len(classes))
         if issubclass(kind, str) and not getattr(item, "__dict__", None):
-            return (name, str(item))
+            return (number_of(kind, ()), str(item))
         if not is_dataclass(item):
             raise _Strange
-        return (name, *(plain(getattr(item, each.name)) for each in fields(item)))
+        names = [each.name for each in fields(item)]
+        return (number_of(kind, names), *(plain(getattr(item, name)) for name in names))
+
+    def number_of(kind: type, names: Sequence[str]) -> int:
+        return classes.setdefault((kind.__module__, kind.__qualname__, *names), len(classes))
 
     try:
         top = plain(graph)
@@ -65,11 +68,16 @@ def flat(graph: BuildGraph) -> bytes | None:
     return data if len(data) <= _MOST_BYTES else None
 
 
-def restored(data: bytes) -> BuildGraph:
-    """What `flat` was given. Of data that it made, by the same program."""
+def restored(data: bytes) -> BuildGraph | None:
+    """What `flat` was given. Of data that it made; None where that was of a program that had other classes, and is installed in place."""
     names, table, top = marshal.loads(data)
-    classes = [_class(*name) for name in names]
+    try:
+        classes = [_class(module, name) for module, name, *_ in names]
+    except (ImportError, AttributeError):
+        return None
     setters = [None if issubclass(cls, str) else tuple(each.name for each in fields(cls)) for cls in classes]
+    if any(tuple(known) != (setter or ()) for (_, _, *known), setter in zip(names, setters, strict=True)):
+        return None
     values: list[Any] = []
     put = object.__setattr__
 

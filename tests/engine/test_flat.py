@@ -41,7 +41,9 @@ def deep(value: Any) -> Any:
 def again(made: BuildGraph) -> BuildGraph:
     data = flat(made)
     assert data is not None
-    return restored(data)
+    found = restored(data)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -50,6 +52,14 @@ def test_it_is_the_same(name: str) -> None:
     for image in (base(), base(config)):
         made = graph(TEXTS[name], images={"base": image}, limits=Limits(cpus=1.5), labels=(("l", "m"),), epoch=7)
         assert deep(again(made)) == deep(made)
+
+
+@pytest.mark.parametrize("change", [(b"HistoryLine", b"HistoryLink"), (b"graph.ops", b"graph.old"), (b"created_by", b"written_by")])
+def test_of_other_classes_it_is_none(change: tuple[bytes, bytes]) -> None:
+    data = flat(graph("FROM base\nRUN a\n"))
+    assert data is not None
+    assert change[0] in data
+    assert restored(data.replace(*change)) is None
 
 
 def test_what_steps_share_they_share_again() -> None:
