@@ -112,12 +112,6 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one.rstrip('/')}/".startswith(f"{other.rstrip('/')}/") or f"{other.rstrip('/')}/".startswith(f"{one.rstrip('/')}/")
 
 
-def _others(build: BuildRecord, step: StepRecord) -> bool:
-    """Whether other instructions may need the same files of the build context."""
-    mounts = (each.text.startswith("RUN") and "type=bind" in each.text for each in build.steps if each.text != step.text)
-    return any(mounts) or any(copies_context(each) and each.text != step.text for each in build.steps)
-
-
 def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row], unbuilt: Sequence[str] = ()) -> Iterator[Advice]:
     changed: dict[str, int] = {}
     spent: list[float] = []
@@ -137,8 +131,8 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row], unbui
     count = sum(row.files for row in rows)
     copied = copies_context(step)
     ways = "--exclude or a narrower source" if copied else "a narrower source"
-    way = f"{ways}, or by the ignore file{', if no other instruction needs it' if _others(past.build, step) else ''}"
-    message = f"leave out what {'no RUN of its stage has' if copied else 'it has never'} opened, by {way}: {named(shown, _SHOWN)}"
+    who = "no RUN of its stage has" if copied else "it has never"
+    message = f"leave out what {who} opened, by {ways}, or, if nothing else needs it, by the ignore file: {named(shown, _SHOWN)}"
     evidence = [f"of {counted(files, 'file')}, {count:,} with {shown_bytes(size)} were opened by none"]
     if spent:
         evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")
