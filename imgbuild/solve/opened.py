@@ -186,7 +186,9 @@ class Opening:
         self.release()
         if not self._why:
             try:
-                self._listener = self._idle.pop() if self._idle else Listener()
+                with suppress(IndexError):  # steps that run at once share them
+                    self._listener = self._idle.pop()
+                self._listener = self._listener or Listener()
                 self._watch = Watch(self._listener, self._directories, _Names((*self._ground.parts, *self._own)))
             except OSError as error:
                 self._why = f"its directories could not be watched: {error.strerror}"
@@ -195,11 +197,10 @@ class Opening:
     def release(self) -> None:
         """Nothing is watched any more: let others have the listener, if it is sound."""
         listener, self._listener = self._listener, None
-        if listener is not None and self._watch is not None:
-            if self._watch.ended and not self._watch.problem:
-                self._idle.append(listener)
-            else:
-                listener.close()
+        if listener is not None and self._watch is not None and self._watch.ended and not self._watch.problem:
+            self._idle.append(listener)
+        elif listener is not None:
+            listener.close()
 
     def facts(self, upper: Path | None = None) -> dict[str, Any]:
         """What a record says of it. `upper` is what its command wrote; asked for again, it need not be there any more."""
@@ -373,9 +374,8 @@ class Openings:
             more = directories_of(own, _MOST_DIRECTORIES)
             directories = more and tuple(dict.fromkeys((*directories, *more)))
         if directories is None:
-            return Opening(
-                ground, own, (), self._idle, why="what it stands on has many directories for the time that it was last known to take"
-            )
+            why = "what it stands on has many directories for the time that it was last known to take"
+            return Opening(ground, own, (), self._idle, why=why)
         return Opening(ground, own, directories, self._idle, rootless=self._rooms.features.rootless)
 
     def learn(self, step: Step, copies: Sequence[Wanted], seconds: float) -> None:

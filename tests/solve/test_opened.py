@@ -17,9 +17,10 @@ from imgbuild.errors import Source, Span
 from imgbuild.graph.ops import CopyOp, Step
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import Digest
+from imgbuild.sandbox.watch import Listener
 from imgbuild.snapshot import DirectoryLower
 from imgbuild.snapshot.readers import reader_of
-from imgbuild.solve.opened import FREE, Part, Row, _Marks, directories_of, parts_of, told, unopened
+from imgbuild.solve.opened import FREE, Opening, Part, Row, _Ground, _Marks, directories_of, parts_of, told, unopened
 from imgbuild.solve.state import Wanted
 
 SPAN = Span(Source("Buildfile", ("COPY . /app",)), 1, 1)
@@ -121,6 +122,23 @@ def test_what_has_no_certain_place_is_left_out() -> None:
     assert [part.target for part in parts_of([_wanted(CopyOp(destination="/", **plain), directory, file)])] == ["/", "/top"]
     assert [part.target for part in parts_of([_wanted(CopyOp(destination="/app/", unpack=True, **plain), directory, file)])] == ["/app"]
     assert parts_of([_wanted(CopyOp(destination="/app/", parents=True, **plain), directory, file)]) == ()
+
+
+class _Contended(list[Listener]):
+    """Another step takes the last one between the look and the grasp."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_a_listener_that_another_step_has_taken_is_made_anew(context: Path) -> None:
+    copies = [_wanted(CopyOp(destination="/app/", sources=("src",), epoch=0), Kept("a/top", "top"))]
+    opening = Opening(_Ground(copies), (), ("/app",), _Contended())
+    watch = opening.attempt()
+    assert watch is not None
+    opening.release()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(watch.listener.fd)
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
