@@ -59,14 +59,20 @@ class Early:
 @contextmanager
 def early_zygote(invocation: Invocation) -> Iterator[Early | None]:
     """Start the zygote before the rest of this program is even loaded: it is a small process then, and has its first sandbox ready when
-    that is asked for. None where the rights for that come later: without root."""
+    that is asked for. None where the rights for that come later, without root, or never."""
     if os.geteuid() != 0:
         yield None
         return
+    from imgbuild.errors import SandboxError
     from imgbuild.sandbox.zygote import Zygote
 
     features = probe(invocation.disabled())
-    with Zygote.start(features) as zygote:
+    try:
+        started = Zygote.start(features)
+    except SandboxError:  # the build says so, if it comes to need one
+        yield None
+        return
+    with started as zygote:
         zygote.foresee()
         yield Early(features, zygote)
 

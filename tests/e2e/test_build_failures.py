@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,21 @@ def test_what_can_not_be_saved_is_refused(shared: Bench, flag: str, words: str) 
     said = shared.refused(f"FROM busybox\nRUN --on-failure={flag} true\n", code=10)
     assert words in said
     assert "Buildfile:2" in said
+
+
+def test_who_can_make_no_sandbox_builds_what_needs_none(bench: Bench) -> None:
+    bench.write({"file": "1"})
+    weak = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
+
+    def build(text: str) -> tuple[int, str]:
+        bench.write({"Buildfile": text})
+        command = [*weak, *bench.command("build", "-t", "x", bench.context)]
+        done = subprocess.run(command, capture_output=True, text=True, env=bench.environ, check=False)
+        return done.returncode, done.stderr
+
+    unneeded = "FROM scratch AS other\nRUN false\nFROM scratch\n"
+    assert build(f"{unneeded}COPY file /\n")[0] == 0
+    assert "unknown instruction COPYY" in build(f"{unneeded}COPYY file /\n")[1]
+    code, said = build("FROM busybox\nRUN true\n")
+    assert code == 20
+    assert "namespaces can't be made" in said
