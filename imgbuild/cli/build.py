@@ -9,6 +9,7 @@ from imgbuild.errors import StepFailed, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from imgbuild.engine.invocation import Invocation
@@ -147,45 +148,39 @@ def _build(
     from imgbuild.cli.ending import heed_sigterm
 
     heed_sigterm()
+    with _early(invocation, asked, basis, options["context"]) as early:
+        from imgbuild.cli.progress import make_renderer
+        from imgbuild.engine.build import build_image
+        from imgbuild.engine.request import BuildRequest
+        from imgbuild.solve.events import Notice
+
+        request = BuildRequest(**options)
+        if call != ("build", None):
+            from imgbuild.cli.call import answer, parse_call
+
+            wanted = parse_call(*call)
+            if wanted.name != "build":
+                return answer(invocation, request, wanted)
+        with make_renderer(mode, invocation.environ) as renderer:
+            for notice in notices:
+                renderer.on_event(Notice(notice))
+            result = build_image(invocation, request, renderer.on_event, question=asked, early=early, basis=basis)
+            renderer.finish(result)
+        return 0
+
+
+def _early(invocation: Invocation, asked: Question | None, basis: Basis | None, context: str) -> AbstractContextManager[Early | None]:
+    """The zygote, started before the rest is even loaded, where there will most likely be something for it to do."""
     if asked is not None and basis is None:
         from imgbuild.engine.replay import is_new
 
-        if is_new(asked, options["context"]):
+        if is_new(asked, context):
             from imgbuild.engine.workplace import early_zygote
 
-            with early_zygote(invocation) as early:
-                return _built(invocation, options, mode, notices, asked, None, call, early)
-    return _built(invocation, options, mode, notices, asked, basis, call, None)
+            return early_zygote(invocation)
+    from imgbuild.light.contextlib import nullcontext
 
-
-def _built(
-    invocation: Invocation,
-    options: dict[str, Any],
-    mode: str,
-    notices: list[str],
-    asked: Question | None,
-    basis: Basis | None,
-    call: tuple[str, str | None],
-    early: Early | None,
-) -> int:
-    from imgbuild.cli.progress import make_renderer
-    from imgbuild.engine.build import build_image
-    from imgbuild.engine.request import BuildRequest
-    from imgbuild.solve.events import Notice
-
-    request = BuildRequest(**options)
-    if call != ("build", None):
-        from imgbuild.cli.call import answer, parse_call
-
-        wanted = parse_call(*call)
-        if wanted.name != "build":
-            return answer(invocation, request, wanted)
-    with make_renderer(mode, invocation.environ) as renderer:
-        for notice in notices:
-            renderer.on_event(Notice(notice))
-        result = build_image(invocation, request, renderer.on_event, question=asked, early=early, basis=basis)
-        renderer.finish(result)
-    return 0
+    return nullcontext()
 
 
 def progress_mode(quiet: bool, mode: str, environ: Mapping[str, str]) -> str:
