@@ -75,8 +75,8 @@ def _lines(result: Reproduced, everything: bool) -> Iterator[str]:
     place = f"  ({step.file.rpartition('/')[2]}:{step.line})" if step.file else ""
     yield f"#{step.number} {short(step.name)}{place}: {'the same again' if result.same else 'DIFFERS'}"
     for failed in result.failed:
-        near = "; a day ahead it does not" if result.lasts else ""
-        yield f"  on another date, {clock(failed.date)}, it fails: {failed.words}{near}"
+        fails, near = ("failed once, but not the next time", "") if failed.once else ("fails", "; a day ahead it does not")
+        yield f"  on another date, {clock(failed.date)}, it {fails}: {failed.words}{near if result.lasts else ''}"
     if result.problem:
         yield f"  under other circumstances {result.problem}"
         return
@@ -94,6 +94,6 @@ def _json(result: Reproduced) -> dict[str, Any]:
     return {
         "number": step.number, "name": step.name, "file": step.file, "line": step.line, "same": result.same, "stored": result.stored,
         "runs": list(result.runs), "problem": result.problem, "files": files, "more": result.more,
-        "failed": [{"date": clock(each.date), "problem": each.words} for each in result.failed],
+        "failed": [{"date": clock(each.date), "problem": each.words, "once": each.once} for each in result.failed],
         "varied": list(result.conditions.varied), "not_varied": list(result.conditions.unvaried),
     }  # fmt: skip

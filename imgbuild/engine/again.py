@@ -54,11 +54,12 @@ class Varied:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A run that failed on another date: what the clock was when it began, in seconds since 1970; `far`: that is in another year; and why
-    it failed, in words."""
+    it failed, in words. `once`: the next time it did not, so that it is not the date, or not that alone."""
 
     date: float
     far: bool
     words: str
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Runs:
                 tried = [dates.next(error, conditions, began)]
                 continue
             with stack:
+                dates.succeeded(conditions)
                 if conditions.ahead == _TODAY:
                     conditions = replace(conditions, ahead=0)
                 processors = conditions.processors or len(os.sched_getaffinity(0))
@@ -168,16 +170,27 @@ class _Dates:
         return [replace(each, ahead=0) for each in tried]
 
     def next(self, error: ConflictError, conditions: Conditions, began: float) -> Conditions:
-        """What is to be tried after a failure; if today's date was not moved either, there is nothing, and `error` is raised."""
+        """What is to be tried after a failure: first the same again, as some steps fail by chance; if today's date was not moved either,
+        there is nothing, and `error` is raised."""
         if not conditions.ahead:
             raise error
         if conditions.ahead == _TODAY:
             self.why = "it fails where its processes are traced"
             self.failed.clear()
-        else:
+        elif not self._has_failed(conditions):
             self.why = "it fails on another one"
             self.failed.append(Failed(began + conditions.ahead, conditions.ahead == _FAR, last_words(error).partition(": ")[2]))
+            return conditions
         return replace(conditions, ahead=_NEXT[conditions.ahead])
+
+    def succeeded(self, conditions: Conditions) -> None:
+        """It did not fail so; if it had, then by chance."""
+        if self._has_failed(conditions):
+            self.failed[-1] = replace(self.failed[-1], once=True)
+
+    def _has_failed(self, conditions: Conditions) -> bool:
+        far = {_FAR: True, _NEAR: False}.get(conditions.ahead)
+        return bool(self.failed) and self.failed[-1].far is far
 
 
 @contextmanager

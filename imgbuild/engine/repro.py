@@ -62,7 +62,7 @@ class Reproduced:
     @property
     def lasts(self) -> bool:
         """Whether it succeeds on another date, if only on a near one: what is fetched is signed for less than a year."""
-        return all(each.far for each in self.failed)
+        return all(each.far or each.once for each in self.failed)
 
     @property
     def same(self) -> bool:

@@ -74,7 +74,7 @@ def serving_files(certificate: tuple[Path, Path] | None = None) -> Iterator[File
             """Quiet."""
 
     files = Files("")
-    with _running(Handler, certificate) as port:
+    with running(Handler, certificate) as port:
         files.url = f"https://localhost:{port}" if certificate else f"http://127.0.0.1:{port}"
         yield files
 
@@ -200,12 +200,13 @@ def serving_git_over_http(place: Path, authorization: str = "") -> Iterator[Repo
         def log_message(self, format: str, *arguments: object) -> None:
             """Quiet."""
 
-    with _running(Handler) as port:
+    with running(Handler) as port:
         yield Repositories(place, f"http://127.0.0.1:{port}")
 
 
 @contextmanager
-def _running(handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None) -> Iterator[int]:
+def running(handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None) -> Iterator[int]:
+    """A server of HTTP on a port of this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from imgbuild.linux import syscalls
 
 from .aftermath import assert_no_groups, assert_nothing_left
 from .harness import PATIENCE, Bench, ended, wait_for_line
+from .servers import running
 from .test_repro import below, kept, read, repro, wait_for_sleep
 
 DATES = {
@@ -86,6 +88,27 @@ def test_a_step_that_fails_in_another_year_alone(bench: Bench) -> None:
     assert step["files"][0]["reasons"][0]["kind"] == "time"
 
 
+def test_a_step_that_fails_by_chance(bench: Bench) -> None:
+    """It is not the date with which it fails: what it asks fails for the third who asks, which is the first on another date."""
+    asked: list[str] = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(500 if len(asked) == 3 else 200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Quiet."""
+
+    with running(Failing) as port:
+        step = step_of(bench, f"RUN wget -q -O /x http://127.0.0.1:{port}/ 2> /dev/null || exit 7", code=0)
+        assert ([(each["problem"], each["once"]) for each in step["failed"]], len(asked)) == ([("exit code 7", True)], 4)
+        assert "the date, by 400 days" in step["varied"]
+        asked[:] = asked[:1]
+        assert ", it failed once, but not the next time: exit code 7\n" in bench.run("repro").out
+
+
 def test_limits_of_time_are_held_on_another_date(bench: Bench) -> None:
     step = step_of(bench, f"RUN --timeout=2s [ $(date +%s) -lt {int(time.time()) + 86400} ] || sleep 1000", code=1)
     assert [each["problem"] for each in step["failed"]] == ["a limit of time (timeout)"] * 2
@@ -102,7 +125,7 @@ def test_a_daemon_that_is_left_behind(bench: Bench) -> None:
 def test_interrupted_on_another_date(bench: Bench, signum: signal.Signals) -> None:
     """It hangs where the date is another one, with processes in the background that ignore all that they can."""
     hang = "trap '' INT TERM HUP; sleep 1000 & sleep 1000"
-    bench.build(f"FROM busybox\nRUN [ $(date +%s) -lt {int(time.time()) + 86400} ] || sh -c \"{hang}\"\n")
+    bench.build(f'FROM busybox\nRUN [ $(date +%s) -lt {int(time.time()) + 86400} ] || sh -c "{hang}"\n')
     before = kept(bench)
     with bench.started("repro") as process:
         wait_for_line(process, b"running #1")
