@@ -45,9 +45,12 @@ def forget(fd: int, number: int) -> None:
     _libc.inotify_rm_watch(fd, number)
 
 
-def events(fd: int) -> Iterator[tuple[int, int, bytes]]:
-    """What has been told since it was asked last: the watch's number, the mask, and the name in its directory, b"" for itself."""
-    while True:
+def events(fd: int, most: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """What has been told since it was asked last: the watch's number, the mask, and the name in its directory, b"" for itself. It is read
+    `most` times (0: to the end), as there may be more and more."""
+    times = 0
+    while not most or times < most:
+        times += 1
         try:
             data = os.read(fd, _PIECE)
         except BlockingIOError:

@@ -15,6 +15,8 @@ from imgbuild.sandbox.wire import Begun
 
 _MOST = 200_000
 """Names that are remembered of one sandbox."""
+_READS = 16
+"""How often it is read in one look: a full queue of ordinary names is less. Who floods it is not to hold anybody up."""
 _MANY = 1000
 """Events of one look, after which the next should be soon."""
 _AGAIN = 100
@@ -72,17 +74,19 @@ class Watch:
     def end(self, begun: Begun | None) -> None:
         """All processes are gone. The listener can have another watch, unless there was a problem."""
         self.began(begun)
-        self.drain()
+        self.drain(reads=0)
         self.ended = True
         self.listener.given += len(self.directories) - len(self.absent)
 
-    def drain(self) -> None:
-        """Take what was told. What was told before is not told twice; a queue that was full has lost something."""
+    def drain(self, *, reads: int = _READS) -> None:
+        """Take what was told, by so many reads (0: all). What was told before is not told twice; a queue that was full has lost something,
+        and then nothing counts any more."""
         before = len(self._told)
-        for number, mask, name in inotify.events(self.listener.fd):
+        for number, mask, name in () if self.problem else inotify.events(self.listener.fd, reads):
             if mask & inotify.IN_Q_OVERFLOW:
                 self.problem = "it opened files faster than they could be noted"
-            elif mask & inotify.IN_OPEN and number > self.after:  # the others are of those before
+                break
+            if mask & inotify.IN_OPEN and number > self.after:  # the others are of those before
                 if (number, name) in self._told:
                     self._again[number] = self._again.get(number, 0) + 1
                 else:

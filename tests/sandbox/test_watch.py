@@ -12,7 +12,8 @@ import pytest
 
 from imgbuild.linux.inotify import IN_OPEN, events
 from imgbuild.linux.mounts import Bind, Filesystem, Mount
-from imgbuild.sandbox.watch import Listener, Watch
+from imgbuild.sandbox.watch import Listener, Watch, begin
+from imgbuild.sandbox.wire import Begun
 from imgbuild.sandbox.zygote import Zygote
 
 from .conftest import overlay, spec_of
@@ -130,6 +131,36 @@ def test_what_is_opened_again_and_again_is_not_told_for_ever(plain_zygote: Zygot
         watch.end(sandbox.begun)
         assert watch.opened() == {"/mnt/dir": {"one", "two"}, "/mnt/dir/docs": {"page"}}
         listener.close()
+
+
+def test_who_opens_more_and_more_holds_nobody_up(tmp_path: Path) -> None:
+    names = [f"{number:0250}" for number in range(6000)]
+    listener = Listener()
+    watch = Watch(listener, (str(tmp_path),))
+    for name in names:
+        (tmp_path / name).touch()
+    assert begin(listener.fd, watch.directories, watch.after) is None
+    for name in names:
+        (tmp_path / name).read_bytes()
+    watch.began(None)
+    watch.drain()
+    assert 1000 < len(watch.opened()[str(tmp_path)]) < len(names)
+    assert watch.busy
+    watch.end(None)
+    assert watch.opened() == {str(tmp_path): set(names)}
+    listener.close()
+
+
+def test_where_something_was_missed_nothing_is_taken_any_more(tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    listener = Listener()
+    watch = Watch(listener, (str(tmp_path),))
+    begin(listener.fd, watch.directories, watch.after)
+    watch.began(Begun(problem="no space"))
+    (tmp_path / "one").read_bytes()
+    watch.drain()
+    assert [name for _, _, name in events(listener.fd)] == [b"one"]
+    listener.close()
 
 
 def test_names_are_bytes(plain_zygote: Zygote, source: Filesystem) -> None:
