@@ -237,9 +237,11 @@ class _Tracer:
         elif underway.registers:
             registers = REGISTERS[stop.architecture]
             tracing.set_registers(pid, registers.changed(tracing.registers(pid), registers.arguments[call.argument], address))
-        elif stop.result >= 0 and call.does in ("tells", "returns"):
+        elif stop.result >= 0 and call.does in ("tells", "returns", "adjusts"):
             if address:
-                tracing.poke(pid, address, moved(tracing.peek(pid, address), 0, call.word(stop.architecture), self._ahead))
+                word = call.word(stop.architecture)
+                seconds = address + call.place * word
+                tracing.poke(pid, seconds, moved(tracing.peek(pid, seconds), 0, word, self._ahead))
             if call.does == "returns":
                 registers = REGISTERS[stop.architecture]
                 tracing.set_registers(pid, registers.changed(tracing.registers(pid), registers.result, stop.result + self._ahead))

@@ -27,6 +27,7 @@ _WALL_CLOCKS = (0, 5, 8, 11)  # CLOCK_REALTIME, _COARSE, _ALARM, CLOCK_TAI
 _ABSOLUTE = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
 _FUTEX_REALTIME, _FUTEX_COMMAND, _FUTEX_LOCK_PI = 0x100, 0x7F, 6
 _TRACES = (0, 16, 0x4206)  # PTRACE_TRACEME, _ATTACH, _SEIZE
+_UNTRACED = 0x800000  # CLONE_UNTRACED
 _TIMERS = ("timer_settime", "timer_settime64", "timerfd_settime", "timerfd_settime64")
 _NEW = ("futex_waitv", "futex_wait")  # their times have eight bytes everywhere
 
@@ -47,12 +48,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call, and what is done where all conditions hold. `tells`: the time is written to where an argument points; `returns`: it is the
-    result, too; `takes`: an argument points to a time until which is waited, `words` long, of which the seconds are at `place`;
-    `traces`: the program is a tracer itself; `sets`: refused, whatever its rights are: it would set this machine's clock by a wrong one."""
+    """A call, and what is done where all conditions hold. `tells`: the time is written to where an argument points, its seconds at `place`;
+    `returns`: it is the result, too; `takes`: an argument points to a time until which is waited, `words` long, of which the seconds are at
+    `place`; `traces`: the program is a tracer itself, or makes a process that has none; `sets`: refused, whatever its rights are: it would
+    set this machine's clock by a wrong one; `adjusts`: that, where it has the right to, and else `tells`."""
 
     name: str
-    does: Literal["tells", "returns", "takes", "traces", "sets"]
+    does: Literal["tells", "returns", "takes", "traces", "sets", "adjusts"]
     argument: int = 0
     conditions: tuple[Condition, ...] = ()
     words: int = 2
@@ -88,14 +90,15 @@ CALLS: tuple[Call, ...] = (
     *_takes(("futex_waitv",), 3, Condition(4, "of", (0,))),
     *_takes(("futex_wait",), 4, Condition(5, "of", (0,))),
     Call("ptrace", "traces", 0, (Condition(0, "of", _TRACES),)),
-    *(Call(name, "sets") for name in (
-        "settimeofday", "stime", "clock_settime", "clock_settime64", "adjtimex", "clock_adjtime", "clock_adjtime64",
-    )),
-)  # fmt: skip
+    Call("clone", "traces", 0, (Condition(0, "bit", (_UNTRACED,)),)),
+    *(Call(name, "sets") for name in ("settimeofday", "stime", "clock_settime", "clock_settime64")),
+    Call("adjtimex", "adjusts", place=9),
+    *(Call(name, "adjusts", 1, place=9) for name in ("clock_adjtime", "clock_adjtime64")),
+)
 
 
-def compile_filter(machine: str) -> bytes:
-    """The program for a machine; SandboxError where its calls are not known."""
+def compile_filter(machine: str, *, may_set: bool = True) -> bytes:
+    """The program for a machine; SandboxError where its calls are not known. `may_set`: its processes may have the right to set a clock."""
     if machine not in MACHINES:
         raise SandboxError(f"the calls of {machine} that tell the time are not known")
     program: list[Instruction] = [(_LOAD, 0, 0, _ARCH)]
@@ -104,7 +107,8 @@ def compile_filter(machine: str) -> bytes:
         body: list[Instruction] = [(_LOAD, 0, 0, _NR)]
         for place, call in enumerate(CALLS):
             if call.name in numbers:
-                verdict = _DENIED if call.does == "sets" else _TRACE | MARK | place
+                refused = call.does == "sets" or (call.does == "adjusts" and may_set)
+                verdict = _DENIED if refused else _TRACE | MARK | place
                 block = _block(call.conditions, verdict)
                 body += [(_JEQ, 0, len(block), numbers[call.name]), *block]
         body.append((_RET, 0, 0, _ALLOW))

@@ -194,7 +194,7 @@ class Zygote:
         if spec.ahead:
             from imgbuild.sandbox.clock_calls import compile_filter
 
-            clock = compile_filter(self._features.machine)
+            clock = compile_filter(self._features.machine, may_set=spec.privileged or "SYS_TIME" in spec.process.capabilities)
         return make_plan(spec, self._features, self._program(spec.process.capabilities) if wants else b"", self._tty_group, clock)
 
     def expect(self, count: int, width: int = 1) -> None:

@@ -124,9 +124,16 @@ def test_programs(plain: Run) -> None:
 
 def test_every_clock(plain_zygote: Zygote) -> None:
     text = "print(*(int(time.clock_gettime(clock) // 86400) for clock in (0, 5, 11, 1)), int(time.time() // 86400))"
+    text += """
+state = ctypes.create_string_buffer(256)
+for call in (lambda: libc.adjtimex(state), lambda: libc.clock_adjtime(0, state)):
+    print(call() >= 0 and struct.unpack_from("l", state, 72)[0] // 86400)
+"""
     before = days()
-    realtime, coarse, tai, since_boot, now = map(int, python(plain_zygote, text, ahead=AHEAD).lines[0].split())
-    assert {realtime - 1000, coarse - 1000, tai - 1000, now - 1000} <= {before, days()}
+    clocks, *asked = python(plain_zygote, text, ahead=AHEAD).lines
+    realtime, coarse, tai, since_boot, now = map(int, clocks.split())
+    assert {realtime - 1000, coarse - 1000, tai - 1000, now - 1000, *(int(each) - 1000 for each in asked)} <= {before, days()}
+    assert len(asked) == 2
     assert since_boot < 900
 
 
@@ -226,6 +233,11 @@ def test_who_traces_is_told_apart(plain_zygote: Zygote) -> None:
     assert (done.status.code, done.status.setup_error) == (125, f"{UNMOVED}: the step traces processes itself")
     assert done.out == ""
     assert python(plain_zygote, "print(libc.ptrace(0, 0, 0, 0))").out == "0\n"
+
+
+def test_who_would_be_without_a_tracer_is_told_apart(plain_zygote: Zygote) -> None:
+    done = python(plain_zygote, "libc.syscall(56 if os.uname().machine == 'x86_64' else 220, 0x800011, 0, 0, 0, 0)", ahead=AHEAD)
+    assert done.status.setup_error.startswith(UNMOVED)
 
 
 def test_the_machine_s_clock_is_not_set(plain_zygote: Zygote) -> None:
