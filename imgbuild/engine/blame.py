@@ -15,7 +15,6 @@ from imgbuild.insight.blame import Blamed, Origin, copied_from, decisive
 from imgbuild.insight.builds import BuildRecord, StepRecord
 from imgbuild.insight.history import history
 from imgbuild.layer.failures import explained
-from imgbuild.light import json
 from imgbuild.light.contextlib import ExitStack
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import Digest
@@ -159,6 +158,6 @@ def _origin(place: Workplace, number: int, layer: Layer, performed: tuple[BuildR
         return Origin(number, layer.diff_id)
     build, step = performed
     row = place.store.index.step(step.key) if step.key else None
-    record = {} if row is None else json.loads(row.record)
+    record = {} if row is None else dict(row.fields())
     where = f"{step.file.removeprefix(build.context.rstrip('/') + '/')}:{step.line}" if step.line else ""
     return Origin(number, layer.diff_id, step.text, "", build.id, step.number, where, record, performed)

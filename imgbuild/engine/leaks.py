@@ -7,8 +7,8 @@ from imgbuild.graph.key import key_record
 from imgbuild.graph.ops import BuildGraph, Stage
 from imgbuild.hints import TYPE_CHECKING, Any, Iterator
 from imgbuild.layer.leaks import Leaks
-from imgbuild.light import json
 from imgbuild.oci.config import run_config_json
+from imgbuild.store.rows import parse_record
 from imgbuild.values import asdict, replace
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _words(graph: BuildGraph, plan: BuildPlan) -> Iterator[tuple[str, str, Span 
         for line in stage.lines:
             yield line.created_by, "this instruction", line.span
         for step in (*stage.steps, *(test.step for test in stage.tests)):
-            yield from ((text, "this step", step.span) for text in _strings(json.loads(key_record(step.op, "", {}))))
+            yield from ((text, "this step", step.span) for text in _strings(parse_record(key_record(step.op, "", {}))))
     for target in graph.targets:
         yield from ((text, "the image's config", None) for text in _of_image(graph, graph.stages[target]))
     outputs = (annotation for output in plan.outputs for annotation in output.annotations)

@@ -105,7 +105,7 @@ def base_of(place: Workplace, build: BuildRecord, chain: tuple[StepRecord, ...])
         row = place.store.index.step(step.key)
         # What is independent of its parent says nothing of it: its record has no ground.
         ground = json.loads(row.usage).get("parent") if row is not None else None
-        independent = row is not None and json.loads(row.record)["fields"].get("link")
+        independent = row is not None and row.fields()["fields"].get("link")
         if ground is not None and not independent:
             for layers in candidates:
                 if chain_id((*(layer.diff_id for layer in layers), *above)) == ground:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from imgbuild.errors import ImageError
 from imgbuild.hints import Any
 from imgbuild.oci.digest import DiffID, parse_diff_id
-from imgbuild.oci.image import Annotations, canonical_json, parse_json_object, parse_string_map
+from imgbuild.oci.image import Annotations, document_json, parse_json_object, parse_string_map
 from imgbuild.oci.platform import Platform, normalize
 from imgbuild.values import dataclass, field
 
@@ -73,7 +73,7 @@ class ImageConfig:
 
 def config_bytes(image: ImageConfig) -> bytes:
     """The canonical bytes of an image config; empty fields are left out."""
-    return canonical_json(config_json(image))
+    return document_json(config_json(image))
 
 
 def config_json(image: ImageConfig) -> dict[str, Any]:

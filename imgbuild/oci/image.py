@@ -102,7 +102,19 @@ class Index:
 
 def canonical_json(value: object) -> bytes:
     """The one JSON text of `value`: sorted keys, no spaces, UTF-8 as it is. Digests are taken over it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return _one_text(value).encode("utf-8", "surrogateescape")
+
+
+def document_json(value: object) -> bytes:
+    """The same, for documents that others read: with U+FFFD, as docker has it, where a text is not Unicode."""
+    try:
+        return _one_text(value).encode()
+    except UnicodeEncodeError:
+        return _one_text(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _one_text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
         fields["artifactType"] = manifest.artifact_type
     if manifest.subject is not None:
         fields["subject"] = descriptor_json(manifest.subject)
-    return canonical_json(fields)
+    return document_json(fields)
 
 
 def index_bytes(index: Index) -> bytes:
@@ -166,7 +178,7 @@ def index_bytes(index: Index) -> bytes:
     }
     if index.annotations:
         fields["annotations"] = dict(index.annotations)
-    return canonical_json(fields)
+    return document_json(fields)
 
 
 def parse_descriptor(value: object, what: str) -> Descriptor:

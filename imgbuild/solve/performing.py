@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from imgbuild.graph.ops import CopyOp, RunOp, WorkdirOp
 from imgbuild.hints import TYPE_CHECKING, Callable
-from imgbuild.light import json
 from imgbuild.light.functools import partial
 from imgbuild.snapshot import DirectoryLower, Lower
 from imgbuild.solve.captures import Captures
@@ -12,6 +11,7 @@ from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import OnEvent, StepOutput
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import RootState, Wanted
+from imgbuild.store.rows import parse_record
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Performing:
         opening = openings.begin(wanted, parent.copies) if openings is not None else None
         job = RunJob(
             step, step.op, lowers, lambda stage: self.stages(stage).lowers(), self.shelf(), output, self.stopped,
-            inputs=json.loads(wanted.record)["inputs"], started=partial(self.captures.command_runs, rooms.compression, explain),
+            inputs=parse_record(wanted.record)["inputs"], started=partial(self.captures.command_runs, rooms.compression, explain),
             on_event=on_event, spent=chronicle.spender(shown), opening=opening,
         )  # fmt: skip
         try:

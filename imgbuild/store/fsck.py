@@ -262,10 +262,11 @@ def _step_problem(row: StepRow, held: set[DiffID], snapshots: set[str]) -> str:
     if digest_of(row.record) != row.key:
         return "its record has another digest than its key"
     try:
-        json.loads(row.record)
         json.loads(row.usage)
     except (ValueError, RecursionError):
-        return "its record or its usage is not JSON"
+        return "its usage is not JSON"
+    if not row.fields():
+        return "its record is not JSON"
     if not row.empty and row.diff_id not in held and row.snapshot not in snapshots:
         return "neither its layer nor its snapshot is there"
     return ""

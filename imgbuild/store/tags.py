@@ -13,7 +13,7 @@ from imgbuild.hints import Any, Callable, Iterable
 from imgbuild.light import json
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
-from imgbuild.oci.image import OCI_INDEX, REF_NAME, Descriptor, canonical_json, descriptor_json, parse_descriptor
+from imgbuild.oci.image import OCI_INDEX, REF_NAME, Descriptor, descriptor_json, document_json, parse_descriptor
 from imgbuild.oci.reference import Reference, parse_reference
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.closure import closure
@@ -160,7 +160,7 @@ class Tags:
             if changed == entries and self._path.exists():
                 self._blobs.make_durable(needed)
                 return
-            data = canonical_json({**document, "manifests": changed})
+            data = document_json({**document, "manifests": changed})
             replace_file(self._path, data, self._temporary, settle=lambda new: self._blobs.make_durable(needed, beside=(new,)))
             sync(self._path.parent)
 

@@ -25,7 +25,7 @@ from imgbuild.oci.image import (
     Descriptor,
     Layer,
     Manifest,
-    canonical_json,
+    document_json,
     manifest_bytes,
 )
 from imgbuild.oci.reference import Reference, parse_reference
@@ -66,7 +66,7 @@ class DockerArchiveWriter:
 
     def finish(self) -> None:
         """Write the list of images."""
-        data = canonical_json([{**entry, "RepoTags": entry["RepoTags"] or None} for entry in self._entries.values()])
+        data = document_json([{**entry, "RepoTags": entry["RepoTags"] or None} for entry in self._entries.values()])
         self._output.write(MANIFEST_FILE, len(data), [data])
 
     def _layer(self, layer: Layer) -> str:

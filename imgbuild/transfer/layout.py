@@ -21,8 +21,8 @@ from imgbuild.oci.image import (
     REF_NAME,
     Annotations,
     Descriptor,
-    canonical_json,
     descriptor_json,
+    document_json,
     parse_index,
     parse_json_object,
     parse_manifest,
@@ -98,7 +98,7 @@ class LayoutWriter:
         if not isinstance(entries, list):
             raise ImageError("the index.json that is there already holds no list of manifests")
         kept = [entry for entry in entries if not any(_replaces(new, entry) for new in self._entries)]
-        data = canonical_json({**document, "manifests": kept + self._entries})
+        data = document_json({**document, "manifests": kept + self._entries})
         if self._output.existing(LAYOUT_FILE) is None:
             self._output.write(LAYOUT_FILE, len(_LAYOUT), [_LAYOUT])
         self._output.write(INDEX_FILE, len(data), [data])

@@ -267,3 +267,23 @@ def test_refused_before_anything_runs(shared: Bench, text: str, code: int, words
     said = shared.refused(f"FROM busybox\n{text}\n", code=code)
     assert words in said
     assert "Buildfile:2" in said
+
+
+def test_bytes_that_are_no_text(bench: Bench) -> None:
+    text = b"FROM busybox\nRUN <<END\necho h\xe9 > /run\nEND\nCOPY <<END /copy\nh\xe9\nEND\nCOPY d/* /d/\n"
+    bench.write({"secret": "not to be found", os.fsdecode(b"d/1\xff"): "1", "d/2": "2", "Buildfile": text})
+    bench.build(None)
+    bench.build(None, "--secret", f"id=s,src={bench.context / 'secret'}")
+    found = bench.run("run", "--rm", "x", "sh", "-c", "cat /run /copy /d/1* | od -An -tx1").out
+    assert found.split() == ["68", "e9", "0a", "68", "e9", "0a", "31"]
+    for path, instruction in (("/run", "RUN <<END"), ("/copy", "COPY <<END"), ("/d/2", "COPY d/*")):
+        assert instruction in bench.run("blame", "x", path).out
+    bench.run("fsck")
+
+
+@pytest.mark.parametrize("option", [("--build-arg", "A"), ("--label", "a"), ("--annotation", "a")])
+def test_options_that_are_no_text(bench: Bench, option: tuple[str, str]) -> None:
+    bench.build("FROM busybox\nARG A=1\nENV B=$A\n", option[0], f"{option[1]}={os.fsdecode(bytes([0xFF]))}")
+    assert bench.run("run", "--rm", "x", "sh", "-c", "echo $B").code == 0
+    documents = f"{bench.config()}{bench.manifest()}"
+    assert documents.count("\ufffd") == 1
