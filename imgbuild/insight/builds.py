@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from imgbuild.errors import NotFoundError, StoreError, UsageError
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from imgbuild.light.functools import cache
 from imgbuild.store.journal import FORM
 from imgbuild.store.records import LATEST
 from imgbuild.values import dataclass, field, fields
@@ -329,9 +330,17 @@ def _problem(raw: Mapping[str, Any]) -> Problem | None:
 
 def _known(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a value that a JSON object has, as far as they are what they should be; lists as tuples."""
-    readers = {item.name: read for item in fields(kind) if (read := _FORMS.get(str(item.type))) is not None}
-    found = {name: read(raw[name]) for name, read in readers.items() if raw.get(name) is not None}
-    return {name: value for name, value in found.items() if value is not None}
+    readers = _readers(kind)
+    found: dict[str, Any] = {}
+    for name, given in raw.items():
+        if given is not None and (read := readers.get(name)) is not None and (value := read(given)) is not None:
+            found[name] = value
+    return found
+
+
+@cache
+def _readers(kind: type) -> dict[str, Callable[[Any], Any]]:
+    return {item.name: read for item in fields(kind) if (read := _FORMS.get(str(item.type))) is not None}
 
 
 def _plain(kind: type) -> Callable[[Any], Any]:

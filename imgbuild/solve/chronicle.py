@@ -114,9 +114,7 @@ class Chronicle:
             from imgbuild.solve.underway import Words
 
             self._words = Words(self.root, self.build)
-        self._say(self._header)
-        for entry in list(self._steps.values()):
-            self._say(entry)
+        self._say(self._header, *list(self._steps.values()))
 
     def found(self, number: int, node: Node, step: Step, key: str, ledger: Mapping[str, Any], seconds: float) -> None:
         """A step was found in the cache before anything was performed, which took `seconds`; `ledger` is what the index says of how it
@@ -295,11 +293,11 @@ class Chronicle:
 
         return {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
 
-    def _say(self, entry: Mapping[str, object]) -> None:
-        """A line for who finds that this process died."""
+    def _say(self, *entries: Mapping[str, object]) -> None:
+        """Lines for who finds that this process died."""
         with self._lock:
             if self._words is not None:
-                self._words.say(entry)
+                self._words.say(*entries)
 
 
 def _place(span: Span) -> dict[str, object]:

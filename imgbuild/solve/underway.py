@@ -37,9 +37,9 @@ class Words:
                 os.close(self._held)
             self._held = -1
 
-    def say(self, fields: Mapping[str, object]) -> bool:
-        """A line more; whether it is there as a whole."""
-        data = b"\n%b\n" % json.dumps(dict(fields), separators=(",", ":")).encode()
+    def say(self, *lines: Mapping[str, object]) -> bool:
+        """Some lines more; whether they are there as a whole."""
+        data = b"".join([b"\n%b\n" % json.dumps(dict(line), separators=(",", ":")).encode() for line in lines])
         if self._descriptor < 0:
             return False
         if self._room - self._said < len(data) + _AHEAD:
