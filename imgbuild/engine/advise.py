@@ -86,8 +86,8 @@ def _unopened(place: Workplace, past: Past) -> tuple[Advice | Unknown, ...]:
 def _unbuilt(build: BuildRecord) -> Mapping[str, Sequence[str]]:
     """By stage, those that need it and are no part of the build, as other targets are: by the Buildfile as it is now, if it is there."""
     found: dict[str, list[str]] = {}
-    if build.buildfile.startswith("/"):
-        with suppress(ImgbuildError):
+    if build.buildfile.startswith("/") and os.path.isfile(build.buildfile):  # what is no file may have to be waited for
+        with suppress(ImgbuildError, OSError):
             buildfile = read_buildfile(find_source(build.context, build.buildfile), build.args)
             options = LowerOptions(parse_platform("".join(build.platforms[:1]) or "local", this_platform()), build.args, build.target)
             outline = make_outline(buildfile, options, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
@@ -225,6 +226,9 @@ def test_other_targets_may_need_it(bench: Bench) -> None:
     assert "not known is what is opened by stages that need this one and were not built: test, more" in found["evidence"]
     assert (found["facts"]["unbuilt"], found["at_most"]) == (["test", "more"], True)
     (bench.context / "Buildfile").write_text("FROM\n")
+    assert _of(bench, "unopened")["facts"]["unbuilt"] == []
+    (bench.context / "Buildfile").unlink()
+    os.mkfifo(bench.context / "Buildfile")
     assert _of(bench, "unopened")["facts"]["unbuilt"] == []
 
 
