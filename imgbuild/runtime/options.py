@@ -129,7 +129,7 @@ def parse_host(word: str) -> tuple[str, str]:
     """``--add-host`` word: ``name:address`` (or ``name=address``); ``host-gateway`` is this machine."""
     name, separator, address = word.partition("=") if "=" in word else word.partition(":")
     address = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
-    if not name or not separator or not address or any(character.isspace() for character in word):
+    if not name or not separator or not address or any(each.isspace() or not each.isprintable() for each in word):
         raise UsageError(f"invalid host {word!r}", hint="it is name:address")
     return name, "127.0.0.1" if address == "host-gateway" else address
 

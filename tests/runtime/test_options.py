@@ -72,6 +72,7 @@ def test_hosts_labels_networks_and_limits() -> None:
 @pytest.mark.parametrize(
     ("parse", "word"),
     [
+        (parse_host, "a\udcff:1"), (parse_host, "a\n:1"),
         (parse_host, "db"), (parse_host, "a b:1"), (parse_network, "bridge"), (parse_ulimit, "x=1"), (parse_ulimit, "nofile=5:1"),
         (parse_ulimit, "nofile=a"), (parse_hostname, "a_b"), (parse_hostname, "-a"), (check_name, "a b"), (check_name, "../x"),
     ],
