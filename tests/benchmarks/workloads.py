@@ -101,13 +101,13 @@ def rows(place: Place) -> list[Row]:
             of(cold, "one"),
             0.45,
             tag="bench-one",
-            why="two thirds are Python's start and the byte code of some 230 modules; next: fewer of them before the first process starts",
+            why="two thirds are Python's start and the code of some 190 modules; next: the Buildfile lowered by another process",
         ),
         Row(
             "one RUN: cached",
             of(again, "one"),
             0.8,
-            why="Python's start is 40 of its 50 ms, buildah's none; next: a lowered graph remembered by its inputs",
+            why="Python's start is most of it, buildah's none; next: fewer modules",
         ),
         Row(
             "20 RUN: cold",
@@ -116,12 +116,12 @@ def rows(place: Place) -> list[Row]:
             tag="bench-many",
             why="a step is two forks of Python with their pages, the end of its namespaces, and its capture; next: a smaller zygote",
         ),
-        Row("20 RUN: cached", of(again, "many"), 0.7, why="Python's start is 40 of its 50 ms; next: the remembered graph"),
+        Row("20 RUN: cached", of(again, "many"), 0.7, why="Python's start is most of it; next: fewer modules"),
         Row(
             "20 steps: edit of the last COPY",
             of(edited, "edit", "f"),
             0.6,
-            why="two thirds are Python's start and the code of 210 modules; next: a graph remembered by its inputs",
+            why="two thirds are Python's start and the code of 180 modules; next: causes looked for while the disk is waited for",
         ),
         Row(
             "four parallel stages: cold",
@@ -150,7 +150,7 @@ def rows(place: Place) -> list[Row]:
             "Python app: edit of the app",
             of(edited, "app", "app/__main__.py"),
             0.6,
-            why="two thirds are Python's start and the byte code of 220 modules; next: a graph remembered by its inputs",
+            why="two thirds are Python's start and the byte code of 180 modules; next: causes looked for while the disk is waited for",
         ),
         Row(
             "pull of 300 MB, and a first command",
