@@ -288,7 +288,10 @@ def _read(path: str) -> tuple[Any, ...] | None:
     body = memoryview(data)[4:]
     if len(data) < 5 or crc32(body) != int.from_bytes(data[:4], "little"):
         return None
-    note = marshal.loads(body)
+    try:
+        note = marshal.loads(body)
+    except (EOFError, ValueError, TypeError):
+        return None
     return note if isinstance(note, tuple) and len(note) == 11 else None
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -404,11 +405,14 @@ def test_what_is_never_noted(bench: Bench, text: str) -> None:
     assert _how(bench) == "DONE"
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 100])
-def test_a_damaged_note_is_none(noted: Bench, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 100, None])
+def test_a_damaged_note_is_none(noted: Bench, damage: bytes | None) -> None:
     for note in (noted.root / "replays").iterdir():
         data = note.read_bytes()
-        note.write_bytes(data[: len(data) // 2] + damage + data[len(data) // 2 + len(damage) + 1 :])
+        if damage is None:  # whole, and in no form that is known
+            note.write_bytes(crc32(b"?").to_bytes(4, "little") + b"?")
+        else:
+            note.write_bytes(data[: len(data) // 2] + damage + data[len(data) // 2 + len(damage) + 1 :])
     assert _how(noted) == "DONE"
     assert _how(noted) == "REPLAYED"
 
