@@ -7,9 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+_PATIENCE_SECONDS = 5.0
 
 
 class CommandFailed(Exception):
@@ -71,11 +74,17 @@ class Account:
         return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("usage_usec"))
 
     def close(self) -> None:
-        """Remove the group, what others made below it, and the groups of its name that they made in the other trees of v1."""
+        """Remove the group, what others made below it, and the groups of its name that they made in the other trees of v1. The last
+        processes of a daemon that was ended are on their way out for a while."""
+        end = time.monotonic() + _PATIENCE_SECONDS
         for place, _ in _trees():
-            for path, _, _ in os.walk(place / self.name, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
+            while (place / self.name).exists():
+                for path, _, _ in os.walk(place / self.name, topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(path)
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.05)
 
 
 def _controller() -> Path | None:

@@ -152,6 +152,7 @@ class Docker(_Base):
         argv = ["dockerd", "--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"]
         argv += ["-H", self._socket, "--iptables=false", "--bridge=none", "--storage-driver=overlay2"]
         argv += [f"--cgroup-parent=/{self.account.name}"]
+        stack.callback(self.account.close)  # after the daemon's end
         self._daemon = stack.enter_context(daemon(argv, self.account, directory / "log"))
         deadline = time.monotonic() + DEADLINE
         while subprocess.run([self._docker, "-H", self._socket, "version"], capture_output=True, check=False).returncode:
@@ -346,5 +347,6 @@ def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStac
         except CommandFailed as error:
             print(f"{name} does not take part: {error}", file=sys.stderr)
     for tool in found:
-        stack.callback(tool.account.close)
+        if not tool.daemons():
+            stack.callback(tool.account.close)
     return found
