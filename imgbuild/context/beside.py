@@ -148,6 +148,7 @@ class _Team:
         try:
             self._shared = mmap(-1, max(1, self._starts[-1] * (_DIGEST + 1) + len(self._shares)))
             self._next, numbers = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(numbers, False)  # a pipe may be a page; what it can't hold is nobody's share, and done in the end
             with open(numbers, "wb", buffering=0) as stream:
                 stream.write(b"".join(number.to_bytes(_NUMBER, "little") for number in range(len(self._shares))))
             while len(self._pids) < others:

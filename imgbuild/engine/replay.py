@@ -279,10 +279,10 @@ def _program() -> tuple[object, ...]:
 
 def _read(path: str) -> tuple[Any, ...] | None:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_at_once) as file:
             if os.fstat(file.fileno()).st_uid != os.geteuid():  # byte code's form is read from nobody else
                 return None
-            data = file.read(_MOST_BYTES)
+            data = file.read(_MOST_BYTES) or b""
     except OSError:
         return None
     body = memoryview(data)[4:]
@@ -293,6 +293,10 @@ def _read(path: str) -> tuple[Any, ...] | None:
     except (EOFError, ValueError, TypeError):
         return None
     return note if isinstance(note, tuple) and len(note) == 11 else None
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # of a pipe that stands there, nothing is waited for
 
 
 def _variables(noted: Iterable[tuple[str, str | None]], environ: Mapping[str, str]) -> bool:

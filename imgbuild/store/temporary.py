@@ -20,7 +20,7 @@ from imgbuild.store.locks import is_still, try_flock
 
 _SWEEP_AT_ONCE = 256
 _RESERVE = 1 << 20
-_AT_ONCE = 64
+_AT_ONCE = 16
 
 
 def locked_file(directory: Path, prefix: str, mode: int = 0o644) -> tuple[Path, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgbuild.engine.replay import Question, is_new
+from imgbuild.engine.replay import Question, is_new, look_up
 
 
 def _question(tmp_path: Path, file: str | None = None) -> Question:
@@ -63,3 +63,8 @@ def test_of_a_pipe_nothing_is_taken(tmp_path: Path) -> None:
 def test_nothing_to_read_is_none(tmp_path: Path) -> None:
     assert not is_new(_question(tmp_path), str(tmp_path))
     assert not is_new(_question(tmp_path, "nowhere"), str(tmp_path))
+
+
+def test_of_a_pipe_in_the_place_of_a_note_nothing_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "note")
+    assert look_up(_question(tmp_path), {}) is None
