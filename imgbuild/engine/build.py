@@ -7,7 +7,7 @@ import time
 from binascii import crc32
 
 from imgbuild.engine.invocation import Invocation
-from imgbuild.engine.recorded import explainer, note_plan, note_result, recorded
+from imgbuild.engine.recorded import Explainer, note_plan, note_result, recorded
 from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.step_options import opened_agents
 from imgbuild.engine.workplace import Early, Workplace, keep_failed, workplace
@@ -183,13 +183,15 @@ def _build(
             on_event(Notice(f"too short or too plain to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.weak))}"))
         from imgbuild.engine.assemble import assemble
 
-        built = assemble(place.store, graph, solution, compression.kind, plan)
-        if crew is not None:
-            crew.check()
-        for name in names:
-            place.store.tags.set(name, built.descriptor)
-        if not names:
-            place.store.tags.add_untagged(built.descriptor)
+        with solution.later or nullcontext() as later:
+            built = assemble(place.store, graph, solution, compression.kind, plan)
+            if crew is not None:
+                crew.check()
+            meanwhile = later.go_on if later is not None else None
+            for name in names:
+                place.store.tags.set(name, built.descriptor, meanwhile)
+            if not names:
+                place.store.tags.add_untagged(built.descriptor, meanwhile)
         if outputs:
             from imgbuild.engine.outputs import write_outputs
 
@@ -286,7 +288,7 @@ def _solve(
         seconds = place.settings.build_timeout
         solution = Solver(
             rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
-            chronicle=chronicle, replay=request.replay_logs, missed=explainer(place, graph, chronicle), idle=_load_the_rest,
+            chronicle=chronicle, replay=request.replay_logs, causes=Explainer(place, graph, chronicle), idle=_load_the_rest,
         ).solve()  # fmt: skip
         return solution, rooms.context.looked_at(_MOST_NOTED) if watched else None
 

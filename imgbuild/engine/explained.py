@@ -11,12 +11,13 @@ from itertools import islice
 from imgbuild.errors import CorruptError, StoreError
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterable, Iterator
-from imgbuild.insight.builds import BuildRecord, StepRecord, parse_build, recent_builds
 from imgbuild.insight.cause import Cause, cause_fields
 from imgbuild.insight.causes import Words, record_causes
+from imgbuild.insight.earlier import EarlierBuild, EarlierStep, parse_earlier
 from imgbuild.insight.lineage import Place, predecessors, text_of
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import suppress
+from imgbuild.light.functools import partial
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.solve.events import StepMissed
 from imgbuild.solve.nodes import Node, base_of, stands_on
@@ -47,8 +48,8 @@ _ENDINGS = ("failed", "canceled", "interrupted")
 class Before:
     """A step of an earlier build, and that build."""
 
-    build: BuildRecord
-    step: StepRecord
+    build: EarlierBuild
+    step: EarlierStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,12 @@ class Explanation:
 class Past:
     """The earlier builds of one Buildfile, and which of their steps a graph's steps were. Not for several threads at once."""
 
-    def __init__(self, store: Store, graph: BuildGraph, builds: Iterable[BuildRecord], buildfile: str) -> None:
+    def __init__(self, store: Store, graph: BuildGraph, builds: Iterable[EarlierBuild], buildfile: str) -> None:
         self._store = store
         self._buildfile = buildfile
         self._graph = graph
         self._source = islice(builds, _BUILDS)
-        self._read: list[BuildRecord] = []
+        self._read: list[EarlierBuild] = []
         self._nodes = [(index, number) for index, stage in graph.stages.items() for number in range(1, len(stage.steps + stage.tests) + 1)]
         self._pairs: dict[str, dict[int, int]] = {}
 
@@ -117,8 +118,8 @@ class Past:
             for before in self._befores(node):
                 if before.step.outcome == "done":
                     return before.step.seconds
-                if before.step.outcome == "cached" and before.step.usage is not None and before.step.usage.wall_seconds is not None:
-                    return before.step.usage.wall_seconds
+                if before.step.outcome == "cached" and before.step.wall is not None:
+                    return before.step.wall
         return None
 
     def _befores(self, node: Node) -> Iterator[Before]:
@@ -133,7 +134,7 @@ class Past:
             if step is not None:
                 yield Before(build, step)
 
-    def _builds(self) -> Iterator[BuildRecord]:
+    def _builds(self) -> Iterator[EarlierBuild]:
         """The earlier builds, each read when it is asked for: the last one tells of nearly all steps."""
         yield from self._read
         for build in self._source:
@@ -235,12 +236,13 @@ class Explaining:
     def __init__(self, store: Store, graph: BuildGraph, chronicle: Chronicle) -> None:
         self._store = store
         self._chronicle = chronicle
-        build = parse_build(chronicle.header)
+        build = parse_earlier(chronicle.header)
         self._past = Past(store, graph, earlier_builds(store, build), build.buildfile)
         self._naming = Naming(graph, self._past, chronicle.key)
         self._lock = threading.Lock()
 
-    def missed(self, miss: Miss) -> None:
+    def missed(self, miss: Miss) -> Callable[[], object]:
+        """Look for the causes of a miss, and note them; returns what tells them."""
         with self._lock:
             found = self._past.explain(miss)
             said = self._naming.named(miss.node, miss.number, found)
@@ -255,13 +257,13 @@ class Explaining:
             more=found.more,
             against={"build": before.build.id, "number": before.step.number} if before is not None else None,
         )
-        self._chronicle.on_event(StepMissed(miss.number, said, found.more if said == found.causes else 0))
+        return partial(self._chronicle.on_event, StepMissed(miss.number, said, found.more if said == found.causes else 0))
 
 
-def earlier_builds(store: Store, build: BuildRecord, before: float | None = None) -> Iterator[BuildRecord]:
+def earlier_builds(store: Store, build: EarlierBuild, before: float | None = None) -> Iterator[EarlierBuild]:
     """The builds of what a build builds, the last one first, as far as they got to steps: those of the same target, else of any. A
     Buildfile that is in no file of its own is told from others by its context. `before`: only those that started before that time."""
-    others, known = list[BuildRecord](), set[str]()
+    others, known = list[EarlierBuild](), set[str]()
     subject = (build.target, build.bake_target)
     # The last one has mostly been said and not been taken in, and tells all there is to tell.
     for other in _lately(store) if before is None else ():
@@ -274,7 +276,7 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
 
     history = History(store)
     for size in _PAGES:
-        page = recent_builds(history, size, buildfile=build.buildfile, before=before)
+        page = [parse_earlier(record) for record in history.recent(size, buildfile=build.buildfile, before=before)]
         for other in page:
             if other.id in known or not _is_like(other, build):
                 continue
@@ -290,13 +292,13 @@ def earlier_builds(store: Store, build: BuildRecord, before: float | None = None
         yield from others
 
 
-def _lately(store: Store) -> Iterator[BuildRecord]:
+def _lately(store: Store) -> Iterator[EarlierBuild]:
     for value in lately(store.root):
         if (record := admitted(value)) is not None:
-            yield parse_build(record)
+            yield parse_earlier(record)
 
 
-def _is_like(other: BuildRecord, build: BuildRecord) -> bool:
+def _is_like(other: EarlierBuild, build: EarlierBuild) -> bool:
     """Whether it is another build that got to steps, of what may be the same Buildfile."""
     if other.id == build.id or not any(step.key for step in other.steps):
         return False
@@ -315,11 +317,10 @@ def _base_now(graph: BuildGraph, node: Node) -> tuple[str, str] | None:
 
 
 def _base(before: Before) -> tuple[str, str] | None:
-    if before.step.parent is not None:
+    if before.step.stands:
         return None
     digest = before.step.base
-    names = (base["name"] for base in before.build.bases if base["digest"] == digest)
-    return (next(names, ""), digest) if digest else _SCRATCH
+    return (before.build.bases.get(digest, ""), digest) if digest else _SCRATCH
 
 
 def _stage(platform: str, name: str) -> str:

@@ -12,8 +12,8 @@ from imgbuild.engine.request import BuildPlan, BuildRequest, make_plan
 from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.graph.ops import BuildGraph, CopyOp, RunOp, Step
 from imgbuild.hints import Callable, Iterable, Mapping
-from imgbuild.insight.builds import parse_build
 from imgbuild.insight.cause import Cause
+from imgbuild.insight.earlier import parse_earlier
 from imgbuild.light.contextlib import ExitStack
 from imgbuild.solve.forecast import HIT, MISS, Forecast, Outlook
 from imgbuild.solve.nodes import Node, stands_on
@@ -88,7 +88,7 @@ def planned_graph(
         with opened_rooms(place, request, plan, graph, on_event) as rooms:
             forecast = Forecast(rooms, graph)
             outlooks = tuple(forecast.outlooks())
-            subject = parse_build(subject_of(request, plan))
+            subject = parse_earlier(subject_of(request, plan))
             past = Past(place.store, graph, earlier_builds(place.store, subject), subject.buildfile)
             states = forecast.states()
             planned = _planned(graph, outlooks, past)

@@ -13,6 +13,7 @@ from imgbuild.graph.options import PROXY_ARGUMENTS, proxy_passwords
 from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
 from imgbuild.light import threading
 from imgbuild.light.contextlib import contextmanager, suppress
+from imgbuild.light.functools import partial
 from imgbuild.solve.chronicle import Chronicle
 from imgbuild.store.journal import DIRECTORY, FORM, JOURNAL, new_id
 from imgbuild.store.locks import Interrupted
@@ -120,35 +121,45 @@ def note_result(chronicle: Chronicle, result: BuildResult) -> None:
     chronicle.end("done", {"image": result.image_id, "digest": result.digest, "size": result.descriptor.size})
 
 
-def explainer(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Callable[[int, Node, Wanted, str], None]:
-    """What says why a step is performed; made when the first one is."""
-    if not chronicle.kept:
-        return lambda number, node, wanted, why: None
-    made: list[Explaining | None] = []
-    lock = threading.Lock()
+class Explainer:
+    """Knows why steps are performed, from what was recorded of earlier builds: read when the first one is."""
 
-    def missed(number: int, node: Node, wanted: Wanted, why: str) -> None:
-        with lock:
-            if not made:
-                made.append(None if _is_first(place, chronicle) else _explaining(place, graph, chronicle))
-        if made[0] is None and (wanted.step.no_cache or why != "record"):
-            with lock:
-                made[0] = made[0] or _explaining(place, graph, chronicle)
-        explaining = made[0]
-        if explaining is None:
-            _say_first(chronicle, number)
-        else:
-            from imgbuild.solve.remembered import Miss
+    def __init__(self, place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> None:
+        self._place = place
+        self._graph = graph
+        self._chronicle = chronicle
+        self._first: bool | None = None
+        self._explaining: Explaining | None = None
+        self._lock = threading.Lock()
 
-            explaining.missed(Miss(number, node, wanted, why))
+    def prepare(self) -> None:
+        """Read what will be needed; a store's first build needs nothing."""
+        if self._chronicle.kept:
+            with self._lock:
+                if self._first is None:
+                    self._first = _is_first(self._place, self._chronicle)
+                if not self._first:
+                    self._made()
 
-    return missed
+    def look(self, number: int, node: Node, wanted: Wanted, why: str) -> Callable[[], object]:
+        """Look for why a step was not found, and note it; returns what tells it."""
+        if not self._chronicle.kept:
+            return lambda: None
+        self.prepare()
+        if self._first and not wanted.step.no_cache and why == "record":
+            return _of_first(self._chronicle, number)
+        from imgbuild.solve.remembered import Miss
 
+        with self._lock:
+            explaining = self._made()
+        return explaining.missed(Miss(number, node, wanted, why))
 
-def _explaining(place: Workplace, graph: BuildGraph, chronicle: Chronicle) -> Explaining:
-    from imgbuild.engine.explained import Explaining
+    def _made(self) -> Explaining:
+        if self._explaining is None:
+            from imgbuild.engine.explained import Explaining
 
-    return Explaining(place.store, graph, chronicle)
+            self._explaining = Explaining(self._place.store, self._graph, self._chronicle)
+        return self._explaining
 
 
 def _is_first(place: Workplace, chronicle: Chronicle, *own: str) -> bool:
@@ -160,13 +171,13 @@ def _is_first(place: Workplace, chronicle: Chronicle, *own: str) -> bool:
         return False
 
 
-def _say_first(chronicle: Chronicle, number: int) -> None:
+def _of_first(chronicle: Chronicle, number: int) -> Callable[[], object]:
     from imgbuild.insight.cause import Cause, cause_fields
     from imgbuild.solve.events import StepMissed
 
     cause = Cause("first")
     chronicle.missed(number, causes=[cause_fields(cause)], differs=[], more=0, against=None)
-    chronicle.on_event(StepMissed(number, (cause,), 0))
+    return partial(chronicle.on_event, StepMissed(number, (cause,), 0))
 
 
 def _is_due(place: Workplace, chronicle: Chronicle) -> bool:

@@ -17,7 +17,8 @@ from imgbuild.engine.workplace import Workplace, workplace
 from imgbuild.errors import CorruptError, ImageError, LayerError, NotFoundError, StoreError
 from imgbuild.hints import Callable, Iterator
 from imgbuild.insight.beside import compare_builds
-from imgbuild.insight.builds import BuildRecord, StepRecord, find_build
+from imgbuild.insight.builds import BuildRecord, StepRecord, find_build, parse_build
+from imgbuild.insight.earlier import parse_earlier
 from imgbuild.insight.history import history
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.compress import decompressing
@@ -63,8 +64,9 @@ def build_report(invocation: Invocation, name: str, readable: Readable) -> Repor
 def _before(place: Workplace, build: BuildRecord) -> BuildRecord | None:
     """The last build of the same target that was over before this one."""
     wanted = (build.target, build.bake_target)
-    earlier = earlier_builds(place.store, build, build.started)
-    return next((each for each in earlier if (each.target, each.bake_target) == wanted and each.status != "running"), None)
+    earlier = earlier_builds(place.store, parse_earlier(build.raw), build.started)
+    found = (each for each in earlier if (each.target, each.bake_target) == wanted and each.status != "running")
+    return next((parse_build(each.raw) for each in found), None)
 
 
 def _layers(place: Workplace, build: BuildRecord) -> tuple[tuple[ReportLayer, ...], bool]:

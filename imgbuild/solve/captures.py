@@ -62,8 +62,9 @@ class Captures:
             self._pause.notify_all()
         meanwhile()
 
-    def join(self, seconds: float | None = None) -> None:
-        """Wait until all is done, and the threads have ended, but not longer; None: as long as it takes. May be called again."""
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait until all is done, and the threads have ended, but not longer; whether they have. None: as long as it takes. May be called
+        again."""
         end = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             self._ended = True
@@ -71,6 +72,7 @@ class Captures:
             self._pause.notify_all()
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while True:

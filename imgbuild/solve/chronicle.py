@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imgbuild.solve.underway import Words
 
 _STARTED = "TransferStarted"
+_SOON_SECONDS = 0.05
 _COSTS = ("build", "log", "layer", "usage", "capture", "leaks")
 """What of a step is true of whoever finds it in the cache, too."""
 _MOST_LINES = 8
@@ -66,6 +67,7 @@ class Chronicle:
         self._uncaptured: dict[int, ImgbuildError] = {}
         self._lock = threading.Lock()
         self._words: Words | None = None
+        self._due: float | None = None
         self.kept_logs = False
 
     def on_event(self, event: Any) -> None:
@@ -109,12 +111,23 @@ class Chronicle:
     def begin(self) -> None:
         """From now on, something may be lost if this process died."""
         with self._lock:
+            self._due = None
             if self._words is not None or not self.kept:
                 return
             from imgbuild.solve.underway import Words
 
             self._words = Words(self.root, self.build)
         self._say(self._header, *list(self._steps.values()))
+
+    def begin_soon(self) -> None:
+        """The same from a moment on; of a build that is over by then, nothing is written before its end."""
+        if self._words is None and self.kept:
+            self._due = time.monotonic() + _SOON_SECONDS
+
+    def tick(self) -> None:
+        """Time has passed: to be called by whoever performs something."""
+        if self._due is not None and time.monotonic() > self._due:
+            self.begin()
 
     def found(self, number: int, node: Node, step: Step, key: str, ledger: Mapping[str, Any], seconds: float) -> None:
         """A step was found in the cache before anything was performed, which took `seconds`; `ledger` is what the index says of how it
@@ -145,15 +158,13 @@ class Chronicle:
             entry["shown"] = self._shown(number)
         self._numbers[node] = number
         self._steps[number] = entry
-        if self._words is not None:
-            self._say(entry)
+        self._say_if_begun(entry)
         return entry
 
     def keyed(self, number: int, key: str) -> None:
         """The key of a step is known."""
         self._steps[number]["key"] = key
-        if self._words is not None:
-            self._say({"number": number, "key": key})
+        self._say_if_begun({"number": number, "key": key})
 
     def key(self, node: Node) -> str:
         """The key of a step, "" where it is not known."""
@@ -223,8 +234,7 @@ class Chronicle:
         self._noted(entry, usage)
         if failure is not None:
             entry["error"] = self._error(failure)
-        if self._words is not None:
-            self._say(entry)
+        self._say_if_begun(entry)
 
     def output(self, number: int) -> Callable[[int, bytes], None]:
         """What keeps the output of a step."""
@@ -270,7 +280,11 @@ class Chronicle:
             self._words.end(record)
             self._words = None
         else:
-            journal.append(self.root, json.dumps(record, separators=(",", ":")))
+            self._due = None
+            if not journal.append(self.root, json.dumps(record, separators=(",", ":"))):
+                self.begin()
+                if self._words is not None:
+                    self._words.end(record)
 
     def _noted(self, entry: dict[str, Any], usage: Usage | None) -> None:
         if usage is not None and "usage" not in entry:
@@ -292,6 +306,12 @@ class Chronicle:
         from imgbuild.solve.redaction import redacted_text
 
         return {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
+
+    def _say_if_begun(self, entry: Mapping[str, object]) -> None:
+        if self._words is not None:
+            self._say(entry)
+        else:
+            self.tick()
 
     def _say(self, *entries: Mapping[str, object]) -> None:
         """Lines for who finds that this process died."""

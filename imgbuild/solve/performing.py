@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imgbuild.snapshot import Lowers
     from imgbuild.solve.memory import Memory
     from imgbuild.solve.opened import Opening, Openings
-    from imgbuild.solve.workers import Once
+    from imgbuild.solve.telling import Telling
 
 
 _MOST_PATHS = 100
@@ -44,7 +44,9 @@ class Performing:
     check: Callable[[], None]
     openings: Callable[[], Openings | None]
 
-    def perform(self, wanted: Wanted, parent: RootState, shown: int, explain: Once) -> tuple[Lower | None, Usage | None, Captured | None]:
+    def perform(
+        self, wanted: Wanted, parent: RootState, shown: int, explain: Telling
+    ) -> tuple[Lower | None, Usage | None, Captured | None]:
         """Make the step's lower: None where it has nothing to change; and its layer, where that comes with it. Meanwhile, `explain` it."""
         rooms, step = self.rooms, wanted.step
         lowers = () if step.independent else parent.lowers()
@@ -61,7 +63,7 @@ class Performing:
 
                 return perform_workdir(rooms, op, lowers), None, None
 
-    def _run(self, wanted: Wanted, parent: RootState, lowers: Lowers, shown: int, explain: Once) -> tuple[Lower | None, Usage]:
+    def _run(self, wanted: Wanted, parent: RootState, lowers: Lowers, shown: int, explain: Telling) -> tuple[Lower | None, Usage]:
         from imgbuild.solve.memory import within
         from imgbuild.solve.run import RunJob, perform_run
 

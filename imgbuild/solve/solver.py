@@ -23,13 +23,14 @@ from imgbuild.oci.image import Layer
 from imgbuild.snapshot import Lower, Lowers
 from imgbuild.solve.captures import Captures
 from imgbuild.solve.chronicle import Chronicle
-from imgbuild.solve.events import OnEvent, StepFinished, StepOutput, StepStarted
+from imgbuild.solve.events import OnEvent, StepFinished, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, ordinary_runs, tests
 from imgbuild.solve.rooms import Rooms
 from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, Wanted, identity_after, look_up
+from imgbuild.solve.telling import Causes, Telling, say_again
 from imgbuild.solve.verdicts import Verdicts
-from imgbuild.solve.workers import Crew, Once, Workers, beside
+from imgbuild.solve.workers import Crew, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.values import dataclass, field
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from imgbuild.solve.opened import Openings
 
 _JOIN_SECONDS = 5.0
+_SHORT_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class SolvedStage:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What became of each stage, and how many steps were found and performed."""
+    """What became of each stage, and how many steps were found and performed. `later`: what is still to be told of the last step, by
+    who has time to look for it."""
 
     stages: dict[int, SolvedStage]
     cached: int
     performed: int
+    later: Telling | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class _Tally:
 
     cached: int = 0
     performed: int = 0
+    missing: int = 0
     next_number: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,7 +78,7 @@ class _Tally:
 class Solver:
     """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit. `build` is
     what the index calls this build and those beside it; `chronicle` notes what it does. `replay`: what a cached step once wrote is said
-    again. `missed` is told of each step that was not found; `idle` is called once, when a command runs and there is nothing else to do."""
+    again. `causes` know why a step was not found; `idle` is called once, when a command runs and there is nothing else to do."""
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class Solver:
         verdicts: Verdicts | None = None,
         chronicle: Chronicle | None = None,
         replay: bool = False,
-        missed: Callable[[int, Node, Wanted, str], None] = lambda number, node, wanted, why: None,
+        causes: Causes,
         idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._rooms = rooms
@@ -96,8 +101,8 @@ class Solver:
         self._on_event = on_event
         self._chronicle = chronicle or Chronicle(str(rooms.store.root), {"id": build})
         self._chronicle.lowered(graph)
-        self._replay = replay
-        self._missed = missed
+        self._say_again = partial(say_again, str(rooms.store.root), on_event) if replay else lambda shown, ledger: None
+        self._causes = causes
         self._build = build
         self._width = width
         self._workers = Workers(width, seconds, crew)
@@ -110,6 +115,7 @@ class Solver:
         self._memos: list[Memo] = []
         self._ending = ExitStack()
         self._leak: LeakError | None = None
+        self._later: Telling | None = None
         self._stubs: StubShelf | None = None
         self._noting: Openings | None = None
         self._verdicts = verdicts or Verdicts()
@@ -132,11 +138,13 @@ class Solver:
         except BaseException as error:
             hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
             self._abandon(hurried=hurried)
+            if self._later is not None:
+                self._later()
             if self._leak is not None and isinstance(error, Exception):
                 raise self._leak from None  # which counts more than whatever else failed
             raise
         self._verdicts.check()
-        return Solution(stages, self._tally.cached, self._tally.performed)
+        return Solution(stages, self._tally.cached, self._tally.performed, self._later)
 
     def _find(self, index: int, number: int) -> bool:
         """Look a node up before anything is performed; False where it must be, or stands on what must be."""
@@ -158,7 +166,7 @@ class Solver:
         self._on_event(StepStarted(shown, step.name, step.span))
         self._found(index, number, wanted, found)
         self._chronicle.found(shown, (index, number), step, wanted.key, found.ledger, seconds)
-        self._say_again(shown, found)
+        self._say_again(shown, found.ledger)
         self._announce(step, shown, "cached", seconds)
         return True
 
@@ -178,20 +186,24 @@ class Solver:
             self._rooms, self._chronicle, self._captures, memory, self._on_event, self._stage_state, self._shelf,
             self._workers.stopped.is_set, self._check_stopped, self._openings,
         )  # fmt: skip
-        self._chronicle.begin()
+        self._chronicle.begin_soon()
+        self._tally.missing = len(missing)
         tasks: dict[Hashable, Callable[[], None]] = {node: partial(self._node, *node) for node in missing}
         before: dict[Hashable, list[Hashable]] = {node: [other for other in needs(self._graph, node) if other in tasks] for node in missing}
         beside(lambda: self._work(tasks, before))
 
     def _work(self, tasks: dict[Hashable, Callable[[], None]], before: dict[Hashable, list[Hashable]]) -> None:
         self._workers.run(tasks, before, frozenset(tests(self._graph)))
+        if self._later is not None and not self._captures.join(_SHORT_SECONDS):
+            self._later()  # there is time now
         self._captures.join()
 
     def _node(self, index: int, number: int) -> None:
-        if number == 0:
-            self._origin(index)
-        else:
-            self._step(index, number, self._graph.stages[index].step_at(number)[0])
+        try:
+            self._origin(index) if number == 0 else self._step(index, number, self._graph.stages[index].step_at(number)[0])
+        finally:
+            with self._tally.lock:
+                self._tally.missing -= 1
 
     def _solved(self, index: int) -> SolvedStage:
         stage = self._graph.stages[index]
@@ -214,6 +226,7 @@ class Solver:
             self._captures.join(max(0.0, deadline - time.monotonic()))
 
     def _check_stopped(self) -> None:
+        self._chronicle.tick()
         if self._workers.stopped.is_set():
             raise Interrupted("the step was stopped")
 
@@ -258,7 +271,8 @@ class Solver:
         finally:
             seconds = time.monotonic() - started
             self._chronicle.finished(shown, outcome, seconds, usage, failure)
-            self._announce(step, shown, outcome, seconds, usage, failure)
+            announce = partial(self._announce, step, shown, outcome, seconds, usage, failure)
+            announce() if self._later is None else self._later.then(announce)
 
     def _announce(
         self, step: Step, shown: int, outcome: str, seconds: float, usage: Usage | None = None, failure: ImgbuildError | None = None
@@ -300,13 +314,16 @@ class Solver:
             if not isinstance(found, Absent):
                 self._found(index, number, wanted, found)
                 self._chronicle.cached(shown, found.ledger)
-                self._say_again(shown, found)
+                self._say_again(shown, found.ledger)
                 return True, None
-            with Once(partial(self._missed, shown, (index, number), wanted, found.why)) as explain:
+            with Telling(partial(self._causes.look, shown, (index, number), wanted, found.why), self._causes.prepare) as explain:
                 lower, usage, captured = self._performing.perform(wanted, parent, shown, explain)
                 self._chronicle.performed(shown, usage)
                 with self._tally.lock:
                     self._tally.performed += 1
+                    if self._tally.missing == 1 and not isinstance(step.op, RunOp):  # then the disk will be waited for
+                        self._later = explain
+                        explain.put_off()
                 identity = identity_after(parent, step, wanted.key)
                 if lower is None:
                     self._record(wanted, None, None, parent, shown)
@@ -321,14 +338,6 @@ class Solver:
 
     def _stage_state(self, index: int) -> RootState:
         return self._states[end(self._graph, index)]
-
-    def _say_again(self, shown: int, found: StepLayer) -> None:
-        """What a cached step once wrote, where that is asked for and still known."""
-        if self._replay and (name := found.ledger.get("log")):
-            from imgbuild.store.logs import read_log
-
-            for _, stream, data in read_log(self._rooms.store.root, name):
-                self._on_event(StepOutput(shown, stream, data))
 
     def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
         from imgbuild.solve.remembered import record

@@ -6,7 +6,7 @@ import os
 import time
 
 from imgbuild.errors import StepFailed
-from imgbuild.hints import TYPE_CHECKING, Callable, Container, Hashable, Iterable, Mapping, TracebackType
+from imgbuild.hints import TYPE_CHECKING, Callable, Container, Hashable, Iterable, Mapping
 from imgbuild.light import signal, threading
 from imgbuild.light.collections import deque
 from imgbuild.light.contextlib import AbstractContextManager, nullcontext
@@ -42,26 +42,6 @@ class Crew:
         """Interrupted where all were told to stop."""
         if self.stopped.is_set():
             raise Interrupted("the build was stopped")
-
-
-class Once:
-    """A call that is made when it is first asked for, at the end of the `with` at last, and then no more. For one thread."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call: Callable[[], object] | None = call
-
-    def __call__(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call()
-
-    def __enter__(self) -> Once:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self()
 
 
 class Workers:

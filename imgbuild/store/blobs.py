@@ -134,8 +134,11 @@ class Blobs:
             pending = tuple(self._pending)
         self.make_durable(pending)
 
-    def make_durable(self, digests: Iterable[Digest], *, beside: Sequence[Path] = ()) -> None:
-        """Bring these blobs to disk, unless they are known to be there, and other files with them. Missing ones are passed over.
+    def make_durable(
+        self, digests: Iterable[Digest], *, beside: Sequence[Path] = (), meanwhile: Callable[[], object] | None = None
+    ) -> None:
+        """Bring these blobs to disk, unless they are known to be there, and other files with them. Missing ones are passed over. Where
+        that is waited for, `meanwhile` is called.
 
         All are on their way before the first is waited for: one after the other, each would wait for the disk anew. Not one syncfs: the
         same file system holds the snapshots, whose gigabytes need not survive a power cut and would all be written with it.
@@ -143,7 +146,7 @@ class Blobs:
         wanted = tuple(digests)
         paths = [self.path(digest) for digest in wanted if self.is_unsynced(digest)]
         if paths or beside:
-            sync_all([*paths, *beside, *dict.fromkeys(path.parent for path in paths)])
+            sync_all([*paths, *beside, *dict.fromkeys(path.parent for path in paths)], meanwhile)
         for path in paths:
             with explained(path), suppress(FileNotFoundError):
                 os.chmod(path, 0o444)

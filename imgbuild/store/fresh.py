@@ -45,14 +45,19 @@ class Fresh:
 
     def add(self, nodes: Iterable[tuple[bytes, bytes]]) -> None:
         """Append nodes, by their short digests."""
-        known = self._read()
-        data = b"".join(_HEAD.pack(digest, len(node), crc32(node)) + node for digest, node in nodes if digest not in known)
-        if data:
-            with suppress(OSError), self._held(os.O_CREAT) as descriptor:
-                whole = self._load()[1]
+        new = dict(nodes)
+        if not new:
+            return
+        with suppress(OSError):
+            with self._held(os.O_CREAT) as descriptor:
+                known, whole = _whole(os.pread(descriptor, _MOST, 0))
+                new = {digest: node for digest, node in new.items() if digest not in known}
+                data = b"".join([_HEAD.pack(digest, len(node), crc32(node)) + node for digest, node in new.items()])
                 os.ftruncate(descriptor, whole)
                 if os.pwrite(descriptor, data, whole) != len(data):
                     os.ftruncate(descriptor, whole)
+                    return
+            self._nodes, self._size = known | new, whole + len(data)  # most often, they are asked for next
 
     def get(self, digest: bytes) -> bytes | None:
         """The node of that digest."""
@@ -63,7 +68,7 @@ class Fresh:
         if not self.size():
             return
         with self._held() as descriptor:
-            keep(self._load()[0].items())
+            keep(_whole(os.pread(descriptor, _MOST, 0))[0].items())
             os.ftruncate(descriptor, 0)
 
     @contextmanager
@@ -88,16 +93,20 @@ class Fresh:
     def _read(self) -> dict[bytes, bytes]:
         size = self.size()
         if size != self._size:
-            self._nodes, self._size = self._load()[0], size
+            self._nodes, self._size = self._load(), size
         return self._nodes
 
-    def _load(self) -> tuple[dict[bytes, bytes], int]:
-        """The nodes that are whole, and their bytes."""
+    def _load(self) -> dict[bytes, bytes]:
         data = b""
         with suppress(OSError), open(self._open(os.O_RDONLY), "rb") as stream:
             data = stream.read(_MOST)
-        nodes = list(_parsed(data))
-        return dict(nodes), sum(_HEAD.size + len(node) for _, node in nodes)
+        return _whole(data)[0]
+
+
+def _whole(data: bytes) -> tuple[dict[bytes, bytes], int]:
+    """The nodes that are whole, and how many bytes they have there."""
+    nodes = list(_parsed(data))
+    return dict(nodes), sum(_HEAD.size + len(node) for _, node in nodes)
 
 
 def _parsed(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -19,7 +19,7 @@ from imgbuild.store.blobs import Blobs
 from imgbuild.store.closure import closure
 from imgbuild.store.failures import REPAIR, explained, missing_blob
 from imgbuild.store.locks import NamedLocks
-from imgbuild.store.temporary import replace_file, sync
+from imgbuild.store.temporary import replace_file, sync_all
 from imgbuild.values import dataclass, replace
 
 _MUCH = 16 << 20
@@ -66,23 +66,24 @@ class Tags:
         """All images with their names; None for those without."""
         return tuple((entry.reference, entry.descriptor) for entry in self.entries())
 
-    def set(self, reference: Reference, descriptor: Descriptor) -> None:
+    def set(self, reference: Reference, descriptor: Descriptor, meanwhile: Callable[[], object] | None = None) -> None:
         """Let `reference` name `descriptor`, whose blobs are all here (else CorruptError) and are on disk thereafter.
 
         The image that had the name stays, without it. With a digest in `reference` (which must be the image's) the entry is
-        ``name@digest``, without a tag, as docker has it.
+        ``name@digest``, without a tag, as docker has it. `meanwhile` is called each time that the disk is waited for.
         """
         if reference.digest is not None:
             if reference.digest != descriptor.digest:
                 raise ImageError(f"{reference} can't name an image with the digest {descriptor.digest}")
             reference = replace(reference, tag=None)
         name = _written(reference)
-        self._change(lambda entries: _named(entries, name, reference.repository, descriptor), self._needed(descriptor))
+        self._change(lambda entries: _named(entries, name, reference.repository, descriptor), self._needed(descriptor), meanwhile)
 
-    def add_untagged(self, descriptor: Descriptor) -> None:
-        """Keep an image without a name, unless it is here already under any or none."""
+    def add_untagged(self, descriptor: Descriptor, meanwhile: Callable[[], object] | None = None) -> None:
+        """Keep an image without a name, unless it is here already under any or none. `meanwhile` as above."""
         needed = self._needed(descriptor)
-        self._change(lambda entries: entries if _holds(entries, descriptor.digest) else [*entries, _value(None, descriptor)], needed)
+        value = _value(None, descriptor)
+        self._change(lambda entries: entries if _holds(entries, descriptor.digest) else [*entries, value], needed, meanwhile)
 
     def remove(self, reference: Reference) -> Descriptor | None:
         """Take the name away, and the image's entry with it; returns what it named. Its blobs are left to the collector."""
@@ -151,7 +152,9 @@ class Tags:
             self._blobs.make_durable(needed)
         return needed
 
-    def _change(self, edit: Callable[[Entries], Entries], needed: Iterable[Digest] = ()) -> None:
+    def _change(
+        self, edit: Callable[[Entries], Entries], needed: Iterable[Digest] = (), meanwhile: Callable[[], object] | None = None
+    ) -> None:
         """Replace the file, after the blobs that are `needed` are on disk."""
         with self._locks.hold("index.json"):
             document = self._read()
@@ -161,8 +164,12 @@ class Tags:
                 self._blobs.make_durable(needed)
                 return
             data = document_json({**document, "manifests": changed})
-            replace_file(self._path, data, self._temporary, settle=lambda new: self._blobs.make_durable(needed, beside=(new,)))
-            sync(self._path.parent)
+
+            def settle(new: Path) -> None:
+                self._blobs.make_durable(needed, beside=(new,), meanwhile=meanwhile)
+
+            replace_file(self._path, data, self._temporary, settle=settle)
+            sync_all((self._path.parent,), meanwhile)
 
     def _read(self) -> dict[str, Any]:
         with explained(self._path):

@@ -76,9 +76,10 @@ def sync(path: Path) -> None:
     sync_all((path,))
 
 
-def sync_all(paths: Sequence[Path]) -> None:
-    """The same, of several: the kernel writes all of them while the first is waited for."""
-    from imgbuild.linux.writing import begin_writeback
+def sync_all(paths: Sequence[Path], meanwhile: Callable[[], object] | None = None) -> None:
+    """The same, of several: the kernel writes all of them while the first is waited for. `meanwhile` is called when they are on their
+    way."""
+    from imgbuild.linux.writing import Syncing, begin_writeback
 
     for start in range(0, len(paths), _AT_ONCE):
         opened: list[tuple[Path, int]] = []
@@ -87,6 +88,17 @@ def sync_all(paths: Sequence[Path]) -> None:
                 with explained(path), suppress(FileNotFoundError):
                     opened.append((path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
                     begin_writeback(opened[-1][1])
+            if meanwhile is not None:
+                syncing = Syncing([descriptor for _, descriptor in opened])
+                try:
+                    meanwhile()
+                finally:
+                    ended = syncing.wait()
+                for (path, _), error in zip(opened, ended, strict=True):
+                    if error is not None:
+                        with explained(path):
+                            raise error
+                continue
             for path, descriptor in opened:
                 with explained(path):
                     os.fsync(descriptor)

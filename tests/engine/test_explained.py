@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from imgbuild.engine.explained import earlier_builds
-from imgbuild.insight.builds import parse_build
+from imgbuild.insight.earlier import parse_earlier
 from imgbuild.store import journal
 from imgbuild.store.store import Store
 
@@ -26,6 +26,6 @@ def test_builds_that_were_as_another_one_do_not_take_the_room_of_earlier_ones(tm
         journal.append(store.root, _line(_record("last", 20.0)))
         for number in range(20):
             journal.append_same(store.root, f"same{number}", 30.0 + number, 31.0 + number, "last")
-        told = [build.id for build in earlier_builds(store, parse_build(_record("now", 99.0)))]
+        told = [build.id for build in earlier_builds(store, parse_earlier(_record("now", 99.0)))]
     assert told[:2] == ["last", "first"]
     assert len(set(told)) == len(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from imgbuild.insight.builds import (
     parse_build,
     parse_summary,
 )
+from imgbuild.insight.earlier import parse_earlier
 from imgbuild.insight.timing import timing
 from imgbuild.values import asdict, fields
 
@@ -65,6 +67,38 @@ def test_what_is_of_another_type_was_not_said() -> None:
     assert (build.options, build.args, build.bases, build.cached, build.form) == ({}, {"A": "b"}, ({"digest": "d"},), 0, 0)
     (step,) = build.steps
     assert (step.parent, step.reads, step.layer, step.usage, step.against) == (None, (1,), None, Usage(), {})
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 1 << 70) | st.floats() | st.sampled_from(("", "a", "b")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("target", "digest", "name", "x")), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def _some(names: Sequence[str]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, _JSON))
+
+
+_NAMES = ("id", "status", "buildfile", "context", "target", "bake", "bases", "started")
+_STEP_NAMES = ("number", "stage", "position", "platform", "name", "key", "outcome", "seconds", "parent", "base", "usage")
+
+
+@given(_some(_NAMES), _some(_STEP_NAMES))
+def test_the_quick_way_reads_the_same(raw: dict[str, Any], step: dict[str, Any]) -> None:
+    for record in (RAW, {**RAW, **raw}, {**raw, "steps": [step, None, step]}):
+        whole, quick = parse_build(record), parse_earlier(record)
+        for name in ("id", "status", "buildfile", "context", "target", "bake_target", "started"):
+            assert getattr(whole, name) == getattr(quick, name)
+        names = {base.get("digest", ""): base.get("name", "") for base in reversed(whole.bases)}
+        assert quick.bases == names and quick.raw is record
+        assert len(whole.steps) == len(quick.steps)
+        for one, other in zip(whole.steps, quick.steps, strict=True):
+            for name in ("number", "stage", "position", "platform", "name", "key", "outcome", "seconds", "base", "text"):
+                assert getattr(one, name) == getattr(other, name)
+            assert other.stands == (one.parent is not None)
+            assert other.wall == (one.usage.wall_seconds if one.usage is not None else None)
+        assert quick.step(3) == next((each for each in quick.steps if each.number == 3), None)
 
 
 def test_all_forms_of_fields_are_read() -> None:

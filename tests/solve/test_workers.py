@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from imgbuild.errors import StepFailed
-from imgbuild.solve.workers import Once, Workers, beside
+from imgbuild.solve.workers import Workers, beside
 
 
 def test_every_task_comes_after_what_it_needs() -> None:
@@ -102,15 +102,3 @@ def test_a_signal_reaches_the_one_who_waits_and_no_other() -> None:
     free.set()
     assert blocked == [True]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
-def test_a_call_is_made_once() -> None:
-    made: list[int] = []
-    with Once(lambda: made.append(1)) as call:
-        assert made == []
-        call()
-        call()
-    assert made == [1]
-    with pytest.raises(ValueError), Once(lambda: made.append(2)):
-        raise ValueError
-    assert made == [1, 2]

@@ -139,6 +139,27 @@ def test_all_that_a_name_needs_is_on_disk_first(store: Store, monkeypatch: pytes
     assert not any(map(store.blobs.is_unsynced, store.blobs))
 
 
+def test_while_the_disk_is_waited_for_something_else_is_done(store: Store) -> None:
+    image = put_image(store, {"a": b"1"})
+    seen: list[tuple[bool, bool]] = []
+    index = store.root / "index.json"
+
+    def meanwhile() -> None:
+        seen.append((index.exists(), any(map(store.blobs.is_unsynced, store.blobs))))
+
+    store.tags.set(parse_reference("hello"), image, meanwhile)
+    assert seen == [(False, True), (True, False)]  # before the blobs are there, and before the name is
+    store.tags.set(parse_reference("hello"), image, meanwhile)
+    assert len(seen) == 2
+
+    def failing() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.tags.set(parse_reference("other"), image, failing)
+    assert len(store.tags.list()) == 1
+
+
 def test_naming_again_writes_nothing(store: Store) -> None:
     image = put_image(store, {"a": b"1"})
     store.tags.set(parse_reference("hello"), image)
