@@ -101,7 +101,7 @@ class Solver:
         self._on_event = on_event
         self._chronicle = chronicle or Chronicle(str(rooms.store.root), {"id": build})
         self._chronicle.lowered(graph)
-        self._say_again = partial(say_again, str(rooms.store.root), on_event) if replay else lambda shown, ledger: None
+        self._say_again = partial(say_again, rooms.store.root if replay else None, on_event)
         self._causes = causes
         self._build = build
         self._width = width

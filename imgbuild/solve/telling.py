@@ -6,6 +6,7 @@ from imgbuild.hints import TYPE_CHECKING, Any, Callable, Mapping, Protocol, Trac
 from imgbuild.solve.events import OnEvent, StepOutput
 
 if TYPE_CHECKING:
+    from imgbuild.light.pathlib import Path
     from imgbuild.solve.nodes import Node
     from imgbuild.solve.state import Wanted
 
@@ -68,9 +69,9 @@ class Telling:
             self._tell.insert(0, look())
 
 
-def say_again(root: str, on_event: OnEvent, shown: int, ledger: Mapping[str, Any]) -> None:
-    """What a cached step once wrote, as far as it is still known."""
-    if name := ledger.get("log"):
+def say_again(root: Path | None, on_event: OnEvent, shown: int, ledger: Mapping[str, Any]) -> None:
+    """What a cached step once wrote, as far as the store at `root` still knows it; nothing without one."""
+    if root is not None and (name := ledger.get("log")):
         from imgbuild.store.logs import read_log
 
         for _, stream, data in read_log(root, name):
