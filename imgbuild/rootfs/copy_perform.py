@@ -18,7 +18,7 @@ from imgbuild.context.included import Included
 from imgbuild.context.local import LocalContext
 from imgbuild.context.tree import Found, Tree
 from imgbuild.errors import BuildfileError
-from imgbuild.hints import Callable, Sequence
+from imgbuild.hints import Callable, Iterator, Sequence
 from imgbuild.layer import MAX_PATH, WHITEOUT
 from imgbuild.layer.failures import explained
 from imgbuild.light.pathlib import Path
@@ -142,14 +142,11 @@ class _Planner:
                 self._put(number, tree, path, node, target)
 
     def _plan_together(self, number: int, context: LocalContext, tree: Tree, top: str, destination: str) -> None:
-        """The same for a directory of a build context, seen as `tree`: runs of small files become one action."""
-        pending = [(top, destination)]
+        """The same for a directory of a build context, seen as `tree`, in the same order: runs of small files become one action."""
+        pending = [(top, destination, self._listed(tree, top, destination))]
         while pending:
-            here, target = pending.pop()
-            entries = list(tree.entries(here))
-            together = self.destination.is_empty(target) and _are_plain(target, entries)
+            here, target, (together, entries) = pending[-1]
             run: list[tuple[str, Node]] = []
-            below = []
             for name, node in entries:
                 if together and node.size <= SMALL and stat.S_ISREG(node.mode):
                     run.append((name, node))
@@ -159,11 +156,17 @@ class _Planner:
                 source, into = (f"{parent if parent != '/' else ''}/{name}" for parent in (here, target))
                 if stat.S_ISDIR(node.mode):
                     self.destination.put_directory(into, self._metadata(tree, source, node), settled=True)
-                    below.append((source, into))
-                else:
-                    self._put(number, tree, source, node, into)
-            self._put_files(context, tree, here, run, target)
-            pending += reversed(below)
+                    pending.append((source, into, self._listed(tree, source, into)))
+                    break
+                self._put(number, tree, source, node, into)
+            else:
+                self._put_files(context, tree, here, run, target)
+                pending.pop()
+
+    def _listed(self, tree: Tree, source: str, path: str) -> tuple[bool, Iterator[tuple[str, Node]]]:
+        """What is in a directory, and whether its files may be put as runs to where it goes."""
+        entries = list(tree.entries(source))
+        return self.destination.is_empty(path) and _are_plain(path, entries), iter(entries)
 
     def _put_files(self, context: LocalContext, tree: Tree, source: str, files: list[tuple[str, Node]], path: str) -> None:
         if files:

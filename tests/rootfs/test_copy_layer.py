@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imgbuild.context.ignore import Ignore
@@ -88,6 +88,10 @@ def words(entries: dict[str, str]) -> str:
     epoch=st.sampled_from([EPOCH, OLD, OLD, OLD - 1]),
     rooted=st.booleans(),
 )
+@example(  # two files that can't be copied: the first of them is told of
+    image={}, top={"b/a": "=1", "a/a/a": "=1"}, source={"b": "=1", "a.b": "=1", "a/a": "=1"}, shared=False, sources=["."], destination="/",
+    slash=False, stage=False, owner=None, mode=None, exclude=(), parents_kept=False, epoch=EPOCH, rooted=True,
+)  # fmt: skip
 def test_a_tar_without_a_directory_is_the_directory_s_tar(
     tmp_path: Path,
     image: dict[str, str],
