@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from operator import itemgetter
 
 from imgbuild.context.stats import FileDigests
 from imgbuild.context.tree import Tree
 from imgbuild.hints import Iterator, Mapping, NamedTuple, Sequence
+from imgbuild.light.operator import itemgetter
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import digest_of
 

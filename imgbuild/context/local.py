@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import time
-from operator import attrgetter, itemgetter
 
 from imgbuild.context.filtered import Filtered
 from imgbuild.context.held import ROOM, Held, Laid, parted, space
@@ -16,6 +15,7 @@ from imgbuild.context.tree import Found, match
 from imgbuild.errors import ContextError
 from imgbuild.hints import Callable, Iterator, NamedTuple, Sequence, TracebackType
 from imgbuild.light.functools import partial
+from imgbuild.light.operator import attrgetter, itemgetter
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.node import Node
 from imgbuild.linux.reading import read_at_most

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from operator import itemgetter
 
 from imgbuild.hints import Iterable, Sequence
+from imgbuild.light.operator import itemgetter
 from imgbuild.linux.node import Node
 
 _STATUS = struct.Struct("<QQQqq")

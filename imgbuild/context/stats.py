@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from operator import itemgetter
 
 from imgbuild.context.held import SMALL, Area, Held
 from imgbuild.context.rows import Rows, Statuses, status_of
 from imgbuild.context.tree import Tree
 from imgbuild.errors import ContextError
 from imgbuild.hints import TYPE_CHECKING, AbstractSet, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
+from imgbuild.light.operator import itemgetter
 from imgbuild.linux.node import Node
 from imgbuild.oci.digest import Sha256, sha256
 

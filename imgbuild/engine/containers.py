@@ -188,13 +188,19 @@ def _create(place: Workplace, runtime: ContainerRuntime, request: RunRequest, on
 
 
 def _image(place: Workplace, request: RunRequest, on_event: OnEvent) -> RunImage:
-    from imgbuild.rootfs.materialize import materialize
+    from imgbuild.rootfs.noted import noted_lowers
     from imgbuild.runtime.prepare import RunImage
 
     image = _local_image(place, request)
     if image is None:
         image = _pulled_image(place, request, parse_reference(request.image), on_event)
-    lowers = materialize(place.store, image.layers, features=place.features)
+    lowers = noted_lowers(place.store, image.layers, place.features)
+    if lowers is None:
+        from imgbuild.rootfs.materialize import materialize
+        from imgbuild.rootfs.noted import note_lowers
+
+        lowers = materialize(place.store, image.layers, features=place.features)
+        note_lowers(place.store, image.layers, place.features, lowers)
     name = image.reference.familiar() if image.reference is not None else request.image
     return RunImage(name, image.descriptor.digest, image.config, lowers)
 

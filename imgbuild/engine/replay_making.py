@@ -14,7 +14,7 @@ from itertools import chain
 
 from imgbuild.engine import replay
 from imgbuild.engine.flat import flat
-from imgbuild.engine.replay import DIRECTORY, Watch, signature
+from imgbuild.engine.replay import Watch, signature
 from imgbuild.engine.replay_places import signatures, statuses_of
 from imgbuild.engine.request import BuildPlan
 from imgbuild.graph.ops import BuildGraph, CopyOp
@@ -25,6 +25,7 @@ from imgbuild.linux.node import Node
 from imgbuild.oci.image import REF_NAME
 from imgbuild.solve.events import Notice, StepStarted, Warned
 from imgbuild.solve.nodes import in_order
+from imgbuild.store.notes import trim_notes
 from imgbuild.store.store import Store
 from imgbuild.transfer.events import TransferNotice, TransferStarted
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from imgbuild.engine.build import BuildResult
     from imgbuild.errors import Span
 
-_MOST_NOTES = 100
 _COARSE_NS = 2_000_000_000
 _FINE_NS = 50_000_000
 """How young a time must not be: where file systems count whole seconds, or two of them, and where they count less."""
@@ -211,7 +211,4 @@ def _write(store: Store, path: str, data: bytes) -> None:
     with open(made, "xb", buffering=0) as file:
         file.write(data)
     os.replace(made, path)
-    notes = [entry for entry in os.scandir(store.root / DIRECTORY) if entry.is_file(follow_symlinks=False)]
-    if len(notes) > _MOST_NOTES:
-        for entry in sorted(notes, key=lambda entry: entry.stat().st_mtime_ns)[: _MOST_NOTES // 4]:
-            os.unlink(entry.path)
+    trim_notes(store.root)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from operator import attrgetter
 
 from imgbuild.hints import Iterable, Iterator, Literal, NamedTuple
 from imgbuild.light.functools import partial
+from imgbuild.light.operator import attrgetter
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo", "socket"]
 KINDS: dict[int, Kind] = {

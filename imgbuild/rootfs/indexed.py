@@ -16,7 +16,6 @@ from imgbuild.linux.features import Features
 from imgbuild.oci.digest import DiffID
 from imgbuild.snapshot import DirectoryLower, IndexedTarLower
 from imgbuild.store.recovery import boot_id
-from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.store import Store
 from imgbuild.store.trees import INDEX, TAR, survey_snapshot, tar_name
 
@@ -55,6 +54,9 @@ def commit_indexed(store: Store, directory: Path, image: bytes, identity: str, d
 
     `directory` is below a temporary one of the store, and moves away. The caller holds the lock of what it makes.
     """
+    from imgbuild.store.rows import SnapshotRow
+
+
     path = directory / INDEX
     with explained(path):
         path.write_bytes(image)

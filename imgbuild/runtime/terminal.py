@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import termios
 
 from imgbuild.hints import Iterator
 from imgbuild.light.contextlib import contextmanager, suppress
@@ -22,6 +21,8 @@ def is_terminal(descriptor: int) -> bool:
 @contextmanager
 def raw(descriptor: int) -> Iterator[None]:
     """Keys go through as they are, and output is not changed, until the context is left, in whatever way."""
+    import termios
+
     before = termios.tcgetattr(descriptor)
     mode = termios.tcgetattr(descriptor)
     mode[0] &= ~(
@@ -41,6 +42,8 @@ def raw(descriptor: int) -> Iterator[None]:
 
 def size(descriptor: int) -> tuple[int, int]:
     """Rows and columns; those of an old screen where the terminal does not know."""
+    import termios  # here, since most containers have no terminal
+
     try:
         rows, columns = termios.tcgetwinsize(descriptor)
     except (OSError, termios.error):
@@ -50,5 +53,7 @@ def size(descriptor: int) -> tuple[int, int]:
 
 def copy_size(source: int, target: int) -> None:
     """Give one terminal the size of another; the kernel tells those who run in it (SIGWINCH)."""
+    import termios
+
     with suppress(OSError, termios.error):
         termios.tcsetwinsize(target, size(source))

@@ -15,16 +15,19 @@ from __future__ import annotations
 import os
 
 from imgbuild.errors import CorruptError, StoreError
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.light import json
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import Digest
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.failures import IndexDamagedError, explained
-from imgbuild.store.index import Index
-from imgbuild.store.rows import SnapshotRow
 from imgbuild.store.temporary import Scratch
 from imgbuild.store.trees import survey_snapshot
+
+if TYPE_CHECKING:
+    from imgbuild.store.index import Index
+    from imgbuild.store.rows import SnapshotRow
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -17,7 +17,6 @@ from imgbuild.light.contextlib import AbstractContextManager, suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.store.blobs import Blobs
 from imgbuild.store.failures import explained
-from imgbuild.store.index import Index
 from imgbuild.store.locks import Lease, NamedLocks
 from imgbuild.store.recovery import recover, was_booted_since
 from imgbuild.store.tags import Tags
@@ -26,6 +25,7 @@ from imgbuild.store.trees import INDEX, TREE
 
 if TYPE_CHECKING:
     from imgbuild.store.evidence import Evidence
+    from imgbuild.store.index import Index
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _DIRECTORIES = (
@@ -48,9 +48,9 @@ class Store:
         self.scratch = Scratch(root)
         self.locks = NamedLocks(root / "locks")
         self.blobs = Blobs(root / "blobs", self.scratch.temporary)
-        self.index = Index(root / "index.db", clock=clock)
         self.tags = Tags(root / "index.json", self.blobs, self.locks, self.scratch.temporary)
         self.left_by_the_dead: tuple[str, ...] = ()
+        self._index: Index | None = None
         self._evidence: Evidence | None = None
         self._secret_key = b""
         self._leave = leave
@@ -81,13 +81,24 @@ class Store:
     def close(self) -> None:
         """Let go of the files, and delete from the trash for a moment (a twentieth of the time that the store was open, a second
         at most); the rest of it stays for the next time or for a prune. Idempotent."""
-        self.index.close(leave=self._leave)
+        if self._index is not None:
+            self._index.close(leave=self._leave)
         if self._evidence is not None:
             self._evidence.close(leave=self._leave)
         now = time.monotonic()
         moment = min(_TRASH_SECONDS + _TRASH_SHARE * (now - self._opened), _TRASH_MOST)
         with suppress(StoreError):
             self.scratch.empty(deadline=now + moment)
+
+    @property
+    def index(self) -> Index:
+        """What is known of layers, snapshots and steps; opened when it is asked. A container of what was run before does without."""
+        if self._index is None:
+            from imgbuild.store.index import Index
+
+            with self._mutex:
+                self._index = self._index or Index(self.root / "index.db", clock=self.clock)
+        return self._index
 
     @property
     def evidence(self) -> Evidence:
