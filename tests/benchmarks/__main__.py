@@ -2,8 +2,9 @@
 
     python -m benchmarks [--rounds N] [--only REGEX] [--peers docker,buildah,crun] [--store DIR] [--growth] [--big] [--no-readme]
 
-The store is on XFS on a loop device. In each round every row is done by everybody, one after another, in another order each time.
-A ratio is only made between images that hold the same files. What is warm is the same for all: bases, and the page cache.
+The store is on XFS on a loop device. In each round every row is done by everybody, one after another, in another order each time; short
+ones several times. What somebody leaves to be written is on the disk before the next one is timed. A ratio is only made between images that
+hold the same files. What is warm is the same for all: bases, and the page cache.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def _rows(directory: Path, launcher: Launcher, taking_part: Sequence[Any], round
         results = [Result(row.name, row.target, row.seconds, row.beyond, row.why, references) for row in chosen]
         for number in range(rounds):
             for row, result in zip(chosen, results, strict=True):
-                if number < row.rounds:
-                    _round(row, result, taking_part, number, directory, launcher)
+                for turn in range(row.times if number < row.rounds else 0):
+                    _round(row, result, taking_part, number * row.times + turn, directory, launcher)
             say(f"round {number + 1} of {rounds} done, load {os.getloadavg()[0]:.1f}")
     return results
 

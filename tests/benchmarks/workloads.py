@@ -13,12 +13,15 @@ from benchmarks.measure import Command
 
 Timed = Iterator[list[Command]]
 
+_SHORT = 3
+"""How often what takes a moment is done in a round: the machine's other work weighs more there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """`timed` is a context: what comes before the yield is prepared, what it yields is timed. `target`: the ratio to the fastest peer
-    that is to be reached; `seconds`: a bound for the median itself, `beyond`: for the median less that of the reference. `rounds` at most.
-    `tag`: the image whose contents are compared. `why`: said where it is not reached."""
+    that is to be reached; `seconds`: a bound for the median itself, `beyond`: for the median less that of the reference. `rounds` at most,
+    in each of them so many `times`. `tag`: the image whose contents are compared. `why`: said where it is not reached."""
 
     name: str
     timed: Callable[[Any, int], contextlib.AbstractContextManager[list[Command]]]
@@ -26,6 +29,7 @@ class Row:
     seconds: float | None = None
     beyond: float | None = None
     rounds: int = 1_000
+    times: int = 1
     tag: str = ""
     only: Sequence[str] = ()
     why: str = ""
@@ -100,6 +104,7 @@ def rows(place: Place) -> list[Row]:
             "one RUN: cold",
             of(cold, "one"),
             0.45,
+            times=_SHORT,
             tag="bench-one",
             why="two thirds are Python's start and the code of some 190 modules; next: the Buildfile lowered by another process",
         ),
@@ -107,6 +112,7 @@ def rows(place: Place) -> list[Row]:
             "one RUN: cached",
             of(again, "one"),
             0.8,
+            times=_SHORT,
             why="Python's start is most of it, buildah's none; next: fewer modules",
         ),
         Row(
@@ -116,11 +122,12 @@ def rows(place: Place) -> list[Row]:
             tag="bench-many",
             why="a step is two forks of Python with their pages, the end of its namespaces, and its capture; next: a smaller zygote",
         ),
-        Row("20 RUN: cached", of(again, "many"), 0.7, why="Python's start is most of it; next: fewer modules"),
+        Row("20 RUN: cached", of(again, "many"), 0.7, times=_SHORT, why="Python's start is most of it; next: fewer modules"),
         Row(
             "20 steps: edit of the last COPY",
             of(edited, "edit", "f"),
             0.6,
+            times=_SHORT,
             why="two thirds are Python's start and the code of 180 modules; next: causes looked for while the disk is waited for",
         ),
         Row(
@@ -130,7 +137,7 @@ def rows(place: Place) -> list[Row]:
             tag="bench-stages",
             why="one second of it is sleep, which by itself is 0.8 of the fastest peer's time; four commands begin on two cores at once",
         ),
-        Row("four parallel stages: cached", of(again, "stages")),
+        Row("four parallel stages: cached", of(again, "stages"), times=_SHORT),
         Row(
             "COPY of 20,000 files: cold",
             of(cold, "files"),
@@ -150,6 +157,7 @@ def rows(place: Place) -> list[Row]:
             "Python app: edit of the app",
             of(edited, "app", "app/__main__.py"),
             0.6,
+            times=_SHORT,
             why="two thirds are Python's start and the byte code of 180 modules; next: causes looked for while the disk is waited for",
         ),
         Row(
@@ -159,6 +167,6 @@ def rows(place: Place) -> list[Row]:
             rounds=3,
             why="gunzip and two hashes are 1 s of processor time; next: hashes beside gunzip on a third core",
         ),
-        Row("run --rm true", run, 0.3, beyond=0.04, why="Python's start and imports are most of it"),
-        Row("exec true", execute, seconds=0.06, why="Python's start is 40 ms of it"),
+        Row("run --rm true", run, 0.3, beyond=0.04, times=_SHORT, why="Python's start and imports are most of it"),
+        Row("exec true", execute, seconds=0.06, times=_SHORT, why="Python's start is 40 ms of it"),
     ]
