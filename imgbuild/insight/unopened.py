@@ -16,6 +16,8 @@ from imgbuild.values import dataclass
 _LEAST_SECONDS = 1.0
 _LEAST_BYTES = 1 << 20
 _SHOWN = 5
+_ONBUILD = "ONBUILD of "
+"""What the file of a step is called that a base's trigger is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,11 @@ def _advice(past: Past, step: StepRecord, files: int, rows: Sequence[Row], unbui
     shown = [_shown(row) for row in order]
     count = sum(row.files for row in rows)
     copied = copies_context(step)
-    ways = "--exclude or a narrower source" if copied else "a narrower source"
+    ways = "by --exclude or a narrower source, or, " if copied else "by a narrower source, or, "
+    if step.file.startswith(_ONBUILD):  # its line is another image's
+        ways = ""
     who = "no RUN of its stage has" if copied else "it has never"
-    message = f"leave out what {who} opened, by {ways}, or, if nothing else needs it, by the ignore file: {named(shown, _SHOWN)}"
+    message = f"leave out what {who} opened, {ways}if nothing else needs it, by the ignore file: {named(shown, _SHOWN)}"
     evidence = [f"of {counted(files, 'file')}, {count:,} with {shown_bytes(size)} were opened by none"]
     if spent:
         evidence.append(f"for changes of these alone, RUNs were performed in {counted(len(spent), 'build')}: {seconds:.1f} s")

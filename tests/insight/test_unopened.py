@@ -9,6 +9,7 @@ import pytest
 from imgbuild.insight.advice import Advice, Past
 from imgbuild.insight.builds import BuildRecord, parse_build
 from imgbuild.insight.unopened import Unknown, unopened
+from imgbuild.values import replace
 
 KEY = "sha256:copy"
 
@@ -111,3 +112,15 @@ def test_where_anything_is_not_known_nothing_is_said() -> None:
         (unknown,) = _said(MISSED, _3=record)
         assert isinstance(unknown, Unknown)
         assert (unknown.step.number, unknown.why) == (3, why)
+
+
+def test_what_can_be_done_about_it_is_in_this_buildfile() -> None:
+    def ways(file: str) -> str:
+        build = _build("src/docs/one")
+        steps = tuple(replace(step, file=file if step.number == 1 else "Buildfile") for step in build.steps)
+        (advice,) = _said(replace(build, steps=steps))
+        assert isinstance(advice, Advice)
+        return advice.message.partition("opened, ")[2].partition(": ")[0]
+
+    assert ways("Buildfile") == "by --exclude or a narrower source, or, if nothing else needs it, by the ignore file"
+    assert ways("ONBUILD of base:1") == "if nothing else needs it, by the ignore file"
