@@ -10,8 +10,9 @@ from imgbuild.hints import Sequence
 
 _SYNC_FILE_RANGE_WRITE = 2
 _CONTROL_BYTES = 256
-"""Room for a ``struct aiocb`` of any C library: it has 168 bytes in glibc."""
+"""Room for a ``struct aiocb``: it has 168 bytes in glibc and in musl, where pointers have 64 bits, and begins with the descriptor."""
 _NOTIFY_AT = 44
+_KNOWN = ctypes.sizeof(ctypes.c_void_p) == 8
 _SIGEV_NONE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -32,7 +33,7 @@ class Syncing:
         for fd, control in zip(fds, self._controls, strict=True):
             ctypes.c_int.from_buffer(control).value = fd
             ctypes.c_int.from_buffer(control, _NOTIFY_AT).value = _SIGEV_NONE
-            self._begun.append(_libc.aio_fsync(os.O_SYNC, control) == 0)
+            self._begun.append(_KNOWN and _libc.aio_fsync(os.O_SYNC, control) == 0)
 
     def wait(self) -> list[OSError | None]:
         """What became of each file."""
