@@ -33,8 +33,7 @@ from imgbuild.values import dataclass, replace
 if TYPE_CHECKING:
     from imgbuild.engine.request import BuildPlan
     from imgbuild.layer.compression import CompressionKind
-    from imgbuild.solve.solver import Solution
-    from imgbuild.solve.state import StepLayer
+    from imgbuild.solve.state import Solution, StepLayer
 
 COMMENT = "imgbuild"
 

@@ -26,7 +26,7 @@ from imgbuild.oci.platform import Platform
 from imgbuild.values import dataclass
 
 if TYPE_CHECKING:
-    from imgbuild.solve.solver import Solution
+    from imgbuild.solve.state import Solution
     from imgbuild.store.index import Index
     from imgbuild.store.store import Store
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from imgbuild.solve.agents import Agents
     from imgbuild.solve.chronicle import Chronicle
     from imgbuild.solve.rooms import Rooms
-    from imgbuild.solve.solver import Solution
+    from imgbuild.solve.state import Solution
     from imgbuild.solve.verdicts import Verdicts
-    from imgbuild.solve.workers import Crew
+    from imgbuild.solve.workers import Crew, Later
     from imgbuild.transfer.ahead import Ahead
 
 OnEvent = Callable[[object], None]
@@ -176,22 +176,24 @@ def _build(
         on_reads(all_reads(request, place.environ, plan, graph))
     compression = compression_of(place, request)
     names, outputs = (plan.names, plan.outputs) if keep else ((), ())
-    with _sent_ahead(place, outputs, names, compression) as ahead:
+    from imgbuild.solve.workers import Later
+
+    with Later() as later, _sent_ahead(place, outputs, names, compression) as ahead:
         with _reported(outputs, graph) as verdicts:
-            solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, watch is not None)
+            solution, seen = _solve(place, request, plan, graph, build_id, chronicle, crew, verdicts, ahead, later, watch is not None)
         if plan.leaks is not None and solution.performed and plan.leaks.weak:
             on_event(Notice(f"too short or too plain to be looked for in layers: the secret {', '.join(map(repr, plan.leaks.weak))}"))
         from imgbuild.engine.assemble import assemble
 
-        with solution.later or nullcontext() as later:
-            built = assemble(place.store, graph, solution, compression.kind, plan)
-            if crew is not None:
-                crew.check()
-            meanwhile = later.go_on if later is not None else None
-            for name in names:
-                place.store.tags.set(name, built.descriptor, meanwhile)
-            if not names:
-                place.store.tags.add_untagged(built.descriptor, meanwhile)
+        built = assemble(place.store, graph, solution, compression.kind, plan)
+        if crew is not None:
+            crew.check()
+        meanwhile = later.go_on if later.left is not None else None
+        for name in names:
+            place.store.tags.set(name, built.descriptor, meanwhile)
+        if not names:
+            place.store.tags.add_untagged(built.descriptor, meanwhile)
+        later.tell()
         if outputs:
             from imgbuild.engine.outputs import write_outputs
 
@@ -275,6 +277,7 @@ def _solve(
     crew: Crew | None,
     verdicts: Verdicts,
     ahead: Ahead | None,
+    later: Later,
     watched: bool,
 ) -> tuple[Solution, tuple[SeenDirectory, ...] | None]:
     """The solution, and, where it is `watched`, what was looked at in the build context, if that is not too much."""
@@ -288,7 +291,7 @@ def _solve(
         seconds = place.settings.build_timeout
         solution = Solver(
             rooms, graph, chronicle.on_event, build=build_id, width=width, seconds=seconds, crew=crew, verdicts=verdicts,
-            chronicle=chronicle, replay=request.replay_logs, causes=Explainer(place, graph, chronicle), idle=_load_the_rest,
+            chronicle=chronicle, replay=request.replay_logs, causes=Explainer(place, graph, chronicle), later=later, idle=_load_the_rest,
         ).solve()  # fmt: skip
         return solution, rooms.context.looked_at(_MOST_NOTED) if watched else None
 

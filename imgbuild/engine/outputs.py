@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imgbuild.engine.assemble import Built
     from imgbuild.layer.compression import Compression
     from imgbuild.registry.client import RegistryClient
-    from imgbuild.solve.solver import Solution
+    from imgbuild.solve.state import Solution
     from imgbuild.transfer.ahead import Ahead
 
 def write_outputs(

@@ -18,7 +18,7 @@ from imgbuild.light.contextlib import ExitStack
 from imgbuild.solve.forecast import HIT, MISS, Forecast, Outlook
 from imgbuild.solve.nodes import Node, stands_on
 from imgbuild.solve.remembered import Miss
-from imgbuild.solve.solver import Solution, SolvedStage
+from imgbuild.solve.state import Solution, SolvedStage
 from imgbuild.values import dataclass
 
 OnEvent = Callable[[object], None]

@@ -14,7 +14,9 @@ _CONTROL_BYTES = 256
 _NOTIFY_AT = 44
 _KNOWN = ctypes.sizeof(ctypes.c_void_p) == 8
 _SIGEV_NONE = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
+_libc.calloc.restype = ctypes.c_void_p
+_libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 
 
 def begin_writeback(fd: int) -> None:
@@ -23,31 +25,46 @@ def begin_writeback(fd: int) -> None:
 
 
 class Syncing:
-    """fsync(2) of several files at once, by threads of the C library (aio_fsync(3)), which need not wait for this interpreter. Who begins
-    it waits, whatever happens meanwhile: until then, the descriptors have to stay open."""
+    """fsync(2) of several files at once, by threads of the C library (aio_fsync(3)), which need not wait for this interpreter.
+
+    What those threads write to, and the descriptors, which are others of the same files, are theirs until each is done: whoever does not
+    wait to the end, as a signal's exception came between, leaves them behind."""
 
     def __init__(self, fds: Sequence[int]) -> None:
-        self._fds = fds
-        self._controls = [ctypes.create_string_buffer(_CONTROL_BYTES) for _ in fds]
-        self._begun = []
-        for fd, control in zip(fds, self._controls, strict=True):
-            ctypes.c_int.from_buffer(control).value = fd
-            ctypes.c_int.from_buffer(control, _NOTIFY_AT).value = _SIGEV_NONE
-            self._begun.append(_KNOWN and _libc.aio_fsync(os.O_SYNC, control) == 0)
+        self._begun = [_begin_sync(fd) for fd in fds]
 
     def wait(self) -> list[OSError | None]:
-        """What became of each file."""
-        return [self._ended(*each) for each in zip(self._fds, self._controls, self._begun, strict=True)]
+        """What became of each file. Once."""
+        return [_ended(*begun) for begun in self._begun]
 
-    def _ended(self, fd: int, control: ctypes.Array[ctypes.c_char], begun: bool) -> OSError | None:
-        if not begun:  # no thread could be had
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                return error
-            return None
-        waited = (ctypes.c_void_p * 1)(ctypes.addressof(control))
-        while (code := _libc.aio_error(control)) == errno.EINPROGRESS:
+
+def _begin_sync(fd: int) -> tuple[int, int]:
+    """A descriptor of the same file, and where the state of its fsync is, 0 if none was begun."""
+    own = os.dup(fd)
+    control = (_libc.calloc(1, _CONTROL_BYTES) or 0) if _KNOWN else 0
+    if control:
+        ctypes.c_int.from_address(control).value = own
+        ctypes.c_int.from_address(control + _NOTIFY_AT).value = _SIGEV_NONE
+        if _libc.aio_fsync(os.O_SYNC, ctypes.c_void_p(control)) != 0:  # no thread could be had
+            _libc.free(ctypes.c_void_p(control))
+            control = 0
+    return own, control
+
+
+def _ended(own: int, control: int) -> OSError | None:
+    if control:
+        address = ctypes.c_void_p(control)
+        waited = (ctypes.c_void_p * 1)(control)
+        while (code := _libc.aio_error(address)) == errno.EINPROGRESS:
             _libc.aio_suspend(waited, 1, None)
-        _libc.aio_return(control)
+        _libc.aio_return(address)
+        _libc.free(address)
+        os.close(own)
         return OSError(code, os.strerror(code)) if code else None
+    try:
+        os.fsync(own)
+    except OSError as error:
+        return error
+    finally:
+        os.close(own)
+    return None

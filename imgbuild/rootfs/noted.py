@@ -23,12 +23,14 @@ from imgbuild.store.recovery import boot_id
 from imgbuild.store.store import Store
 
 _FORM = "lowers 1"
+_LONG = 1 << 16
+"""Bytes of a note, of which there are some 70 a layer."""
 
 
 def noted_lowers(store: Store, layers: Sequence[Layer], features: Features) -> Lowers | None:
     """What `materialize` last gave for these layers, if all of it is there. To be called under the store's lease."""
     try:
-        form, validity, count, *names = _note(store, layers, features).read_text().split("\n")
+        form, validity, count, *names = _read(_note(store, layers, features)).decode("ascii").split("\n")
         if (form, validity, count) != (_FORM, _validity(store), str(len(names) - 1)) or names.pop():
             return None
     except (OSError, ValueError):
@@ -38,6 +40,14 @@ def noted_lowers(store: Store, layers: Sequence[Layer], features: Features) -> L
     found = [lower_of(store, name, features) for name in names]
     lowers = tuple(lower for lower in found if lower is not None)
     return lowers if len(lowers) == len(found) else None
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a fifo would be waited for
+    try:
+        return os.read(descriptor, _LONG)
+    finally:
+        os.close(descriptor)
 
 
 def note_lowers(store: Store, layers: Sequence[Layer], features: Features, lowers: Lowers) -> None:

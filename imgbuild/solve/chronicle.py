@@ -116,8 +116,9 @@ class Chronicle:
                 return
             from imgbuild.solve.underway import Words
 
-            self._words = Words(self.root, self.build)
-        self._say(self._header, *list(self._steps.values()))
+            words = Words(self.root, self.build)
+            words.say(self._header, *list(self._steps.values()))
+            self._words = words  # the header is the first line, whoever says something meanwhile
 
     def begin_soon(self) -> None:
         """The same from a moment on; of a build that is over by then, nothing is written before its end."""
@@ -126,7 +127,8 @@ class Chronicle:
 
     def tick(self) -> None:
         """Time has passed: to be called by whoever performs something."""
-        if self._due is not None and time.monotonic() > self._due:
+        due = self._due
+        if due is not None and time.monotonic() > due:
             self.begin()
 
     def found(self, number: int, node: Node, step: Step, key: str, ledger: Mapping[str, Any], seconds: float) -> None:
@@ -308,10 +310,9 @@ class Chronicle:
         return {name: redacted_text(value, self._secrets) if isinstance(value, str) else value for name, value in facts.items()}
 
     def _say_if_begun(self, entry: Mapping[str, object]) -> None:
+        self.tick()
         if self._words is not None:
             self._say(entry)
-        else:
-            self.tick()
 
     def _say(self, *entries: Mapping[str, object]) -> None:
         """Lines for who finds that this process died."""

@@ -27,10 +27,9 @@ from imgbuild.solve.events import OnEvent, StepFinished, StepStarted
 from imgbuild.solve.inputs import Memo, remember, step_inputs
 from imgbuild.solve.nodes import Node, end, in_order, needs, ordinary_runs, tests
 from imgbuild.solve.rooms import Rooms
-from imgbuild.solve.state import Absent, Promise, RootState, StepLayer, Wanted, identity_after, look_up
-from imgbuild.solve.telling import Causes, Telling, say_again
+from imgbuild.solve.state import Absent, Promise, RootState, Solution, SolvedStage, StepLayer, Wanted, identity_after, look_up
 from imgbuild.solve.verdicts import Verdicts
-from imgbuild.solve.workers import Crew, Workers, beside
+from imgbuild.solve.workers import Crew, Later, Workers, beside
 from imgbuild.store.locks import Interrupted
 from imgbuild.values import dataclass, field
 
@@ -39,29 +38,10 @@ if TYPE_CHECKING:
     from imgbuild.rootfs.stubs import StubShelf
     from imgbuild.sandbox.spec import Usage
     from imgbuild.solve.opened import Openings
+    from imgbuild.solve.telling import Causes
 
 _JOIN_SECONDS = 5.0
 _SHORT_SECONDS = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class SolvedStage:
-    """A stage's outcome: what each of its steps left, and all layers up to its end, lowest first."""
-
-    steps: tuple[StepLayer, ...]
-    layers: tuple[Layer, ...]
-    state: RootState
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """What became of each stage, and how many steps were found and performed. `later`: what is still to be told of the last step, by
-    who has time to look for it."""
-
-    stages: dict[int, SolvedStage]
-    cached: int
-    performed: int
-    later: Telling | None = None
 
 
 @dataclass(slots=True)
@@ -78,7 +58,8 @@ class _Tally:
 class Solver:
     """Solves one graph, once. `width` steps at most run at once, and all of it in `seconds`, if there is such a limit. `build` is
     what the index calls this build and those beside it; `chronicle` notes what it does. `replay`: what a cached step once wrote is said
-    again. `causes` know why a step was not found; `idle` is called once, when a command runs and there is nothing else to do."""
+    again. `causes` know why a step was not found; that of the last one is left to who has time `later`. `idle` is called once, when a
+    command runs and there is nothing else to do."""
 
     def __init__(
         self,
@@ -94,6 +75,7 @@ class Solver:
         chronicle: Chronicle | None = None,
         replay: bool = False,
         causes: Causes,
+        later: Later,
         idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._rooms = rooms
@@ -101,11 +83,11 @@ class Solver:
         self._on_event = on_event
         self._chronicle = chronicle or Chronicle(str(rooms.store.root), {"id": build})
         self._chronicle.lowered(graph)
-        self._say_again = partial(say_again, rooms.store.root if replay else None, on_event)
+        self._replay = replay
         self._causes = causes
         self._build = build
         self._width = width
-        self._workers = Workers(width, seconds, crew)
+        self._workers = Workers(width, seconds, crew, self._chronicle.tick)
         self._crew = crew
         self._captures = Captures(2, idle)
         self._hurried = threading.Event()
@@ -115,7 +97,7 @@ class Solver:
         self._memos: list[Memo] = []
         self._ending = ExitStack()
         self._leak: LeakError | None = None
-        self._later: Telling | None = None
+        self._later = later
         self._stubs: StubShelf | None = None
         self._noting: Openings | None = None
         self._verdicts = verdicts or Verdicts()
@@ -138,13 +120,11 @@ class Solver:
         except BaseException as error:
             hurried = not isinstance(error, Exception) or (self._crew is not None and self._crew.hurried.is_set())
             self._abandon(hurried=hurried)
-            if self._later is not None:
-                self._later()
             if self._leak is not None and isinstance(error, Exception):
                 raise self._leak from None  # which counts more than whatever else failed
             raise
         self._verdicts.check()
-        return Solution(stages, self._tally.cached, self._tally.performed, self._later)
+        return Solution(stages, self._tally.cached, self._tally.performed)
 
     def _find(self, index: int, number: int) -> bool:
         """Look a node up before anything is performed; False where it must be, or stands on what must be."""
@@ -166,7 +146,7 @@ class Solver:
         self._on_event(StepStarted(shown, step.name, step.span))
         self._found(index, number, wanted, found)
         self._chronicle.found(shown, (index, number), step, wanted.key, found.ledger, seconds)
-        self._say_again(shown, found.ledger)
+        self._say_again(shown, found)
         self._announce(step, shown, "cached", seconds)
         return True
 
@@ -194,8 +174,9 @@ class Solver:
 
     def _work(self, tasks: dict[Hashable, Callable[[], None]], before: dict[Hashable, list[Hashable]]) -> None:
         self._workers.run(tasks, before, frozenset(tests(self._graph)))
-        if self._later is not None and not self._captures.join(_SHORT_SECONDS):
-            self._later()  # there is time now
+        self._chronicle.tick()
+        if self._later.left is not None and not self._captures.join(_SHORT_SECONDS):
+            self._later.tell()  # there is time now
         self._captures.join()
 
     def _node(self, index: int, number: int) -> None:
@@ -226,7 +207,6 @@ class Solver:
             self._captures.join(max(0.0, deadline - time.monotonic()))
 
     def _check_stopped(self) -> None:
-        self._chronicle.tick()
         if self._workers.stopped.is_set():
             raise Interrupted("the step was stopped")
 
@@ -272,7 +252,7 @@ class Solver:
             seconds = time.monotonic() - started
             self._chronicle.finished(shown, outcome, seconds, usage, failure)
             announce = partial(self._announce, step, shown, outcome, seconds, usage, failure)
-            announce() if self._later is None else self._later.then(announce)
+            announce() if self._later.left is None else self._later.left.then(announce)
 
     def _announce(
         self, step: Step, shown: int, outcome: str, seconds: float, usage: Usage | None = None, failure: ImgbuildError | None = None
@@ -314,15 +294,17 @@ class Solver:
             if not isinstance(found, Absent):
                 self._found(index, number, wanted, found)
                 self._chronicle.cached(shown, found.ledger)
-                self._say_again(shown, found.ledger)
+                self._say_again(shown, found)
                 return True, None
+            from imgbuild.solve.telling import Telling
+
             with Telling(partial(self._causes.look, shown, (index, number), wanted, found.why), self._causes.prepare) as explain:
                 lower, usage, captured = self._performing.perform(wanted, parent, shown, explain)
                 self._chronicle.performed(shown, usage)
                 with self._tally.lock:
                     self._tally.performed += 1
                     if self._tally.missing == 1 and not isinstance(step.op, RunOp):  # then the disk will be waited for
-                        self._later = explain
+                        self._later.left = explain
                         explain.put_off()
                 identity = identity_after(parent, step, wanted.key)
                 if lower is None:
@@ -338,6 +320,12 @@ class Solver:
 
     def _stage_state(self, index: int) -> RootState:
         return self._states[end(self._graph, index)]
+
+    def _say_again(self, shown: int, found: StepLayer) -> None:
+        if self._replay:
+            from imgbuild.solve.telling import say_again
+
+            say_again(self._rooms.store.root, self._on_event, shown, found.ledger)
 
     def _record(self, wanted: Wanted, layer: Layer | None, lower: Lower | None, parent: RootState, shown: int) -> None:
         from imgbuild.solve.remembered import record

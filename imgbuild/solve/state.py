@@ -221,3 +221,21 @@ def look_up(rooms: Rooms, step: Step, key: StepKey, parent: RootState, build: st
     present = (layer for layer in known if store.blobs.has(layer.blob.digest, layer.blob.size))
     layer = next(present, None)
     return Absent("layer") if layer is None else StepLayer(Layer(layer.blob, row.diff_id), ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedStage:
+    """A stage's outcome: what each of its steps left, and all layers up to its end, lowest first."""
+
+    steps: tuple[StepLayer, ...]
+    layers: tuple[Layer, ...]
+    state: RootState
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What became of each stage, and how many steps were found and performed."""
+
+    stages: dict[int, SolvedStage]
+    cached: int
+    performed: int

@@ -6,7 +6,7 @@ import os
 import time
 
 from imgbuild.errors import StepFailed
-from imgbuild.hints import TYPE_CHECKING, Callable, Container, Hashable, Iterable, Mapping
+from imgbuild.hints import TYPE_CHECKING, Callable, Container, Hashable, Iterable, Mapping, TracebackType
 from imgbuild.light import signal, threading
 from imgbuild.light.collections import deque
 from imgbuild.light.contextlib import AbstractContextManager, nullcontext
@@ -14,6 +14,7 @@ from imgbuild.store.locks import Interrupted
 
 if TYPE_CHECKING:
     from imgbuild.solve.memory import Memory
+    from imgbuild.solve.telling import Telling
 
 _POLL_SECONDS = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,16 +45,46 @@ class Crew:
             raise Interrupted("the build was stopped")
 
 
+class Later:
+    """What is left to be told of a build's last step, by who has time to look for it: at the end of the `with` at last, in any case."""
+
+    def __init__(self) -> None:
+        self.left: Telling | None = None
+
+    def go_on(self) -> None:
+        """Do a part of that."""
+        if self.left is not None:
+            self.left.go_on()
+
+    def tell(self) -> None:
+        """Tell it now."""
+        if self.left is not None:
+            self.left()
+
+    def __enter__(self) -> Later:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.tell()
+        except Exception:
+            if error is None:  # else that is what ended the build
+                raise
+
+
 class Workers:
     """Runs every task of a graph after those it depends on, with at most `width` at once, in threads that start when needed, and
     all of them within `seconds`, if there is such a limit.
 
     `run` returns when all are done, or raises the first failure after the others have come to an end. Tasks should look at
     `stopped` and give up when it is set; those not yet started are not started. Workers of one crew stop together, the others with
-    Interrupted.
+    Interrupted. `tick` is called from time to time.
     """
 
-    def __init__(self, width: int, seconds: float | None = None, crew: Crew | None = None) -> None:
+    def __init__(
+        self, width: int, seconds: float | None = None, crew: Crew | None = None, tick: Callable[[], object] = lambda: None
+    ) -> None:
+        self._tick = tick
         self._seconds = seconds
         self.stopped = crew.stopped if crew is not None else threading.Event()
         self._slots: AbstractContextManager[object] = crew.slots if crew is not None else nullcontext()
@@ -149,8 +180,10 @@ class Workers:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         end = None if self._seconds is None else time.monotonic() + self._seconds
-        with self._changed:
-            while not done() and not (self.stopped.is_set() and self._running == 0):
+        while True:
+            with self._changed:
+                if done() or (self.stopped.is_set() and self._running == 0):
+                    return
                 # Bounded, for the limit of time.
                 self._changed.wait(_POLL_SECONDS)
                 if end is not None and time.monotonic() > end and not self.stopped.is_set():
@@ -158,6 +191,7 @@ class Workers:
                     self._failure = StepFailed(message, hint="see build-timeout in the settings")
                     self.stopped.set()
                     self._changed.notify_all()
+            self._tick()
 
 
 def beside(work: Callable[[], None]) -> None:

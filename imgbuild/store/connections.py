@@ -13,7 +13,7 @@ import os
 import sys
 
 from imgbuild.errors import StoreError
-from imgbuild.hints import TYPE_CHECKING, Any, Iterator
+from imgbuild.hints import TYPE_CHECKING, Any, Callable, Iterator
 from imgbuild.light import functools, threading
 from imgbuild.light.contextlib import contextmanager, suppress
 from imgbuild.light.pathlib import Path
@@ -35,7 +35,10 @@ class Connections:
     """The connections of one process to one index file; `schema` makes it, `version` (PRAGMA user_version) tells its form. One that is not
     `lasting` waits for no disk: a power cut may cost all of it."""
 
-    def __init__(self, path: Path, schema: str, version: int, *, lasting: bool = True) -> None:
+    def __init__(
+        self, path: Path, schema: str, version: int, *, lasting: bool = True, making: Callable[[], object] = lambda: None
+    ) -> None:
+        self._making = making
         self.path = path
         self._schema = schema
         self._version = version
@@ -173,6 +176,7 @@ class Connections:
                 for suffix in ("-wal", "-shm"):
                     with suppress(FileNotFoundError):
                         os.unlink(f"{self.path}{suffix}")
+                self._making()
                 with suppress(FileExistsError):
                     os.link(made, self.path)
         finally:

@@ -20,6 +20,7 @@ from imgbuild.store.closure import closure, manifests
 from imgbuild.store.failed import RECORD, TREE, read_failed
 from imgbuild.store.failures import IndexDamagedError
 from imgbuild.store.garbage import Containers, failed_on, standing_on
+from imgbuild.store.notes import forget_notes
 from imgbuild.store.rows import LayerRow, SnapshotRow, StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
@@ -287,6 +288,7 @@ def _repair(store: Store, report: _Report, containers: frozenset[str]) -> None:
     if report.key and not secret_key.mend(store.root):
         store.discard(store.root / secret_key.NAME)
     gone = report.blobs - report.unreadable
+    forget_notes(store.root)
     store.index.forget(steps=report.steps, layers=report.layers | gone, snapshots=report.snapshots)
     for digest in gone:
         store.blobs.remove(digest)

@@ -17,6 +17,7 @@ from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.store.closure import closure, manifests
 from imgbuild.store.failed import Keep, failed_steps, of_newer_versions, overdue
 from imgbuild.store.failures import NoSpaceError, explained
+from imgbuild.store.notes import forget_notes
 from imgbuild.store.rows import StepRow
 from imgbuild.store.store import Store
 from imgbuild.store.tags import Entry
@@ -148,10 +149,7 @@ def failed_on(store: Store, going: Iterable[Path] = ()) -> set[str]:
 
 
 def _forget(store: Store, going: Plan) -> None:
-    notes = store.root / "replays"
-    with explained(notes):
-        for note in _listing(notes):  # of builds that were found done, perhaps by what goes now
-            (notes / note).unlink(missing_ok=True)
+    forget_notes(store.root)  # of builds that were found done, perhaps by what goes now
     if going.untagged:
         store.tags.remove_untagged()
     directories = set(_listing(store.root / "snapshots"))

@@ -11,6 +11,7 @@ import time
 from imgbuild.hints import Any, Callable, Iterable, Iterator, Mapping
 from imgbuild.light import json, threading
 from imgbuild.light.contextlib import contextmanager
+from imgbuild.light.functools import partial
 from imgbuild.light.pathlib import Path
 from imgbuild.oci.digest import DiffID, Digest
 from imgbuild.oci.image import Descriptor, canonical_json, descriptor_json, parse_descriptor
@@ -48,11 +49,18 @@ _LAYER = "diff_id, descriptor, uncompressed_size, compression"
 _SNAPSHOT = "id, diff_id, size, inodes, tree"
 
 
+def _forget_notes(root: Path) -> None:
+    from imgbuild.store.notes import forget_notes
+
+    forget_notes(root)
+
+
 class Index:
     """index.db. Safe to use from many threads and processes; opened at the first question."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.connections = Connections(path, SCHEMA, VERSION)
+        # What a file that is gone knew of is not what the new one will: notes of it are of no use.
+        self.connections = Connections(path, SCHEMA, VERSION, making=partial(_forget_notes, path.parent))
         self._clock = clock
         self._hits: set[str] = set()
         self._mutex = threading.Lock()

@@ -6,9 +6,20 @@ import os
 
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
+from imgbuild.store.failures import explained
 
 DIRECTORY = "replays"
 _MOST_NOTES = 100
+
+
+def forget_notes(root: Path) -> None:
+    """Let all of them go: before anything does that they may tell of, or what they stand on."""
+    directory = root / DIRECTORY
+    with explained(directory), suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            if not entry.is_dir(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
 
 
 def trim_notes(root: Path) -> None:

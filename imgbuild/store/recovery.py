@@ -47,6 +47,9 @@ def recover(root: Path, blobs: Blobs, index: Index, scratch: Scratch) -> None:
     snapshots = os.listdir(root / "snapshots")
     named = _named_by_containers(root / "containers")
     kept = {name for name in snapshots if named is None or name in named}
+    from imgbuild.store.notes import forget_notes
+
+    forget_notes(root)
     broken = [digest for digest in blobs if blobs.is_unsynced(digest) and not _is_whole(blobs, digest)]
     for digest in broken:
         blobs.remove(digest)

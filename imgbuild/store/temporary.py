@@ -89,12 +89,10 @@ def sync_all(paths: Sequence[Path], meanwhile: Callable[[], object] | None = Non
                     opened.append((path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
                     begin_writeback(opened[-1][1])
             if meanwhile is not None:
-                syncing = Syncing([descriptor for _, descriptor in opened])
-                try:
-                    meanwhile()
-                finally:
-                    ended = syncing.wait()
-                for (path, _), error in zip(opened, ended, strict=True):
+                with explained(paths[start]):
+                    syncing = Syncing([descriptor for _, descriptor in opened])
+                meanwhile()
+                for (path, _), error in zip(opened, syncing.wait(), strict=True):
                     if error is not None:
                         with explained(path):
                             raise error

@@ -240,6 +240,22 @@ def test_warnings_are_recorded(bench: Bench) -> None:
     assert "FromAsCasing" in bench.run("builds", "show").out
 
 
+def test_a_build_that_waits_for_another_one_has_a_record(bench: Bench) -> None:
+    bench.write({"Buildfile": "FROM busybox\nRUN echo begun; sleep 1000\n"})
+    with bench.started("build", "--progress=plain", ".") as first:
+        assert first.stderr is not None
+        for line in first.stderr:
+            if b"| begun" in line:
+                break
+        with bench.started("build", "-t", "second", ".") as second:
+            while "second:latest" not in bench.run("builds", "ls").out:
+                assert second.poll() is None
+            assert _show(bench)["status"] == "running"
+            second.kill()
+            second.wait(PATIENCE)
+        assert _show(bench)["status"] == "interrupted"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "canceled"), (signal.SIGTERM, "canceled"), (signal.SIGKILL, "interrupted")])
 def test_a_build_that_was_ended(bench: Bench, number: signal.Signals, status: str) -> None:
     bench.write({"Buildfile": "FROM busybox\nRUN echo quick\nRUN echo begun; sleep 1000\n"})

@@ -45,6 +45,25 @@ def test_before_a_first_build_there_is_nothing_to_read(bench: Bench) -> None:
         assert ("first build of this Buildfile" in done.stderr) is not read
 
 
+ENDS = """FROM busybox AS tried
+TEST --mount=type=cache,target=/c touch /c/tried; {test}
+FROM busybox
+COPY --from=tried /bin/true /other
+RUN --mount=type=cache,target=/c until [ -e /c/tried ]; do sleep 0.01; done
+COPY f /f
+"""
+
+
+@pytest.mark.parametrize("test", ["true", "false"])
+@pytest.mark.parametrize("output", [[], ["--output", "type=junit,dest=missing/report"]])
+def test_whatever_ends_a_build_its_last_step_is_told_of(bench: Bench, test: str, output: list[str]) -> None:
+    bench.write({"f": "f", "Buildfile": ENDS.format(test=test)})
+    done = bench.run("build", "--progress=plain", *output, ".", code=None)
+    assert (done.code == 0) is (test == "true" and not output)
+    assert done.steps["COPY f /f"] == "DONE"
+    assert done.misses["COPY f /f"] == "first build of this Buildfile"
+
+
 def test_without_the_cache_a_first_build_says_that(bench: Bench) -> None:
     bench.write({**FILES, "Buildfile": TEXT})
     assert set(bench.run("build", "--progress=plain", "--no-cache", ".").misses.values()) == {"--no-cache"}

@@ -16,13 +16,14 @@ from imgbuild.linux.features import Features, probe
 from imgbuild.oci.image import Layer
 from imgbuild.rootfs.materialize import materialize
 from imgbuild.rootfs.noted import note_lowers, noted_lowers
+from imgbuild.store.fsck import check
 from imgbuild.store.store import Store
 from tests.rootfs.images import directory, file, put_layer, tar_of
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(pathlib.Path(tmp_path / "store")) as opened, opened.lease():
+    with Store.open(pathlib.Path(tmp_path / "store")) as opened:
         yield opened
 
 
@@ -65,6 +66,38 @@ def _lose_the_index(store: Store) -> None:
     assert store.index.snapshots() == ()
 
 
+def _lose_the_index_by_hand(store: Store) -> None:
+    """Another file may be the same to stat(2)."""
+    validity = module._validity(store)
+    store.index.connections.close()
+    for name in ("index.db", "index.db-wal", "index.db-shm"):
+        (store.root / name).unlink(missing_ok=True)
+    with Store.open(store.root) as other:
+        assert other.index.snapshots() == ()
+    for name in os.listdir(store.root / "replays"):
+        path = store.root / "replays" / name
+        path.write_text(path.read_text().replace(validity, module._validity(store)))
+
+
+def _have_it_repaired(store: Store) -> None:
+    """What a container stands on stays where it is, damaged as it may be."""
+    identities = frozenset(os.listdir(store.root / "snapshots"))
+    for identity in identities:
+        for name in ("fs/d", "layer.tar"):
+            path = store.root / "snapshots" / identity / name
+            if path.exists():
+                store.discard(path)
+                path.write_bytes(b"")
+    assert check(store, containers=identities, repair=True)
+    assert frozenset(os.listdir(store.root / "snapshots")) == identities
+
+
+def _be_a_fifo(store: Store) -> None:
+    for note in _notes(store):
+        note.unlink()
+        os.mkfifo(note)
+
+
 def _tear(store: Store) -> None:
     for note in _notes(store):
         note.write_bytes(note.read_bytes()[:-1])
@@ -93,7 +126,13 @@ def _notes(store: Store) -> list[pathlib.Path]:
     return notes
 
 
-@pytest.mark.parametrize("happens", [_lose_a_snapshot, _lose_the_index, _tear, _shorten, _lead_elsewhere, _garble])
+@pytest.mark.parametrize(
+    "happens",
+    [
+        _lose_a_snapshot, _lose_the_index, _lose_the_index_by_hand, _have_it_repaired, _be_a_fifo, _tear, _shorten, _lead_elsewhere,
+        _garble,
+    ],
+)  # fmt: skip
 def test_what_has_changed_is_not_found(store: Store, layers: list[Layer], features: Features, happens: Callable[[Store], None]) -> None:
     note_lowers(store, layers, features, materialize(store, layers, features=features))
     happens(store)

@@ -78,6 +78,12 @@ def test_a_limit_of_time_stops_what_runs() -> None:
         workers.run({"wait": lambda: workers.stopped.wait(60)}, {})  # type: ignore[dict-item]
 
 
+def test_time_passes_while_a_task_runs() -> None:
+    ticked = threading.Event()
+    Workers(2, tick=ticked.set).run({"wait": lambda: ticked.wait(60)}, {})  # type: ignore[dict-item]
+    assert ticked.is_set()
+
+
 def test_no_tasks() -> None:
     Workers(2).run({}, {})
 
