@@ -20,7 +20,7 @@ DIRECTORY = "history"
 JOURNAL = "history/journal"
 FORM = 1
 """The form of the records that are written, and the last one that is known."""
-_LONG = 1 << 18
+_LONG, _NEAR = 1 << 18, 1 << 15
 """Bytes of a journal."""
 RUNNING = "running"
 """The file in a build's directory that it writes while it performs steps."""
@@ -58,23 +58,42 @@ def lately(root: str | os.PathLike[str]) -> Iterator[Any]:
     It ends where only the index can tell more, and says nothing of a long journal, which is better taken in."""
     from imgbuild.light import json
 
-    try:
-        with open(f"{os.fspath(root)}/{JOURNAL}", "rb", opener=opener) as stream:
-            data = stream.read(_LONG + 1)
-    except OSError:
-        return
-    lines = [line for line in data.split(b"\n") if line] if len(data) <= _LONG else []
-    for line in reversed(lines):
-        if line[:1] == b"=":
-            name = b'"id":"%b"' % line.rpartition(b"\t")[2]
-            line = next((other for other in lines if other[:1] == b"{" and name in other), b"")
-            if not line:
-                return
+    for line in _backwards(f"{os.fspath(root)}/{JOURNAL}"):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
         yield record
+
+
+def _backwards(path: str) -> Iterator[bytes]:
+    """The lines of records, the last one first. Mostly nobody asks for a second one: what is near the end is read first."""
+    try:
+        with open(path, "rb", buffering=0, opener=opener) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            used = 0
+            for part in (_NEAR, _LONG) if size <= _LONG else ():
+                start = max(size - part, 0)
+                lines = os.pread(stream.fileno(), size - start, start).split(b"\n")
+                lines = [line for line in (lines[1:] if start else lines) if line]  # the first may be the rest of one
+                for line in reversed(lines[: len(lines) - used]):
+                    told = _told(line, lines)
+                    if not told:
+                        break
+                    yield told
+                    used += 1
+                if not start:
+                    return
+    except OSError:
+        return
+
+
+def _told(line: bytes, lines: list[bytes]) -> bytes:
+    """The line of the record that a line stands for, if it is among these."""
+    if line[:1] != b"=":
+        return line
+    name = b'"id":"%b"' % line.rpartition(b"\t")[2]
+    return next((other for other in lines if other[:1] == b"{" and name in other), b"")
 
 
 def opener(path: str, flags: int) -> int:

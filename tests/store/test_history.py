@@ -264,6 +264,15 @@ def test_what_was_said_lately_is_told_without_the_index(tmp_path: Path) -> None:
     journal.append(tmp_path, "torn {")
     journal.append_same(tmp_path, "b3", 1.0, 2.0, "b1")
     assert [record["id"] for record in journal.lately(tmp_path)] == ["b1", "b2", "b1"]
+    for number in range(2000):  # what is near the end, and what is not
+        journal.append_same(tmp_path, f"s{number}", 3.0, 4.0, "b1" if number % 2 else "b2")
+    assert [record["id"] for record in journal.lately(tmp_path)] == ["b1", "b2"] * 1000 + ["b1", "b2", "b1"]
+    journal.append(tmp_path, json.dumps({"id": "b3", "text": "x" * 40_000}))
+    assert [record["id"] for record in journal.lately(tmp_path)] == ["b3"] + ["b1", "b2"] * 1000 + ["b1", "b2", "b1"]
+    journal.append_same(tmp_path, "s", 3.0, 4.0, "b9")
+    assert list(journal.lately(tmp_path)) == []
+    (tmp_path / journal.JOURNAL).unlink()
+    journal.append(tmp_path, json.dumps({"id": "b1"}))
     journal.append_same(tmp_path, "b4", 1.0, 2.0, "b0")  # which the index knows
     assert list(journal.lately(tmp_path)) == []
     journal.append(tmp_path, '{"id":"b5"}')
