@@ -115,7 +115,7 @@ class Imgbuild(_Base):
 
     def fresh(self) -> None:
         self.do("rm", "-rf", str(self._store))
-        self.do("cp", "-a", "--reflink=auto", str(self._seed), str(self._store))
+        self.do("cp", "-a", "--reflink=never", str(self._seed), str(self._store))  # else the base is not in the page cache
 
     def build(self, file: Path, context: Path, tag: str, *, push: str = "") -> list[Command]:
         named = ["-t", push, "--push"] if push else ["-t", tag]
