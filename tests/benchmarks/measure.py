@@ -122,7 +122,6 @@ class Launcher:
         for pid in daemons:
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
-        os.sync()  # nobody pays for what another one left to be written
         before = account.seconds()
         peak, seconds = 0, 0.0
         for command in commands:
