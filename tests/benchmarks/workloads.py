@@ -128,7 +128,7 @@ def rows(place: Place) -> list[Row]:
             of(edited, "edit", "f"),
             0.6,
             times=_SHORT,
-            why="two thirds are Python's start and the code of 180 modules; next: causes looked for while the disk is waited for",
+            why="two thirds are Python's start and the code of 180 modules; next: fewer and smaller modules",
         ),
         Row(
             "four parallel stages: cold",
@@ -158,7 +158,7 @@ def rows(place: Place) -> list[Row]:
             of(edited, "app", "app/__main__.py"),
             0.6,
             times=_SHORT,
-            why="two thirds are Python's start and the byte code of 180 modules; next: causes looked for while the disk is waited for",
+            why="two thirds are Python's start and the byte code of 180 modules; next: fewer and smaller modules",
         ),
         Row(
             "pull of 300 MB, and a first command",
