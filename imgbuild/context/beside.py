@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from itertools import accumulate, chain
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from mmap import mmap
 
 from imgbuild.context.held import Area, Held
 from imgbuild.context.laying import Run, digests_here, each, keep, laid_out
@@ -19,6 +19,7 @@ from imgbuild.context.stats import Files, LoadInto
 from imgbuild.hints import Iterator, NoReturn, Sequence
 from imgbuild.light import signal, threading
 from imgbuild.light.contextlib import suppress
+from imgbuild.linux.huge_pages import filled_memory
 
 _PROCESSES = 4
 _DIGEST = 32
@@ -27,9 +28,6 @@ _FILE_COST = 16 << 10
 """Bytes that are read and hashed in the time that a file takes besides."""
 _EACH, _LONGEST, _MOST = 8, 16 << 20, 8 << 10
 """How many shares there are for each process; what one costs at most, as it is in memory twice; but no more of them than that."""
-_HUGE_PAGE = 2 << 20
-_HUGE_PAGES = 14
-"""MADV_HUGEPAGE: memory of which all is used is had in fewer pieces."""
 
 
 def digests_of_many(groups: Sequence[Files], load: LoadInto, held: Held, processes: int = 0) -> Iterator[bytes]:
@@ -67,16 +65,8 @@ def _parts(groups: Sequence[Files], ways: int) -> list[list[Files]]:
     return [part for part in parts if part]
 
 
-def _memory(size: int) -> memoryview:
-    whole = (size + _HUGE_PAGE - 1) & -_HUGE_PAGE if size >= _HUGE_PAGE else size
-    area = mmap(-1, whole, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    with suppress(OSError):  # not every kernel has them
-        area.madvise(_HUGE_PAGES)
-    return memoryview(area)[:size]
-
-
 def _own(size: int) -> Area:
-    return Area(size, _memory)
+    return Area(size, filled_memory)
 
 
 def _passed(size: int) -> Area | None:
@@ -92,7 +82,7 @@ class _Passed(Area):
     _file = -1
 
     def __init__(self, size: int) -> None:
-        super().__init__(size, _memory)
+        super().__init__(size, filled_memory)
         self._file = os.memfd_create("imgbuild-files", os.MFD_CLOEXEC)
         self.filled = False
         if self._file > os.sysconf("SC_OPEN_MAX") // 4:

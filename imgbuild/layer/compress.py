@@ -23,7 +23,6 @@ from imgbuild.layer.compression import Compression
 from imgbuild.layer.decompress import INPUT, Frames, Members, Peeked, bzip2_member, kind_of, xz_member
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.light import threading
-from imgbuild.light.contextlib import suppress
 from imgbuild.oci.digest import DiffID, Digest, Sha256
 from imgbuild.values import dataclass
 
@@ -37,8 +36,6 @@ FRAME = 2 << 20
 
 Write = Callable[[bytes | memoryview], object]
 _WORKERS = 4
-_HUGE_PAGES = 14
-"""MADV_HUGEPAGE."""
 _ZSTD_WINDOW = 1 << 27
 """The largest window of a frame: what `zstd -d` accepts without being told."""
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -144,7 +141,9 @@ class _Pipeline:
         """A whole frame. Its memory is used again, where nobody else may keep it: to get as much anew for each costs more than to copy."""
         if self._look is not None:
             return b"".join(parts)
-        frame = self._frames.pop() if self._frames else _frame()
+        from imgbuild.linux.huge_pages import filled_memory  # here, since most layers have one frame
+
+        frame = self._frames.pop() if self._frames else filled_memory(FRAME)
         at = 0
         for part in parts:
             frame[at : at + len(part)] = part
@@ -178,16 +177,6 @@ class _Pipeline:
             self._stored.update(data)
             self.size += len(data)
             self._write(data)
-
-
-def _frame() -> memoryview:
-    """Memory for a frame: all of it will be used, so it may be had in one piece."""
-    from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-
-    area = mmap(-1, FRAME, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    with suppress(OSError):  # not every kernel has them
-        area.madvise(_HUGE_PAGES)
-    return memoryview(area)
 
 
 def _compressor(compression: Compression) -> tuple[_Compressor, int]:
