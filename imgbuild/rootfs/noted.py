@@ -15,10 +15,12 @@ from imgbuild.hints import Sequence
 from imgbuild.light.contextlib import suppress
 from imgbuild.light.pathlib import Path
 from imgbuild.linux.features import Features
+from imgbuild.linux.reading import read_and_close
 from imgbuild.oci.digest import chain_id
 from imgbuild.oci.image import Layer
 from imgbuild.rootfs.lowers import lower_of
 from imgbuild.snapshot import Lowers
+from imgbuild.store.notes import DIRECTORY, trim_notes
 from imgbuild.store.recovery import boot_id
 from imgbuild.store.store import Store
 
@@ -35,7 +37,7 @@ def noted_lowers(store: Store, layers: Sequence[Layer], features: Features) -> L
             return None
     except (OSError, ValueError):
         return None
-    if any("/" in name or name in ("", ".", "..") for name in names):
+    if not all(name.isprintable() and name == os.path.basename(name) and name.strip(".") for name in names):
         return None
     found = [lower_of(store, name, features) for name in names]
     lowers = tuple(lower for lower in found if lower is not None)
@@ -43,16 +45,12 @@ def noted_lowers(store: Store, layers: Sequence[Layer], features: Features) -> L
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a fifo would be waited for
-    try:
-        return os.read(descriptor, _LONG)
-    finally:
-        os.close(descriptor)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo would be waited for
+    return read_and_close(os.open(path, flags), _LONG)
 
 
 def note_lowers(store: Store, layers: Sequence[Layer], features: Features, lowers: Lowers) -> None:
     """Note what `materialize` gave, where that can be."""
-    from imgbuild.store.notes import trim_notes
     from imgbuild.store.temporary import replace_file
 
     names = [lower.directory.name for lower in lowers]
@@ -65,7 +63,7 @@ def note_lowers(store: Store, layers: Sequence[Layer], features: Features, lower
 
 def _note(store: Store, layers: Sequence[Layer], features: Features) -> Path:
     chain = chain_id(layer.diff_id for layer in layers).rpartition(":")[2]
-    return store.root / "replays" / f"{'tars' if features.erofs else 'trees'}-{chain or 'none'}"
+    return store.root / DIRECTORY / f"{'tars' if features.erofs else 'trees'}-{chain or 'none'}"
 
 
 def _validity(store: Store) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from typing import Any
 
@@ -20,6 +21,12 @@ SECRET = "a-secret-of-some-length"
 def _show(bench: Bench, name: str = "last") -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(bench.run("builds", "show", name, "--format", "json").out)
     return shown
+
+
+def _read_to(process: subprocess.Popen[bytes], words: bytes) -> None:
+    """Read on to the line with these words."""
+    assert process.stderr is not None
+    assert any(words in line for line in process.stderr)
 
 
 def _ids(bench: Bench, *options: str) -> list[str]:
@@ -243,10 +250,7 @@ def test_warnings_are_recorded(bench: Bench) -> None:
 def test_a_build_that_waits_for_another_one_has_a_record(bench: Bench) -> None:
     bench.write({"Buildfile": "FROM busybox\nRUN echo begun; sleep 1000\n"})
     with bench.started("build", "--progress=plain", ".") as first:
-        assert first.stderr is not None
-        for line in first.stderr:
-            if b"| begun" in line:
-                break
+        _read_to(first, b"| begun")
         with bench.started("build", "-t", "second", ".") as second:
             while "second:latest" not in bench.run("builds", "ls").out:
                 assert second.poll() is None
@@ -260,10 +264,7 @@ def test_a_build_that_waits_for_another_one_has_a_record(bench: Bench) -> None:
 def test_a_build_that_was_ended(bench: Bench, number: signal.Signals, status: str) -> None:
     bench.write({"Buildfile": "FROM busybox\nRUN echo quick\nRUN echo begun; sleep 1000\n"})
     with bench.started("build", "--progress=plain", ".") as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if b"| begun" in line:
-                break
+        _read_to(process, b"| begun")
         running = _show(bench)
         assert running["status"] == "running"
         assert [step["outcome"] for step in running["steps"]] == ["done", "running"]

@@ -115,6 +115,12 @@ def _lead_elsewhere(store: Store) -> None:
         note.write_text("\n".join((*lines, "../snapshots", end)))
 
 
+def _damage_a_name(store: Store) -> None:
+    for note in _notes(store):
+        *lines, name, end = note.read_text().split("\n")
+        note.write_text("\n".join((*lines, f"{name[:3]}\0{name[4:]}", end)))
+
+
 def _garble(store: Store) -> None:
     for note in _notes(store):
         note.write_bytes(b"\xff\0")
@@ -130,7 +136,7 @@ def _notes(store: Store) -> list[pathlib.Path]:
     "happens",
     [
         _lose_a_snapshot, _lose_the_index, _lose_the_index_by_hand, _have_it_repaired, _be_a_fifo, _tear, _shorten, _lead_elsewhere,
-        _garble,
+        _damage_a_name, _garble,
     ],
 )  # fmt: skip
 def test_what_has_changed_is_not_found(store: Store, layers: list[Layer], features: Features, happens: Callable[[Store], None]) -> None:
