@@ -63,11 +63,11 @@ def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hostile") / "store"
-    with Store.open(root):
-        return root
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store of the test's own, as what one test's builds leave behind would be told in another."""
+    with Store.open(tmp_path / "store"):
+        return tmp_path / "store"
 
 
 def _run(root: Path, command: click.Command, *arguments: str) -> ImgbuildError | None:
