@@ -1,25 +1,23 @@
 """Digests of many small files, several processes reading them: opening, reading and hashing is mostly Python, of which one process does
 one thing at a time.
 
-The processes are forked, and so only where there is one thread. They share memory for digests; contents they hand on in files in memory:
-to have shared pages one by one, in two processes, takes longer than to copy them. What one of them did not do, for whatever reason, is
-done here, where what is wrong with a file is said.
+The processes are forked, and so only where there is one thread. They share memory for digests, and a file for contents (`spool`). What one
+of them did not do, for whatever reason, is done here, where what is wrong with a file is said.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from itertools import accumulate, chain
 from mmap import mmap
 
-from imgbuild.context.held import Area, Held
-from imgbuild.context.laying import Run, digests_here, each, keep, laid_out
+from imgbuild.context.held import Held, Room
+from imgbuild.context.laying import MakeArea, Run, digests_here, each, keep, laid_out
+from imgbuild.context.spool import Spooled
 from imgbuild.context.stats import Files, LoadInto
 from imgbuild.hints import Iterator, NoReturn, Sequence
 from imgbuild.light import signal, threading
 from imgbuild.light.contextlib import suppress
-from imgbuild.linux.huge_pages import filled_memory
 
 _PROCESSES = 4
 _DIGEST = 32
@@ -27,15 +25,16 @@ _NUMBER = 4
 _FILE_COST = 16 << 10
 """Bytes that are read and hashed in the time that a file takes besides."""
 _EACH, _LONGEST, _MOST = 8, 16 << 20, 8 << 10
-"""How many shares there are for each process; what one costs at most, as it is in memory twice; but no more of them than that."""
+"""How many shares there are for each process; what one costs at most; but no more of them than that."""
 
 
 def digests_of_many(groups: Sequence[Files], load: LoadInto, held: Held, processes: int = 0) -> Iterator[bytes]:
     """As `laying.digests_here` of all of them, by so many processes; 0: as many as this machine has processors for."""
     ways = processes or min(_PROCESSES, len(os.sched_getaffinity(0)))
+    room, make = _place(held)
     if ways < 2 or threading.active_count() > 1:
-        return iter(digests_here(laid_out(groups, held, _own), load, held))
-    shares = [laid_out(part, held, _passed) for part in _parts(groups, ways)]
+        return iter(digests_here(laid_out(groups, room, make), load, held))
+    shares = [laid_out(part, room, make) for part in _parts(groups, ways)]
     team = _Team(shares, load)
     try:
         team.start(min(ways, len(shares)) - 1)
@@ -65,60 +64,13 @@ def _parts(groups: Sequence[Files], ways: int) -> list[list[Files]]:
     return [part for part in parts if part]
 
 
-def _own(size: int) -> Area:
-    return Area(size, filled_memory)
-
-
-def _passed(size: int) -> Area | None:
+def _place(held: Held) -> tuple[Room, MakeArea]:
+    """Where contents are held, and how much of them."""
     try:
-        return _Passed(size)
+        spool = held.spool()
+        return spool.room, spool.filled_by_one()
     except OSError:  # no memory, or too many files
-        return None
-
-
-class _Passed(Area):
-    """What one process fills and another one wants; in between it waits in a file. Most files of a process are for others to open."""
-
-    _file = -1
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, filled_memory)
-        self._file = os.memfd_create("imgbuild-files", os.MFD_CLOEXEC)
-        self.filled = False
-        if self._file > os.sysconf("SC_OPEN_MAX") // 4:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def pass_on(self) -> None:
-        """Put into the file what is here."""
-        rest, self._view = self._view, None
-        if rest is None:
-            raise MemoryError
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-
-    def view(self) -> memoryview | None:
-        view = super().view()
-        if self.filled and view is not None:
-            self.filled = False
-            at = 0
-            while at < len(view) and (more := os.preadv(self._file, (view[at:],), at)):
-                at += more
-            self._close()
-            if at < len(view):
-                self._memory, self._view = _nowhere, None
-        return self._view
-
-    def _close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    # Nobody may want what is in it.
-    __del__ = _close
-
-
-def _nowhere(size: int) -> memoryview:
-    raise MemoryError
+        return Room(0), lambda size: None
 
 
 class _Team:
@@ -184,7 +136,7 @@ class _Team:
         at = all_files * _DIGEST + start
         for run in share:
             flags = self._shared[at : at + len(run.files.files)]
-            if isinstance(run.area, _Passed):
+            if isinstance(run.area, Spooled):
                 run.area.filled = True
             keep(run, {number: b"?" for number, flag in enumerate(flags) if flag} if any(flags) else {}, held)
             at += len(flags)
@@ -212,7 +164,7 @@ class _Team:
             for file in capable:
                 self._shared[at + file] = 1
             at += len(run.files.files)
-        for area in {run.area for run in share if isinstance(run.area, _Passed)}:
-            area.pass_on()
+        if any(run.area is not None and run.area.lost for run in share):
+            raise MemoryError
         self._shared[start * _DIGEST : end * _DIGEST] = b"".join(digests)
         self._shared[all_files * (_DIGEST + 1) + number] = 1

@@ -6,10 +6,12 @@ what is written, without a copy of it in between.
 
 from __future__ import annotations
 
-from imgbuild.hints import Callable, Iterator, Mapping, NamedTuple, Sequence
+from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping, NamedTuple, Sequence
 from imgbuild.light import threading
-from imgbuild.light.contextlib import suppress
 from imgbuild.linux.node import Node
+
+if TYPE_CHECKING:
+    from imgbuild.context.spool import Spool
 
 SMALL = 64 << 10
 """The largest file that is read as a whole."""
@@ -30,20 +32,51 @@ class Laid(NamedTuple):
     capability: bytes = b""
 
 
-class Area:
-    """Memory for so many bytes of files, zeros at first: had when it is first asked for."""
+class Room:
+    """How many bytes more may be held in one place: `left`."""
 
-    def __init__(self, size: int, memory: Callable[[int], memoryview]) -> None:
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def claim(self, size: int) -> bool:
+        """Take so many of them, if they are there."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give so many back."""
+        self.left += size
+
+
+class Area:
+    """Memory for so many bytes of files, zeros at first: had when it is first asked for. `lost` where there is none. What lies in it was
+    claimed of `room`, and is given back to it."""
+
+    def __init__(self, size: int, memory: Callable[[int], memoryview], room: Room) -> None:
+        self.room = room
         self._size = size
         self._memory = memory
         self._view: memoryview | None = None
+        self.lost = False
 
     def view(self) -> memoryview | None:
-        """All of it; None where there is no memory."""
-        if self._view is None:
-            with suppress(OSError, MemoryError):
+        """All of it, to be filled; None where there is no memory."""
+        if self._view is None and not self.lost:
+            try:
                 self._view = self._memory(self._size)
+            except (OSError, MemoryError):
+                self.lost = True
         return self._view
+
+    def complete(self) -> None:
+        """It is filled, and will only be asked for parts from now on."""
+
+    def part(self, start: int, end: int) -> memoryview | None:
+        """What lies from here to there; None where that is not to be had any more."""
+        view = self.view()
+        return None if view is None else view[start:end]
 
 
 class _Kept(NamedTuple):
@@ -56,32 +89,35 @@ class _Kept(NamedTuple):
 
 
 class Held:
-    """Runs of files with their bytes, of at most `most` bytes in all. What does not fit is read again. Several threads may take."""
+    """Runs of files with their bytes. What there is no room for is read again. Several threads may take.
 
-    def __init__(self, most: int = _MOST) -> None:
+    The bytes of few files are in `memory`, `most` of them in all; those of many in a `spool`, a file below `directory`, where there is one.
+    """
+
+    def __init__(self, most: int = _MOST, directory: str | None = None) -> None:
+        self.memory = Room(most)
+        self._directory = directory
+        self._spool: Spool | None = None
         self._runs: dict[str, list[_Kept]] = {}
         self._single: dict[str, dict[str, _Kept]] = {}
         self._mutex = threading.Lock()
-        self.room = most
+
+    def spool(self) -> Spool:
+        """Where the bytes of many files are kept. OSError where there is no such place."""
+        from imgbuild.context.spool import Spool  # here, since most builds read few files
+
+        with self._mutex:
+            if self._spool is None:
+                self._spool = Spool(self._directory, self.memory)
+            return self._spool
 
     def expect(self, files: int) -> None:
         """So many more files are known: what is remembered of each takes from the same memory."""
-        self.room = max(0, self.room - _ELSEWHERE * files)
-
-    def claim(self, size: int) -> bool:
-        """Take room for a run of so many bytes, if it is there."""
-        if size > self.room:
-            return False
-        self.room -= size
-        return True
+        self.memory.left = max(0, self.memory.left - _ELSEWHERE * files)
 
     def keep(self, directory: str, files: Sequence[tuple[str, Node]], area: Area, start: int, end: int) -> None:
         """Keep a run that lies there, for which room was claimed."""
         self._runs.setdefault(directory, []).append(_Kept(files, area, start, end))
-
-    def release(self, size: int) -> None:
-        """Give back what was claimed for a run that is not kept, or not any more."""
-        self.room += size
 
     def has(self, directory: str) -> bool:
         """Whether anything of a directory is held."""
@@ -101,9 +137,9 @@ class Held:
                 end = cut
             if not runs:
                 del self._runs[directory]
-            self.room += end - start
-            view = area.view()
-            return None if view is None else Laid(directory, known[:count], view[start:end])
+            area.room.release(end - start)
+            data = area.part(start, end)
+            return None if data is None else Laid(directory, known[:count], data)
 
     def take_one(self, directory: str, name: str) -> bytes | None:
         """The bytes of one file, given up to the caller."""
@@ -118,15 +154,18 @@ class Held:
             if found is None:
                 return None
             ((_, node),), area, start, end = found
-            self.room += end - start
-            view = area.view()
-            return None if view is None else bytes(view[start + ROOM : start + ROOM + node.size])
+            area.room.release(end - start)
+            data = area.part(start + ROOM, start + ROOM + node.size)
+            return None if data is None else bytes(data)
 
     def close(self) -> None:
         """Let go of all that nobody took."""
         with self._mutex:
             self._runs.clear()
             self._single.clear()
+            if self._spool is not None:
+                self._spool.close()
+                self._spool = None
 
 
 def space(size: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from imgbuild.context.held import Area, Held, parted, space
+from imgbuild.context.held import Area, Held, Room, parted, space
 from imgbuild.context.stats import Files, LoadInto, hashing
 from imgbuild.hints import Callable, Iterator, NamedTuple, Sequence
 
-AREA = 4 << 20
-"""Bytes of files that lie in one piece of memory: it is given back when all of them are written."""
+AREA = 1 << 20
+"""Bytes of files that lie in one piece of memory: few enough for a processor to have them at hand."""
 
 MakeArea = Callable[[int], Area | None]
 """An area of so many bytes; None where there is none."""
@@ -22,7 +22,7 @@ class Run(NamedTuple):
     at: int
 
 
-def laid_out(part: Sequence[Files], held: Held, make: MakeArea) -> list[Run]:
+def laid_out(part: Sequence[Files], room: Room, make: MakeArea) -> list[Run]:
     """The files in runs, each with its place, as far as there is room."""
     together: list[list[tuple[Files, int]]] = [[]]
     used = 0
@@ -32,15 +32,15 @@ def laid_out(part: Sequence[Files], held: Held, make: MakeArea) -> list[Run]:
             used = 0
         together[-1].append((files, size))
         used += size
-    return [run for runs in together for run in _placed(runs, held, make)]
+    return [run for runs in together for run in _placed(runs, room, make)]
 
 
 def digests_here(runs: Sequence[Run], load: LoadInto, held: Held) -> list[bytes]:
     """Read and hash here."""
     digests: list[bytes] = []
     for run, capable in zip(runs, list(each(runs, load, digests)), strict=True):
-        if run.area is not None and run.area.view() is None:
-            held.release(run.size)
+        if run.area is not None and run.area.lost:
+            run.area.room.release(run.size)
         else:
             keep(run, capable, held)
     return digests
@@ -50,7 +50,12 @@ def each(runs: Sequence[Run], load: LoadInto, digests: list[bytes]) -> Iterator[
     """For each run, once its digests are appended: the capabilities of those files that have one, by their numbers in it."""
     hashed = hashing(sum(len(run.files.files) for run in runs))
     scratch = memoryview(b"")
+    before: Area | None = None
     for (directory, files), size, area, at in runs:
+        if area is not None and area is not before:
+            if before is not None:
+                before.complete()
+            before = area
         view = area.view() if area is not None else None
         if view is None and len(scratch) < size:
             scratch = memoryview(bytearray(size))
@@ -64,6 +69,8 @@ def each(runs: Sequence[Run], load: LoadInto, digests: list[bytes]) -> Iterator[
                 digest = hashed(digest + capability).digest()
             digests.append(digest)
         yield capable
+    if before is not None:
+        before.complete()
 
 
 def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
@@ -75,7 +82,7 @@ def keep(run: Run, capable: dict[int, bytes], held: Held) -> None:
         return
     for first, last, start, end, capability in parted(run.files.files, capable):
         if capability:
-            held.release(end - start)
+            run.area.room.release(end - start)
         else:
             held.keep(run.files.directory, run.files.files[first:last], run.area, run.at + start, run.at + end)
 
@@ -97,15 +104,15 @@ def _runs(part: Sequence[Files]) -> Iterator[tuple[Files, int]]:
         yield Files(directory, files[start:]), size
 
 
-def _placed(runs: Sequence[tuple[Files, int]], held: Held, make: MakeArea) -> list[Run]:
+def _placed(runs: Sequence[tuple[Files, int]], room: Room, make: MakeArea) -> list[Run]:
     """What lies in one area, as far as there is room for it."""
-    claimed = [(files, size, held.claim(size)) for files, size in runs]
+    claimed = [(files, size, room.claim(size)) for files, size in runs]
     total = sum(size for _, size, fits in claimed if fits)
     area = make(total) if total else None
     placed, at = [], 0
     for files, size, fits in claimed:
         if fits and area is None:
-            held.release(size)
+            room.release(size)
         placed.append(Run(files, size, area if fits else None, at))
         at += size if fits else 0
     return placed

@@ -43,7 +43,8 @@ class LocalContext(Filtered):
     """`root` as a Tree; sockets are not in it. A context manager: it holds one descriptor.
 
     Directories are read once, so that digest and copy see the same files; a file that is not any more what the reading saw is a
-    ContextError. `name` is how errors call it. With `stats`, an unchanged file is not read again by the next build.
+    ContextError. `name` is how errors call it. With `stats`, an unchanged file is not read again by the next build. In the
+    directory `scratch`, which has to be on a disk, what was read of many files waits for its copy.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class LocalContext(Filtered):
         name: str = "the build context",
         stats: StatCache | None = None,
         clock: Callable[[], int] = time.time_ns,
+        scratch: Path | None = None,
     ) -> None:
         self.root = root
         self.name = name
         self.ignore = ignore or Ignore()
         self._disk = _Disk(root)
         super().__init__(self._disk, self.ignore)
-        self._held = Held()
+        self._held = Held(directory=str(scratch) if scratch is not None else None)
         self.digests = FileDigests(self, stats, os.path.realpath(root), clock, held=self._held, load=self._disk.load_into)
 
     def __enter__(self) -> LocalContext:

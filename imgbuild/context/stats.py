@@ -216,7 +216,8 @@ class FileDigests:
             return digests_of_many(groups, self._load, self._held)
         from imgbuild.context.laying import digests_here, laid_out
 
-        runs = laid_out(groups, self._held, lambda size: Area(size, lambda size: memoryview(bytearray(size))))
+        memory = self._held.memory
+        runs = laid_out(groups, memory, lambda size: Area(size, lambda size: memoryview(bytearray(size)), memory))
         return iter(digests_here(runs, self._load, self._held))
 
     def _one_by_one(self, groups: Sequence[Files]) -> Iterator[bytes]:

@@ -313,7 +313,7 @@ def opened_rooms(place: Workplace, request: BuildRequest, plan: BuildPlan, graph
 
     stats = None if plan.source.fetched and not plan.source.kept else place.store.index
     with (
-        LocalContext(plan.source.context, plan.source.ignore, stats=stats) as context,
+        LocalContext(plan.source.context, plan.source.ignore, stats=stats, scratch=place.store.scratch.temporary) as context,
         opened_agents(plan.agents, place.environ) as agents,
         _from_elsewhere(place, request, plan, graph, agents, on_event) as (contexts, remotes),
     ):

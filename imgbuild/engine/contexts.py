@@ -173,7 +173,8 @@ def opened_contexts(
             remote = parse_context(context.value) if context.kind == "remote" else None
             if remote is None:
                 directory = Path(context.value)
-                local = LocalContext(directory, Ignore.load(directory), name=f"the build context {name!r}", stats=place.store.index)
+                named, scratch = f"the build context {name!r}", place.store.scratch.temporary
+                local = LocalContext(directory, Ignore.load(directory), name=named, stats=place.store.index, scratch=scratch)
                 opened[name] = stack.enter_context(local)
                 continue
             try:

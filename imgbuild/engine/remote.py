@@ -68,7 +68,8 @@ class Fetchers:
         from imgbuild.context.local import LocalContext
 
         directory = self.repository(source).path
-        return self._stack.enter_context(LocalContext(directory, name=name, stats=self._place.store.index))
+        store = self._place.store
+        return self._stack.enter_context(LocalContext(directory, name=name, stats=store.index, scratch=store.scratch.temporary))
 
     def _http(self) -> HttpFetcher:
         from imgbuild.fetch.http import HttpFetcher

@@ -141,9 +141,7 @@ class _Pipeline:
         """A whole frame. Its memory is used again, where nobody else may keep it: to get as much anew for each costs more than to copy."""
         if self._look is not None:
             return b"".join(parts)
-        from imgbuild.linux.huge_pages import filled_memory  # here, since most layers have one frame
-
-        frame = self._frames.pop() if self._frames else filled_memory(FRAME)
+        frame = self._frames.pop() if self._frames else memoryview(bytearray(FRAME))
         at = 0
         for part in parts:
             frame[at : at + len(part)] = part

@@ -61,7 +61,9 @@ if trouble == "no-memory":
     beside.mmap = no_memory
 if trouble == "changes":
     (root / "z").write_bytes(b"another")
-held = Held(room)
+if trouble == "no-space":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+held = Held(room, "/proc" if trouble == "no-disk" else sys.argv[5])
 try:
     digests = [digest.hex() for digest in beside.digests_of_many(groups, load, held, ways)]
     error = ""
@@ -80,7 +82,7 @@ try:
     left = True
 except ChildProcessError:
     left = False
-print(json.dumps({"same": digests == alone, "count": len(digests), "kept": len(kept), "wrong": wrong, "room": held.room == room,
+print(json.dumps({"same": digests == alone, "count": len(digests), "kept": len(kept), "wrong": wrong, "room": held.memory.left == room,
                   "forks": len(forks), "left": left, "error": error}))
 """
 
@@ -100,7 +102,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def run(files: Path, ways: int, *, room: int = 1 << 20, trouble: str = "") -> dict[str, Any]:
-    command = [sys.executable, "-c", _PROGRAM, str(files), str(ways), str(room), trouble]
+    command = [sys.executable, "-c", _PROGRAM, str(files), str(ways), str(room), trouble, str(files.parent)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     assert not found["left"] and not found["wrong"] and (found["room"] or found["error"])
     return found
@@ -117,14 +119,15 @@ def test_the_same_as_by_one_process(files: Path, ways: int) -> None:
 
 @pytest.mark.parametrize("room", [0, 1000, 12_000])
 def test_what_is_held_is_what_there_is_room_for(files: Path, room: int) -> None:
-    found = run(files, 2, room=room)
+    found = run(files, 2, room=room, trouble="no-disk")
     assert found["same"] and found["kept"] < 52
 
 
-@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork", "no-memory", "few-files"])
+@pytest.mark.parametrize("trouble", ["dies", "raises", "killed", "no-fork", "no-memory", "few-files", "no-disk", "no-space"])
 def test_what_a_process_did_not_do_is_done_here(files: Path, trouble: str) -> None:
     found = run(files, 3, trouble=trouble)
     assert found["same"] and found["count"] == 52 and not found["error"]
+    assert found["kept"] < 51 if trouble == "no-space" else found["kept"] == 51
 
 
 def test_a_file_that_changes_is_said_as_ever(files: Path) -> None:

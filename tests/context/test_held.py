@@ -36,7 +36,7 @@ NAMES = "abcdefghij"
 
 def keep(held: Held, run: Laid) -> None:
     """As a part of an area that holds more."""
-    area = Area(len(run.data) + 2 * ROOM, lambda size: memoryview(bytes(ROOM) + bytes(run.data) + bytes(ROOM)))
+    area = Area(len(run.data) + 2 * ROOM, lambda size: memoryview(bytes(ROOM) + bytes(run.data) + bytes(ROOM)), held.memory)
     held.keep(run.directory, run.files, area, ROOM, ROOM + len(run.data))
 
 
@@ -46,7 +46,7 @@ def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, 
     places = sorted({0, 10, *cuts})
     for start, end in pairwise(places):
         run = laid(NAMES[start:end])
-        assert held.claim(len(run.data))
+        assert held.memory.claim(len(run.data))
         keep(held, run)
     left = set(NAMES)
     for start, count, single in steps:
@@ -63,7 +63,7 @@ def test_what_is_taken_is_what_was_kept(cuts: list[int], steps: list[tuple[int, 
             assert taken and wanted.files[: len(taken)] == run_found.files and set(taken) <= left
             assert run_found.data == laid(taken).data
             left -= set(taken)
-    assert held.room == (1 << 20) - sum(space(NAMES.index(name)) for name in left)
+    assert held.memory.left == (1 << 20) - sum(space(NAMES.index(name)) for name in left)
 
 
 def test_other_files_of_the_same_names_are_not_taken() -> None:
@@ -76,10 +76,10 @@ def test_other_files_of_the_same_names_are_not_taken() -> None:
 def test_never_more_than_there_is_room_for() -> None:
     held = Held(5000)
     held.expect(2)
-    assert not held.claim(3001) and held.claim(3000) and not held.claim(1)
-    held.release(3000)
+    assert not held.memory.claim(3001) and held.memory.claim(3000) and not held.memory.claim(1)
+    held.memory.release(3000)
     held.expect(10)
-    assert held.room == 0
+    assert held.memory.left == 0
 
 
 @given(st.dictionaries(st.integers(0, 9), st.just(b"capable")))
@@ -99,7 +99,7 @@ def test_where_there_is_no_memory_nothing_is_held() -> None:
 
     held = Held()
     for directory in ("/d", "/e"):
-        held.keep(directory, laid("ab").files, Area(4 * ROOM, none), 0, 4 * ROOM)
+        held.keep(directory, laid("ab").files, Area(4 * ROOM, none, held.memory), 0, 4 * ROOM)
     assert held.take("/d", laid("ab").files) is None and held.take_one("/e", "a") is None
 
 
