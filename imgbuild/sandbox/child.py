@@ -95,11 +95,12 @@ def wait_for_orders(plan: Plan, features: Features, report: int, orders: Socket)
         request = wire.receive_request(orders)
         if request is None:
             os._exit(0)
-        given, fds = request
+        given, fds, _ = request
         orders.close()
-        root = filesystem.finish(prepared, given.plan, features, progress)
+        wanted = wire.unpack(given.plan)
+        root = filesystem.finish(prepared, wanted, features, progress)
         wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins, *fds[4:5])
-        _move_in(root, given.plan, wiring, progress, bounded=True)
+        _move_in(root, wanted, wiring, progress, bounded=True)
     except BaseException as error:
         _report(report, error, progress.stage)
 

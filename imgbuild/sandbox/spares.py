@@ -41,8 +41,8 @@ class Spare:
         poll.register(self.orders, select.POLLIN)
         return bool(poll.poll(_PATIENCE)) and self.orders.recv(1) == child.READY
 
-    def command(self, plan: Plan, joins: tuple[str, ...], fds: Sequence[int]) -> bool:
-        """Send it off. False where it is not there any more."""
+    def command(self, plan: bytes, joins: tuple[str, ...], fds: Sequence[int]) -> bool:
+        """Send it off, with a plan as it was packed. False where it is not there any more."""
         with self.orders:
             try:
                 wire.send_request(self.orders, wire.Orders(plan, joins), fds)

@@ -146,7 +146,7 @@ class Spawner:
                         return
                     self._perform(*request)
 
-    def _perform(self, request: Plan | Entry | wire.Expected, fds: list[int]) -> None:
+    def _perform(self, request: Plan | Entry | wire.Expected, fds: list[int], packed: bytes) -> None:
         if isinstance(request, wire.Expected):
             self._stock.expect(request)
             self._poll.register(self._stock.mounts, select.POLLPRI)
@@ -154,7 +154,7 @@ class Spawner:
         status = sockets.opened(fds[3])
         try:
             if isinstance(request, Plan):
-                self._spawn(request, (fds[0], fds[1], fds[2]), status, fds[4:])
+                self._spawn(request, packed, (fds[0], fds[1], fds[2]), status, fds[4:])
             else:
                 self._enter(request, (fds[0], fds[1], fds[2]), status, fds[4])
         except SandboxError as error:
@@ -168,9 +168,9 @@ class Spawner:
             for fd in (*fds[:3], *fds[4:]):
                 os.close(fd)
 
-    def _spawn(self, plan: Plan, stdio: tuple[int, int, int], status: Socket, watch: list[int]) -> None:
+    def _spawn(self, plan: Plan, packed: bytes, stdio: tuple[int, int, int], status: Socket, watch: list[int]) -> None:
         spare = self._stock.take(plan)
-        if spare is not None and self._send_off(spare, plan, (*stdio, status.fileno(), *watch), status):
+        if spare is not None and self._send_off(spare, plan, packed, (*stdio, status.fileno(), *watch), status):
             return
         group, joined = self._groups(plan)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
@@ -206,14 +206,14 @@ class Spawner:
         born.clock = clock
         self._watch(born)
 
-    def _send_off(self, spare: Spare, plan: Plan, fds: tuple[int, ...], status: Socket) -> bool:
+    def _send_off(self, spare: Spare, plan: Plan, packed: bytes, fds: tuple[int, ...], status: Socket) -> bool:
         """Make a spare the plan's sandbox. False where it has died, as when memory was short."""
         group = spare.group
         try:
             group, joined = (group, []) if group is not None else self._groups(plan)
             started = time.monotonic()
             joins = tuple(file for each in joined for file in each.entries())
-            sent = spare.command(plan, joins, fds)
+            sent = spare.command(packed, joins, fds)
         except BaseException:
             spare.end()
             raise

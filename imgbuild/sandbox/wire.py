@@ -41,10 +41,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """From a zygote to a spare sandbox: what it becomes, and the files by which it joins its control groups. Its standard three
-    descriptors, the status socket and perhaps what its watch is told by come along."""
+    """From a zygote to a spare sandbox: what it becomes, a plan as it was packed, and the files by which it joins its control groups. Its
+    standard three descriptors, the status socket and perhaps what its watch is told by come along."""
 
-    plan: Plan
+    plan: bytes
     joins: tuple[str, ...]
 
 
@@ -132,14 +132,16 @@ def unpack_failure(data: bytes) -> Failure:
 
 
 def send_request(sock: Socket, value: object, fds: Sequence[int]) -> None:
-    """Send a request with descriptors."""
+    """Send a request with descriptors: at once, as the other end would wake up for each part."""
     data = pack(value)
-    sockets.send(sock, _LENGTH.pack(len(data)), fds)
-    sockets.send_all(sock, data)
+    message = _LENGTH.pack(len(data)) + data
+    sent = sockets.send(sock, message, fds)
+    if sent < len(message):
+        sockets.send_all(sock, message[sent:])
 
 
-def receive_request(sock: Socket) -> tuple[Any, list[int]] | None:
-    """The next request and its descriptors; None at the end."""
+def receive_request(sock: Socket) -> tuple[Any, list[int], bytes] | None:
+    """The next request, its descriptors, and what it was packed as; None at the end."""
     header, fds = sockets.receive(sock, _LENGTH.size, _MAX_FDS, whole=True)
     if len(header) < _LENGTH.size:
         return None
@@ -150,7 +152,8 @@ def receive_request(sock: Socket) -> tuple[Any, list[int]] | None:
         if not piece:
             return None
         data += piece
-    return unpack(bytes(data)), fds
+    packed = bytes(data)
+    return unpack(packed), fds, packed
 
 
 def send_packet(sock: Socket, value: object, fds: Sequence[int] = ()) -> bool:

@@ -89,7 +89,9 @@ class Workers:
         self.stopped = crew.stopped if crew is not None else threading.Event()
         self._slots: AbstractContextManager[object] = crew.slots if crew is not None else nullcontext()
         self._width = max(1, width)
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Of what comes between, who waits for the end need not know: to wake up takes time from the step that follows.
+        self._changed, self._over = threading.Condition(lock), threading.Condition(lock)
         self._ready: deque[Hashable] = deque()
         self._running = 0
         self._threads: list[threading.Thread] = []
@@ -141,7 +143,10 @@ class Workers:
                         if not waiting[follower]:
                             self._ready.append(follower)
                     self._start(work)
-                    self._changed.notify_all()
+                    if left == 0 or self.stopped.is_set():
+                        self._wake_all()
+                    else:
+                        self._changed.notify(max(0, len(self._ready) - 1))  # this one takes one of them
 
         with self._changed:
             self._ready.extend(task for task, before in waiting.items() if not before)
@@ -156,7 +161,7 @@ class Workers:
         """Let nothing more start, and tell what runs."""
         self.stopped.set()
         with self._changed:
-            self._changed.notify_all()
+            self._wake_all()
 
     def fail(self, error: BaseException) -> None:
         """Stop, and let `run` raise `error`, unless something failed before."""
@@ -169,6 +174,11 @@ class Workers:
         end = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+
+    def _wake_all(self) -> None:
+        """Let everybody look what there is; called with the condition held."""
+        self._changed.notify_all()
+        self._over.notify_all()
 
     def _start(self, work: Callable[[], None]) -> None:
         """Threads for what is ready; called with the condition held."""
@@ -185,12 +195,12 @@ class Workers:
                 if done() or (self.stopped.is_set() and self._running == 0):
                     return
                 # Bounded, for the limit of time.
-                self._changed.wait(_POLL_SECONDS)
+                self._over.wait(_POLL_SECONDS)
                 if end is not None and time.monotonic() > end and not self.stopped.is_set():
                     message = f"the build took longer than its {self._seconds:g} s"
                     self._failure = StepFailed(message, hint="see build-timeout in the settings")
                     self.stopped.set()
-                    self._changed.notify_all()
+                    self._wake_all()
             self._tick()
 
 
