@@ -104,6 +104,11 @@ def _trees() -> list[tuple[Path, list[str]]]:
     return [(place, after) for place, after in places if after[0] in ("cgroup", "cgroup2")]
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of what is timed: as a user's, who has set nothing for Python, as this program and whoever develops it may have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 class Launcher:
     """The small process that starts what is timed. A context manager."""
 
@@ -139,7 +144,7 @@ class Launcher:
     def _once(self, command: Command, account: Account, log: Path) -> tuple[float, int, int]:
         job = {
             "argv": list(command.argv),
-            "env": {**os.environ, **command.environment},
+            "env": {**surroundings(), **command.environment},
             "log": str(log),
             "procs": account.procs,
             "apart": account.apart,

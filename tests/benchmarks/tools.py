@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.measure import Account, Command, CommandFailed, daemon
+from benchmarks.measure import Account, Command, CommandFailed, daemon, surroundings
 
 DEADLINE = 60.0
 
@@ -82,7 +82,7 @@ class _Base:
 
     def do(self, *argv: str, check: bool = True) -> str:
         """Run a command that is not timed."""
-        environment = {**os.environ, **self.environment()}
+        environment = {**surroundings(), **self.environment()}
         done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if check and done.returncode:
             raise CommandFailed(f"{' '.join(argv)}\nexit code {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
