@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from imgbuild.hints import Callable, Iterator, TracebackType
+from imgbuild.hints import Callable, Iterator, Sequence, TracebackType
 from imgbuild.light.contextlib import contextmanager, nullcontext, suppress
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
@@ -132,11 +132,11 @@ def attach_copy(directory: int, name: str, target: str, root: Root) -> None:
         os.close(tree)
 
 
-def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False) -> int:
+def attach_root(what: Filesystem | Bind, features: Features, *, nodev: bool = False, given: Sequence[int] = ()) -> int:
     """Mount a new root over "/"; returns its O_PATH descriptor, the caller's. "/" is a good stage: paths of the host still
-    start below the mount, and no directory is needed."""
+    start below the mount, and no directory is needed. `given`: as for `open_mount`."""
     if _is_for_new(what, features):
-        fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV, let_go=_lay_aside)
+        fd = open_mount(what, nodev * syscalls.MOUNT_ATTR_NODEV, let_go=_lay_aside, given=given)
         try:
             _move_over(fd, "/")
         except OSError:
@@ -169,31 +169,33 @@ def _is_for_new(what: Filesystem | Bind, features: Features) -> bool:
     return all(not isinstance(value, str) or len(os.fsencode(value)) <= _LONGEST_OPTION for _, value in what.options)
 
 
-def open_mount(what: Filesystem | Bind, attributes: int = 0, *, let_go: Callable[[int], None] = os.close) -> int:
-    """A detached mount of `what`: a descriptor that `move_mount` attaches, or that vanishes when it is closed. `let_go` closes those of
-    the mounts that it is made of."""
+def open_mount(what: Filesystem | Bind, attributes: int = 0, *, let_go: Callable[[int], None] = os.close, given: Sequence[int] = ()) -> int:
+    """A detached mount of `what`: a descriptor that `move_mount` attaches, or that vanishes when it is closed. `given` are the first of
+    the mounts that it is made of, detached, which stay the caller's; the others are made here, and closed by `let_go`."""
     if isinstance(what, Bind):
         flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if what.recursive else 0)
         fd = syscalls.open_tree(syscalls.AT_FDCWD, what.source, flags)
         return _with_attributes(fd, attributes, what.recursive)
     context = syscalls.fsopen(what.fstype)
     # The kernel makes private clones of mounts that it is given, but only when the file system is made.
-    given: list[int] = []
+    made: list[int] = []
+    known = iter(given)
     try:
         with working_directory(what.directory):
             if what.source != "none":
                 syscalls.fsconfig_set(context, "source", what.source)
             for key, value in what.options:
                 if isinstance(value, Filesystem):
-                    given.append(open_mount(value))
-                    syscalls.fsconfig_set(context, key, given[-1])
+                    if (fd := next(known, -1)) < 0:
+                        made.append(fd := open_mount(value))
+                    syscalls.fsconfig_set(context, key, fd)
                 else:
                     syscalls.fsconfig_set(context, key, value)
             syscalls.fsconfig_create(context)
         return syscalls.fsmount(context, attributes)
     finally:
         os.close(context)
-        for fd in given:
+        for fd in made:
             let_go(fd)
 
 

@@ -38,8 +38,8 @@ BORN = struct.Struct("=ii")
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; the files by which it
-    joins its control groups; where it is told what is opened; and, where its wall clock is to be moved, by which the tracer that does it
-    says that it is there."""
+    joins its control groups; where it is told what is opened; where its wall clock is to be moved, by which the tracer that does it
+    says that it is there; and the lowers that are mounted (`kept`)."""
 
     stdio: tuple[int, int, int]
     report: int
@@ -47,10 +47,12 @@ class Wiring:
     joins: tuple[str, ...] = ()
     watch: int | None = None
     gate: int | None = None
+    lowers: tuple[int, ...] = ()
 
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        return (*self.stdio, self.report, self.status.fileno(), *(fd for fd in (self.watch, self.gate) if fd is not None))
+        more = (fd for fd in (self.watch, self.gate) if fd is not None)
+        return (*self.stdio, self.report, self.status.fileno(), *more, *self.lowers)
 
 
 class _Progress:
@@ -70,7 +72,7 @@ def perform(plan: Plan, features: Features, wiring: Wiring) -> NoReturn:
         _begin(wiring.descriptors())
         if wiring.gate is not None:
             _wait_for_tracer(wiring.gate)
-        root = filesystem.build(plan, features, progress)
+        root = filesystem.build(plan, features, progress, wiring.lowers)
         _move_in(root, plan, wiring, progress, bounded=False)
     except BaseException as error:
         _report(wiring.report, error, progress.stage)
@@ -98,8 +100,9 @@ def wait_for_orders(plan: Plan, features: Features, report: int, orders: Socket)
         given, fds, _ = request
         orders.close()
         wanted = wire.unpack(given.plan)
-        root = filesystem.finish(prepared, wanted, features, progress)
-        wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins, *fds[4:5])
+        rest = 4 + given.lowers
+        root = filesystem.finish(prepared, wanted, features, progress, fds[4:rest])
+        wiring = Wiring((fds[0], fds[1], fds[2]), report, opened(fds[3]), given.joins, fds[rest] if len(fds) > rest else None)
         _move_in(root, wanted, wiring, progress, bounded=True)
     except BaseException as error:
         _report(report, error, progress.stage)

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from imgbuild.hints import Callable
+from imgbuild.hints import Callable, Sequence
 from imgbuild.light.contextlib import suppress
 from imgbuild.linux import syscalls
 from imgbuild.linux.features import Features
@@ -29,10 +29,11 @@ from imgbuild.sandbox.plan import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Pla
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 
-def build(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
-    """Mount everything; returns the new root. `stage` is told what is being done, for the error's words."""
+def build(plan: Plan, features: Features, stage: Callable[[str], None], lowers: Sequence[int] = ()) -> Root:
+    """Mount everything; returns the new root. `stage` is told what is being done, for the error's words; `lowers` are the first of those
+    that the root is made of, mounted, and closed here."""
     _leave_the_host(stage)
-    root = _mount_root(plan, features, stage)
+    root = _mount_root(plan, features, stage, lowers)
     _furnish(plan, root, features, stage)
     _complete(plan, root, features, stage)
     return root
@@ -49,9 +50,9 @@ def prepare(plan: Plan, features: Features, stage: Callable[[str], None]) -> Roo
     return root
 
 
-def finish(prepared: Root, plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
+def finish(prepared: Root, plan: Plan, features: Features, stage: Callable[[str], None], lowers: Sequence[int] = ()) -> Root:
     """Mount the root, what was prepared, and the rest; as after `build` then. Copies, as mounts are listed by their age, the root first."""
-    root = _mount_root(plan, features, stage)
+    root = _mount_root(plan, features, stage, lowers)
     for mount in plan.system_mounts:
         stage(f"mounting {mount.target}")
         attach_copy(prepared.fd, mount.target[1:], mount.target, root)
@@ -65,9 +66,12 @@ def _leave_the_host(stage: Callable[[str], None]) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def _mount_root(plan: Plan, features: Features, stage: Callable[[str], None]) -> Root:
+def _mount_root(plan: Plan, features: Features, stage: Callable[[str], None], lowers: Sequence[int]) -> Root:
     stage("mounting the root")
-    return Root(attach_root(plan.root, features, nodev=not plan.all_devices), openat2=features.openat2)
+    root = attach_root(plan.root, features, nodev=not plan.all_devices, given=lowers)
+    for fd in lowers:
+        os.close(fd)
+    return Root(root, openat2=features.openat2)
 
 
 def _furnish(plan: Plan, root: Root, features: Features, stage: Callable[[str], None]) -> None:

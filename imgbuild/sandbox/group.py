@@ -8,8 +8,13 @@ from __future__ import annotations
 import errno
 import os
 
+from imgbuild.hints import TYPE_CHECKING
 from imgbuild.light.contextlib import suppress
+from imgbuild.sandbox.spec import Usage
 from imgbuild.values import dataclass, field
+
+if TYPE_CHECKING:
+    from resource import struct_rusage
 
 ACCOUNTED = ("memory", "cpuacct", "pids")
 _NOWHERE = "/nonexistent"
@@ -29,6 +34,29 @@ class Figures:
     bytes_written: int | None = None
     throttled: int | None = None
     throttled_seconds: float | None = None
+
+    def usage(self, waited: struct_rusage, wall: float) -> Usage:
+        """What a group says, and what it does not, of the processes that were waited for; `wall` seconds after their start."""
+        largest = waited.ru_maxrss * 1024
+        seconds = waited.ru_utime + waited.ru_stime if self.cpu_seconds is None else self.cpu_seconds
+        # Of v1 these are counted in ticks, and the sum is not: they only say how it is divided.
+        user, system = self.cpu_user or 0.0, self.cpu_system or 0.0
+        if user + system <= 0:
+            user, system = waited.ru_utime, waited.ru_stime
+        part = user / (user + system) if user + system > 0 else 0.5
+        return Usage(
+            peak_memory=largest if self.peak_memory is None else self.peak_memory,
+            cpu_seconds=seconds,
+            bytes_written=waited.ru_oublock * 512 if self.bytes_written is None else self.bytes_written,
+            wall_seconds=wall,
+            cpu_user=seconds * part,
+            cpu_system=seconds * (1 - part),
+            peak_held=largest if self.peak_held is None else max(largest, self.peak_held),
+            bytes_read=waited.ru_inblock * 512 if self.bytes_read is None else self.bytes_read,
+            oom_kills=self.oom_kills,
+            throttled=self.throttled,
+            throttled_seconds=self.throttled_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)

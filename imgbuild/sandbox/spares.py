@@ -41,11 +41,11 @@ class Spare:
         poll.register(self.orders, select.POLLIN)
         return bool(poll.poll(_PATIENCE)) and self.orders.recv(1) == child.READY
 
-    def command(self, plan: bytes, joins: tuple[str, ...], fds: Sequence[int]) -> bool:
-        """Send it off, with a plan as it was packed. False where it is not there any more."""
+    def command(self, plan: bytes, joins: tuple[str, ...], fds: Sequence[int], lowers: int) -> bool:
+        """Send it off, with a plan as it was packed, and so many `lowers` among the descriptors. False where it is not there any more."""
         with self.orders:
             try:
-                wire.send_request(self.orders, wire.Orders(plan, joins), fds)
+                wire.send_request(self.orders, wire.Orders(plan, joins, lowers), fds)
             except OSError:
                 return False
         return True
@@ -87,6 +87,11 @@ class Stock:
             self.mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
             self._changed.register(self.mounts, select.POLLPRI)
             self._changed.poll(0)
+
+    @property
+    def expects(self) -> bool:
+        """Whether still more will be asked for."""
+        return self._wanted > 0
 
     @property
     def lacking(self) -> bool:

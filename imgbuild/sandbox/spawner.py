@@ -22,13 +22,12 @@ from imgbuild.linux.features import Features
 from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import cgroup, child, wire
 from imgbuild.sandbox.group import Figures, Group, Place
+from imgbuild.sandbox.kept import Kept
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spares import Spare, Stock
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
 
 if TYPE_CHECKING:
-    from resource import struct_rusage
-
     from imgbuild.sandbox.clock import Clock
 
 _SOCKET = 3
@@ -118,6 +117,7 @@ class Spawner:
         self._devices: Group | None = None
         self._devices_made = False
         self._stock = Stock(features, self._group_of_a_spare)
+        self._kept = Kept()
 
     def run(self) -> None:
         """Serve until the other end of the control socket is closed; then end all children."""
@@ -170,7 +170,8 @@ class Spawner:
 
     def _spawn(self, plan: Plan, packed: bytes, stdio: tuple[int, int, int], status: Socket, watch: list[int]) -> None:
         spare = self._stock.take(plan)
-        if spare is not None and self._send_off(spare, plan, packed, (*stdio, status.fileno(), *watch), status):
+        lowers = self._kept.of(plan.root, again=self._stock.expects)
+        if spare is not None and self._send_off(spare, plan, packed, (*stdio, status.fileno(), *lowers, *watch), len(lowers), status):
             return
         group, joined = self._groups(plan)
         descriptor = group.descriptor() if group is not None and self._features.clone3 else None
@@ -186,7 +187,8 @@ class Spawner:
         try:
             pid, pidfd = self._clone(flags, descriptor)
             if pid == 0:
-                wiring = child.Wiring(stdio, reporting, status, joins, watch[0] if watch else None, clock.gate if clock else None)
+                told, gate = watch[0] if watch else None, clock.gate if clock else None
+                wiring = child.Wiring(stdio, reporting, status, joins, told, gate, lowers)
                 child.perform(plan, self._features, wiring)
             if clock is not None:
                 clock.trace(pid)
@@ -206,14 +208,14 @@ class Spawner:
         born.clock = clock
         self._watch(born)
 
-    def _send_off(self, spare: Spare, plan: Plan, packed: bytes, fds: tuple[int, ...], status: Socket) -> bool:
+    def _send_off(self, spare: Spare, plan: Plan, packed: bytes, fds: tuple[int, ...], lowers: int, status: Socket) -> bool:
         """Make a spare the plan's sandbox. False where it has died, as when memory was short."""
         group = spare.group
         try:
             group, joined = (group, []) if group is not None else self._groups(plan)
             started = time.monotonic()
             joins = tuple(file for each in joined for file in each.entries())
-            sent = spare.command(packed, joins, fds)
+            sent = spare.command(packed, joins, fds, lowers)
         except BaseException:
             spare.end()
             raise
@@ -331,7 +333,7 @@ class Spawner:
         if dead.limited:
             self._remove_groups(dead)
         oom = bool(figures.oom_kills)
-        wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, oom, _usage(figures, usage, wall), dead.failure)))
+        wire.send_packet(dead.status, wire.Exited(_exit_status(wait_status, oom, figures.usage(usage, wall), dead.failure)))
         dead.status.close()
         if not dead.limited:
             self._remove_groups(dead)
@@ -358,30 +360,6 @@ class Spawner:
 def _kill(child: _Child) -> None:
     with suppress(ProcessLookupError):
         syscalls.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-
-
-def _usage(figures: Figures, usage: struct_rusage, wall: float) -> Usage:
-    """What a group says, and what it does not, of the processes that were waited for."""
-    largest = usage.ru_maxrss * 1024
-    seconds = usage.ru_utime + usage.ru_stime if figures.cpu_seconds is None else figures.cpu_seconds
-    # Of v1 these are counted in ticks, and the sum is not: they only say how it is divided.
-    user, system = figures.cpu_user or 0.0, figures.cpu_system or 0.0
-    if user + system <= 0:
-        user, system = usage.ru_utime, usage.ru_stime
-    part = user / (user + system) if user + system > 0 else 0.5
-    return Usage(
-        peak_memory=largest if figures.peak_memory is None else figures.peak_memory,
-        cpu_seconds=seconds,
-        bytes_written=usage.ru_oublock * 512 if figures.bytes_written is None else figures.bytes_written,
-        wall_seconds=wall,
-        cpu_user=seconds * part,
-        cpu_system=seconds * (1 - part),
-        peak_held=largest if figures.peak_held is None else max(largest, figures.peak_held),
-        bytes_read=usage.ru_inblock * 512 if figures.bytes_read is None else figures.bytes_read,
-        oom_kills=figures.oom_kills,
-        throttled=figures.throttled,
-        throttled_seconds=figures.throttled_seconds,
-    )
 
 
 def _exit_status(wait_status: int, oom: bool, usage: Usage, failure: wire.Failure | None) -> ExitStatus:

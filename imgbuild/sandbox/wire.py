@@ -27,7 +27,7 @@ FAILURE = 4096
 """The most bytes that a failure has: what a pipe takes in one piece (PIPE_BUF)."""
 _WORDS = FAILURE - _CODE.size
 _PACKET = 64 * 1024
-_MAX_FDS = 8
+_MAX_FDS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,11 @@ class Expected:
 @dataclass(frozen=True, slots=True)
 class Orders:
     """From a zygote to a spare sandbox: what it becomes, a plan as it was packed, and the files by which it joins its control groups. Its
-    standard three descriptors, the status socket and perhaps what its watch is told by come along."""
+    standard three descriptors, the status socket, so many `lowers` that are mounted, and perhaps what its watch is told by come along."""
 
     plan: bytes
     joins: tuple[str, ...]
+    lowers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,5 +116,6 @@ def test_messages() -> None:
 
 def test_messages_come_back_as_they_were() -> None:
     plan = make_plan(replace(SPEC, limits=Limits(cpus=0.5)), FEATURES, b"\0x")
-    for message in (plan, Entry(plan.process, 1, b"", 2, ()), wire.Expected(plan, 3, 2), wire.Orders(plan, ("/a/tasks",)), wire.Running()):
+    orders = wire.Orders(b"plan", ("/a/tasks",), 2)
+    for message in (plan, Entry(plan.process, 1, b"", 2, ()), wire.Expected(plan, 3, 2), orders, wire.Running()):
         assert wire.unpack(wire.pack(message)) == message
