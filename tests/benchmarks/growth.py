@@ -7,7 +7,6 @@ import json
 import random
 import re
 import shutil
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,18 +33,22 @@ def growths(
     if big:
         kinds.append(("layer of GiB, cold", (2, 5, 10), _gigabytes))
     for name, sizes, prepare in [kind for kind in kinds if re.search(only, kind[0])]:
-        seconds, peaks = {}, {}
-        for size in sizes:
-            samples: list[Sample] = []
-            for number in range(1 if big and prepare is _gigabytes else ROUNDS):
+        samples: dict[int, list[Sample]] = {size: [] for size in sizes}
+        for number in range(1 if prepare is _gigabytes else ROUNDS):
+            for size in sizes:
                 place = directory / f"{size}-{number}"
                 command = prepare(tool, place, size)
-                samples.append(launcher.run([command], tool.account, directory / "log"))
+                sample = launcher.run([command], tool.account, directory / "log")
+                samples[size].append(sample)
+                say(f"{name}: {size:,}: {_cost(sample):.2f} s")
                 shutil.rmtree(place, ignore_errors=True)
-            seconds[size] = statistics.median([sample.cpu if sample.cpu is not None else sample.seconds for sample in samples])
-            peaks[size] = max(sample.peak for sample in samples)
-            say(f"{name}: {size:,}: {seconds[size]:.2f} s")
-        yield Growth(name, seconds, peaks)
+        # What others do at the same time only adds to it.
+        seconds = {size: min(map(_cost, of)) for size, of in samples.items()}
+        yield Growth(name, seconds, {size: max(sample.peak for sample in of) for size, of in samples.items()})
+
+
+def _cost(sample: Sample) -> float:
+    return sample.seconds if sample.cpu is None else sample.cpu
 
 
 def _build(tool: tools.Imgbuild, place: Path, buildfile: str, tag: str = "bench-growth") -> Command:
