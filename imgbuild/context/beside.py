@@ -68,7 +68,7 @@ def _place(held: Held) -> tuple[Room, MakeArea]:
     """Where contents are held, and how much of them."""
     try:
         spool = held.spool()
-        return spool.room, spool.filled_by_one()
+        return spool, spool.filled_by_one()
     except OSError:  # no memory, or too many files
         return Room(0), lambda size: None
 

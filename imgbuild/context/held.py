@@ -6,6 +6,9 @@ what is written, without a copy of it in between.
 
 from __future__ import annotations
 
+import errno
+import os
+
 from imgbuild.hints import TYPE_CHECKING, Callable, Iterator, Mapping, NamedTuple, Sequence
 from imgbuild.light import threading
 from imgbuild.linux.node import Node
@@ -98,6 +101,7 @@ class Held:
         self.memory = Room(most)
         self._directory = directory
         self._spool: Spool | None = None
+        self._closed = False
         self._runs: dict[str, list[_Kept]] = {}
         self._single: dict[str, dict[str, _Kept]] = {}
         self._mutex = threading.Lock()
@@ -107,6 +111,8 @@ class Held:
         from imgbuild.context.spool import Spool  # here, since most builds read few files
 
         with self._mutex:
+            if self._closed:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             if self._spool is None:
                 self._spool = Spool(self._directory, self.memory)
             return self._spool
@@ -137,8 +143,8 @@ class Held:
                 end = cut
             if not runs:
                 del self._runs[directory]
-            area.room.release(end - start)
             data = area.part(start, end)
+            self._release(area, end - start)
             return None if data is None else Laid(directory, known[:count], data)
 
     def take_one(self, directory: str, name: str) -> bytes | None:
@@ -154,18 +160,28 @@ class Held:
             if found is None:
                 return None
             ((_, node),), area, start, end = found
-            area.room.release(end - start)
             data = area.part(start + ROOM, start + ROOM + node.size)
-            return None if data is None else bytes(data)
+            content = None if data is None else bytes(data)
+            self._release(area, end - start)
+            return content
+
+    def _release(self, area: Area, size: int) -> None:
+        area.room.release(size)
+        if self._spool is not None and self._spool.is_empty:
+            self._end_spool()
+
+    def _end_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
 
     def close(self) -> None:
         """Let go of all that nobody took."""
         with self._mutex:
             self._runs.clear()
             self._single.clear()
-            if self._spool is not None:
-                self._spool.close()
-                self._spool = None
+            self._closed = True
+            self._end_spool()
 
 
 def space(size: int) -> int:

@@ -43,8 +43,8 @@ class LocalContext(Filtered):
     """`root` as a Tree; sockets are not in it. A context manager: it holds one descriptor.
 
     Directories are read once, so that digest and copy see the same files; a file that is not any more what the reading saw is a
-    ContextError. `name` is how errors call it. With `stats`, an unchanged file is not read again by the next build. In the
-    directory `scratch`, which has to be on a disk, what was read of many files waits for its copy.
+    ContextError. `name` is how errors call it. With `stats`, an unchanged file is not read again by the next build. What was
+    read of many files waits for its copy below the directory `scratch`, where that has space.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from imgbuild.values import dataclass
 @dataclass(frozen=True, slots=True)
 class Filesystem:
     """A file system to be made: its type and its options in order (None for a flag; another file system where the option takes a
-    mount, which is then made for it alone, and is gone with it). `directory`, where given, is where relative paths in the options
+    mount, which is then made for it, or given). `directory`, where given, is where relative paths in the options
     start, for kernels whose mount(2) takes one page of options."""
 
     fstype: str

@@ -8,13 +8,16 @@ import os
 
 from imgbuild.hints import Sequence
 
-_SYNC_FILE_RANGE_WRITE = 2
+_SYNC_FILE_RANGE_WAIT_BEFORE, _SYNC_FILE_RANGE_WRITE = 1, 2
 _CONTROL_BYTES = 256
 """Room for a ``struct aiocb``: it has 168 bytes in glibc and in musl, where pointers have 64 bits, and begins with the descriptor."""
 _NOTIFY_AT = 44
 _KNOWN = ctypes.sizeof(ctypes.c_void_p) == 8
 _SIGEV_NONE = 1
+_FIRST_BYTE = (ctypes.c_int64(0), ctypes.c_int64(1), _SYNC_FILE_RANGE_WAIT_BEFORE)
 _libc = ctypes.CDLL(None)
+_at_once = ctypes.PyDLL(None)
+"""For calls so short that other threads need not have the interpreter meanwhile."""
 _libc.calloc.restype = ctypes.c_void_p
 _libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 
@@ -22,6 +25,12 @@ _libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 def begin_writeback(fd: int) -> None:
     """Let the kernel begin to write what it holds of a file to the disk: nobody waits, and nothing is promised (sync_file_range(2))."""
     _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+
+
+def has_failed(fd: int) -> bool:
+    """Whether something that was written to a file did not get to its disk. It is said once; nobody waits for what is still on its way, but
+    for its first byte (sync_file_range(2))."""
+    return bool(_at_once.sync_file_range(fd, *_FIRST_BYTE) != 0)
 
 
 class Syncing:

@@ -74,7 +74,7 @@ def overlay_filesystem(lowers: Lowers, upper: Path | None, work: Path | None, *,
 
 
 def lower_mount(lower: IndexedTarLower) -> Filesystem:
-    """The mount that a lower in form (b) is, made in whatever process needs it: nothing of it is left when that dies."""
+    """The mount that a lower in form (b) is, detached: nothing of it is left when the processes that have it are dead."""
     devices = [("device", str(tar)) for tar in (lower.tar, *lower.more)]
     return Filesystem("erofs", (*devices, ("ro", None)), source=str(lower.index))
 
