@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def test_the_agent_does_not_outlive_a_build_that_is_killed(bench: Bench, keys: P
     (bench.context / "Buildfile").write_text(f"FROM busybox\nRUN --mount=type=ssh echo ready; sleep {PATIENCE * 10}\n")
     with bench.started("build", "--progress=plain", "--ssh", f"default={keys / 'one'}", ".") as process:
         wait_for_line(process, b"| ready")
-        assert len(started()) >= 2  # a child of the shell is seen until it becomes another program
+        deadline = time.monotonic() + PATIENCE
+        while len(started()) != 2:  # a child of the shell is seen until it becomes another program
+            assert time.monotonic() < deadline
         ended(process, signal.SIGKILL)
     wait_for_the_end_of(started)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,17 @@ SPAN = Span(Source("Buildfile", ("COPY . /app",)), 1, 1)
 def _part(context: Path, target: str = "/app", path: str = "/", *, single: bool = False) -> Part:
     """A part as a COPY of a directory, or a file, has it."""
     kept = Kept()
-    tree = LocalContext(context, Ignore())
-    digests = TreeDigests(tree, kept=kept)
-    digests.entry(path) if single else digests.contents(path)
+    with LocalContext(context, Ignore()) as tree:
+        digests = TreeDigests(tree, kept=kept)
+        digests.entry(path) if single else digests.contents(path)
     return Part("key", path[1:], target, kept, single)
 
 
-def _marks(upper: Path, opened: dict[str, set[str]] | None = None, *absent: str) -> _Marks:
+def _unopened(part: Part, upper: Path, opened: dict[str, set[str]] | None = None, *absent: str) -> tuple[int, int, list[Row]]:
+    """What `unopened` says of a step with this upperdir."""
     upper.mkdir(exist_ok=True)
-    return _Marks(opened or {}, frozenset(absent), reader_of(DirectoryLower(upper), False))
+    with closing(reader_of(DirectoryLower(upper), False)) as reader:
+        return unopened(part, _Marks(opened or {}, frozenset(absent), reader))
 
 
 @pytest.fixture
@@ -51,35 +54,35 @@ def context(tmp_path: Path) -> Path:
 
 def test_the_highest_directories_are_named(context: Path, tmp_path: Path) -> None:
     part = _part(context)
-    files, opened, rows = unopened(part, _marks(tmp_path / "upper", {"/app/src": {"main"}, "/app/docs/more": {""}}))
+    files, opened, rows = _unopened(part, tmp_path / "upper", {"/app/src": {"main"}, "/app/docs/more": {""}})
     assert (files, opened) == (5, 1)
     assert sorted(rows) == [("docs", 2, 23, True), ("src/deep", 1, 12, False), ("top", 1, 3, False)]
-    assert unopened(part, _marks(tmp_path / "upper"))[2] == [("", 5, 46, False)]
+    assert _unopened(part, tmp_path / "upper")[2] == [("", 5, 46, False)]
 
 
 def test_what_was_absent_or_written_is_not_claimed(context: Path, tmp_path: Path) -> None:
     part = _part(context)
-    assert {row.path for row in unopened(part, _marks(tmp_path / "upper", {}, "/app/docs"))[2]} == {"src", "top"}
-    assert unopened(part, _marks(tmp_path / "upper", {}, "/app"))[2] == []
+    assert {row.path for row in _unopened(part, tmp_path / "upper", {}, "/app/docs")[2]} == {"src", "top"}
+    assert _unopened(part, tmp_path / "upper", {}, "/app")[2] == []
     (tmp_path / "upper/app/docs").mkdir(parents=True)
     (tmp_path / "upper/app/src").symlink_to("docs")
-    assert {row.path for row in unopened(part, _marks(tmp_path / "upper"))[2]} == {"docs", "top"}
+    assert {row.path for row in _unopened(part, tmp_path / "upper")[2]} == {"docs", "top"}
     (tmp_path / "upper/app/docs/new").touch()
-    assert {row.path for row in unopened(part, _marks(tmp_path / "upper"))[2]} == {"docs/more", "docs/page", "top"}
+    assert {row.path for row in _unopened(part, tmp_path / "upper")[2]} == {"docs/more", "docs/page", "top"}
     (tmp_path / "other").mkdir()
     (tmp_path / "other/app").touch()
-    assert unopened(part, _marks(tmp_path / "other"))[2] == []
+    assert _unopened(part, tmp_path / "other")[2] == []
 
 
 def test_the_whole_root_and_single_files(context: Path, tmp_path: Path) -> None:
     part = _part(context, "/")
     assert directories_of([part], FREE) == ("/", "/src", "/src/deep", "/docs", "/docs/more")
-    rows = unopened(part, _marks(tmp_path / "upper", {"/": {"etc"}, "/docs": {"page"}}))[2]
+    rows = _unopened(part, tmp_path / "upper", {"/": {"etc"}, "/docs": {"page"}})[2]
     assert {row.path for row in rows} == {"docs/more", "src", "top"}
     single = _part(context, "/top", "/top", single=True)
     assert directories_of([single], FREE) == ("/",)
-    assert unopened(single, _marks(tmp_path / "upper", {"/": {""}})) == (1, 0, [("", 1, 3, True)])
-    assert unopened(single, _marks(tmp_path / "upper", {"/": {"top"}})) == (1, 1, [])
+    assert _unopened(single, tmp_path / "upper", {"/": {""}}) == (1, 0, [("", 1, 3, True)])
+    assert _unopened(single, tmp_path / "upper", {"/": {"top"}}) == (1, 1, [])
 
 
 def test_a_tree_that_lies_deep(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_a_tree_that_lies_deep(tmp_path: Path) -> None:
     found = directories_of([part], 2000)
     assert found is not None
     assert len(found) == 1500
-    assert unopened(part, _marks(tmp_path / "upper"))[2] == [("", 1, 7, False)]
+    assert _unopened(part, tmp_path / "upper")[2] == [("", 1, 7, False)]
 
 
 def test_a_record_is_bounded(context: Path) -> None:
@@ -160,7 +163,7 @@ def test_nothing_that_was_opened_is_claimed_and_all_else_is(
     for path in used:
         parent, _, name = f"/app/{path}".rpartition("/")
         opened.setdefault(parent, set()).add(name)
-    count, used_count, rows = unopened(_part(place), _marks(tmp_path_factory.mktemp("upper") / "u", opened))
+    count, used_count, rows = _unopened(_part(place), tmp_path_factory.mktemp("upper") / "u", opened)
     claimed = [path for path in files for row in rows if not row.path or path == row.path or path.startswith(f"{row.path}/")]
     assert sorted(claimed) == sorted(set(files) - used)
     assert (count, used_count) == (len(files), len(used))
