@@ -190,7 +190,7 @@ def _write(
     if growths:
         (RESULTS / "growth.md").write_text(growth_table(growths))
     grown = (RESULTS / "growth.md").read_text() if (RESULTS / "growth.md").exists() else ""
-    kind = "Growth is processor seconds of imgbuild alone, the least of three rounds. " if grown else ""
+    kind = "Growth is processor seconds of imgbuild alone. " if grown else ""
     page = (ROOT / "README.md").read_text()
     if _BEGIN in page:
         before, _, rest = page.partition(_BEGIN)

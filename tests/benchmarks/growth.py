@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,8 +43,7 @@ def growths(
                 samples[size].append(sample)
                 say(f"{name}: {size:,}: {_cost(sample):.2f} s")
                 shutil.rmtree(place, ignore_errors=True)
-        # What others do at the same time only adds to it.
-        seconds = {size: min(map(_cost, of)) for size, of in samples.items()}
+        seconds = {size: statistics.median(map(_cost, of)) for size, of in samples.items()}
         yield Growth(name, seconds, {size: max(sample.peak for sample in of) for size, of in samples.items()})
 
 
