@@ -39,7 +39,7 @@ BORN = struct.Struct("=ii")
 class Wiring:
     """The child's descriptors: its standard three, where to report failure, where the terminal's master goes; the files by which it
     joins its control groups; where it is told what is opened; where its wall clock is to be moved, by which the tracer that does it
-    says that it is there; and the lowers that are mounted (`kept`)."""
+    says that it is there; and the lowers that are mounted (`lowers`)."""
 
     stdio: tuple[int, int, int]
     report: int

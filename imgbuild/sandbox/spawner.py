@@ -22,7 +22,7 @@ from imgbuild.linux.features import Features
 from imgbuild.linux.sockets import Socket
 from imgbuild.sandbox import cgroup, child, wire
 from imgbuild.sandbox.group import Figures, Group, Place
-from imgbuild.sandbox.kept import Kept
+from imgbuild.sandbox.lowers import MountedLowers
 from imgbuild.sandbox.plan import Entry, Plan
 from imgbuild.sandbox.spares import Spare, Stock
 from imgbuild.sandbox.spec import ExitStatus, Limits, Usage
@@ -117,7 +117,7 @@ class Spawner:
         self._devices: Group | None = None
         self._devices_made = False
         self._stock = Stock(features, self._group_of_a_spare)
-        self._kept = Kept()
+        self._lowers = MountedLowers()
 
     def run(self) -> None:
         """Serve until the other end of the control socket is closed; then end all children."""
@@ -170,7 +170,7 @@ class Spawner:
 
     def _spawn(self, plan: Plan, packed: bytes, stdio: tuple[int, int, int], status: Socket, watch: list[int]) -> None:
         spare = self._stock.take(plan)
-        lowers = self._kept.of(plan.root, again=self._stock.expects)
+        lowers = self._lowers.of(plan.root, again=self._stock.expects)
         if spare is not None and self._send_off(spare, plan, packed, (*stdio, status.fileno(), *lowers, *watch), len(lowers), status):
             return
         group, joined = self._groups(plan)

@@ -14,8 +14,8 @@ import pytest
 from imgbuild.layer.index import TarIndex, index_stream
 from imgbuild.linux.features import probe
 from imgbuild.linux.mounts import Bind, Filesystem
-from imgbuild.sandbox import kept
-from imgbuild.sandbox.kept import Kept, mounts_of
+from imgbuild.sandbox import lowers as lowers_module
+from imgbuild.sandbox.lowers import MountedLowers, mounts_of
 from imgbuild.sandbox.zygote import Zygote
 from imgbuild.snapshot import DirectoryLower, IndexedTarLower
 from imgbuild.snapshot.overlay import lower_mount, overlay_filesystem
@@ -103,13 +103,13 @@ def test_which_are_kept(roots: Iterator[Filesystem], indexed: IndexedTarLower, m
         made.append(what)
         return os.open("/dev/null", os.O_RDONLY)
 
-    monkeypatch.setattr(kept, "open_mount", opened)
+    monkeypatch.setattr(lowers_module, "open_mount", opened)
     mounts = {name: Filesystem("erofs", source=name) for name in ("a", "b", "c", "bad")}
 
     def root(*names: str) -> Filesystem:
         return Filesystem("overlay", (("index", "off"), *[("lowerdir+", mounts[name]) for name in names], ("lowerdir+", "/x")))
 
-    keeping = Kept()
+    keeping = MountedLowers()
     assert mounts_of(root("a", "c")) == [mounts["a"], mounts["c"]] and mounts_of(Bind("/")) == []
     assert keeping.of(Bind("/"), again=True) == () == keeping.of(root("a"), again=False)
     (a,) = keeping.of(root("a"), again=True)
@@ -118,7 +118,7 @@ def test_which_are_kept(roots: Iterator[Filesystem], indexed: IndexedTarLower, m
     assert keeping.of(root("a", "bad", "b"), again=True) == (a,)
     assert keeping.of(root("a", "b"), again=True)[0] == a
     assert made == [mounts["a"], mounts["b"]]
-    monkeypatch.setattr(kept, "_MOST", 2)
+    monkeypatch.setattr(lowers_module, "_MOST", 2)
     first, second = keeping.of(root("c", "b", "a"), again=True)
     assert set(keeping._mounts) == {mounts["c"], mounts["b"]} and (first, second) == tuple(keeping._mounts[mounts[name]] for name in "cb")
     for fd in keeping._mounts.values():

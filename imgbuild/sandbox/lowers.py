@@ -14,8 +14,8 @@ _MOST = 64
 """Descriptors go along with each order, and those of one message are limited (SCM_MAX_FD, 253)."""
 
 
-class Kept:
-    """The mounts that one zygote keeps."""
+class MountedLowers:
+    """The lowers that one zygote has mounted."""
 
     def __init__(self) -> None:
         self._mounts: dict[Filesystem, int] = {}
