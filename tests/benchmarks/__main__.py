@@ -3,8 +3,9 @@
     python -m benchmarks [--rounds N] [--only REGEX] [--peers docker,buildah,crun] [--store DIR] [--growth] [--big] [--no-readme]
 
 The store is on XFS on a loop device. In each round every row is done by everybody, one after another, in another order each time; short
-ones several times. A ratio is only made between images that hold the same files. What is warm is the same for all: bases, and the page
-cache. So the disk is not waited for before something is timed: what is clean may be gone from the page cache a moment later.
+ones several times. A ratio is only made between images that hold the same files. What is warm is the same for all: bases, the page cache,
+and some of the free memory. So the disk is not waited for before something is timed: what is clean may be gone from the page cache a moment
+later.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from benchmarks.measure import Command, Launcher, Sample
 from benchmarks.results import Growth
 
 ROUNDS = 3
+_MEMORY = 1 << 30
 
 
 def growths(
@@ -39,7 +40,7 @@ def growths(
             for size in sizes:
                 place = directory / f"{size}-{number}"
                 command = prepare(tool, place, size)
-                sample = launcher.run([command], tool.account, directory / "log")
+                sample = launcher.run([command], tool.account, directory / "log", memory=_MEMORY)
                 samples[size].append(sample)
                 say(f"{name}: {size:,}: {_cost(sample):.2f} s")
                 shutil.rmtree(place, ignore_errors=True)

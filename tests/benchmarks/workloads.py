@@ -13,7 +13,7 @@ from benchmarks.measure import Command
 
 Timed = Iterator[list[Command]]
 
-_SHORT = 3
+_SHORT = 7
 """How often what takes a moment is done in a round: the machine's other work weighs more there."""
 
 
@@ -119,6 +119,7 @@ def rows(place: Place) -> list[Row]:
             "20 RUN: cold",
             of(cold, "many"),
             0.2,
+            times=2,
             tag="bench-many",
             why="a step is two forks of Python with their pages, the end of its namespaces, and its capture; next: a smaller zygote",
         ),
