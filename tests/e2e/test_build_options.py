@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from imgbuild.store.temporary import Scratch
+
 from .harness import PATIENCE, Bench
 
 
@@ -231,6 +233,10 @@ finally:
     print([name for name in loaded if name.partition('.')[0] in {FORBIDDEN!r} or name in {PERFORMING!r}])
     print(sum(name.startswith('imgbuild') for name in loaded))
 """
+    # What the build before had no time to remove, this one would, with two more modules.
+    scratch = Scratch(bench.root)
+    scratch.sweep()
+    scratch.empty()
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=bench.context, env=bench.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
