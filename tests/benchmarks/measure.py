@@ -115,14 +115,18 @@ def surroundings() -> dict[str, str]:
 
 
 def warm_memory(size: int) -> None:
-    """Touch so much of the machine's free memory, in small pages as the page cache has them, and let go of it.
+    """Touch so much of the machine's free memory, but no more than an eighth of all, in small pages as the page cache has them, and let go
+    of it.
 
     What a virtual machine has given back to its host, or the host has taken from it, costs a second or two a GB when it is used next,
     and nothing tells which it is: who of those that are compared has it would be chance.
     """
-    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory, contextlib.suppress(OSError):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-        memory.madvise(_POPULATE_WRITE)
+    most = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 8
+    with mmap.mmap(-1, min(size, most), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        with contextlib.suppress(OSError):  # there may be no huge pages to do without
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+        with contextlib.suppress(OSError):  # not before Linux 5.14
+            memory.madvise(_POPULATE_WRITE)
 
 
 class Launcher:

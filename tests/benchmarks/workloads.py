@@ -136,7 +136,8 @@ def rows(place: Place) -> list[Row]:
             of(cold, "stages"),
             0.75,
             tag="bench-stages",
-            why="one second of it is sleep, which by itself is 0.8 of the fastest peer's time; four commands begin on two cores at once",
+            why="one second of it is sleep, which by itself is 0.8 of the fastest peer's time; four commands begin on two cores at once; "
+            "next: a sandbox that is ready for each of them",
         ),
         Row("four parallel stages: cached", of(again, "stages"), times=_SHORT),
         Row(
@@ -147,13 +148,25 @@ def rows(place: Place) -> list[Row]:
             tag="bench-files",
             why="five calls for each file and its digest are a third of it, the compressor a quarter; next: the walk by several processes",
         ),
-        Row("COPY of 20,000 files: unchanged", of(again, "files"), 0.35, rounds=4, why="one walk and one stat for each file"),
+        Row(
+            "COPY of 20,000 files: unchanged",
+            of(again, "files"),
+            0.35,
+            rounds=4,
+            why="one walk and one stat for each file; next: the walk by several processes",
+        ),
         Row("COPY of 20,000 files: one changed", of(edited, "files", "src/d7/e3/f5.txt"), 0.5, rounds=3),
         Row("COPY of 20,000 files: cold and push", of(pushed, "files"), rounds=2),
         Row("RUN that writes 512 MiB: cold and push", of(pushed, "step"), 0.6, rounds=2),
         Row("COPY of a 512 MiB file: cold and push", of(pushed, "large"), 0.6, rounds=2),
-        Row("COPY of a 512 MiB file: unchanged", of(again, "large"), 0.8, why="Python's start is 40 of its 50 ms"),
-        Row("Python app: cold and push", of(pushed, "app"), 0.8, rounds=3, why="pip itself is most of it, the same for all"),
+        Row("COPY of a 512 MiB file: unchanged", of(again, "large"), 0.8, why="Python's start is most of it; next: fewer modules"),
+        Row(
+            "Python app: cold and push",
+            of(pushed, "app"),
+            0.8,
+            rounds=3,
+            why="pip itself is most of it, the same for all; next: what comes before and after it",
+        ),
         Row(
             "Python app: edit of the app",
             of(edited, "app", "app/__main__.py"),
@@ -168,6 +181,6 @@ def rows(place: Place) -> list[Row]:
             rounds=3,
             why="gunzip and two hashes are 1 s of processor time; next: hashes beside gunzip on a third core",
         ),
-        Row("run --rm true", run, 0.3, beyond=0.04, times=_SHORT, why="Python's start and imports are most of it"),
-        Row("exec true", execute, seconds=0.06, times=_SHORT, why="Python's start is 40 ms of it"),
+        Row("run --rm true", run, 0.3, beyond=0.04, times=_SHORT, why="Python's start and imports are most of it; next: fewer modules"),
+        Row("exec true", execute, seconds=0.06, times=_SHORT, why="Python's start is half of it; next: fewer modules"),
     ]
