@@ -58,6 +58,10 @@ class Source:
             data += more
         return data
 
+    def run(self, take: Callable[[bytes, int, int], int]) -> None:
+        """Let `take` pass over some of the bytes that are here: it is given them, where in them it is, and how many were before them."""
+        self._at = take(self._block, self._at, self._before)
+
     def skip(self, size: int) -> None:
         """Pass over so many bytes; LayerError where there are fewer."""
         if self._at + size <= len(self._block):

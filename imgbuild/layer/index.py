@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 
 from imgbuild.errors import LayerError
-from imgbuild.hints import Iterator, Sequence
+from imgbuild.hints import Sequence
 from imgbuild.layer import WHITEOUT, erofs
 from imgbuild.layer.erofs import Attributes, Child, Directory, FileRecord, Leaf
 from imgbuild.layer.erofs_layout import image_of
 from imgbuild.layer.headers import show
 from imgbuild.layer.names import AUFS, MAX_LINKS, MAX_TARGET, OPAQUE, join, parts_of
-from imgbuild.layer.tar import BLOCK, Reader, Stream, TarEntry, read_tar
+from imgbuild.layer.tar import BLOCK, TarEntry
 from imgbuild.layer.xattrs import is_kept
 
 _KINDS = {"char": erofs.S_IFCHR, "block": erofs.S_IFBLK, "fifo": erofs.S_IFIFO}
-_ZERO = bytes(BLOCK)
 _MOST_NAMED = 512 << 20
 _MOST_HELD = 512 << 20
 _MOST_ALIKE = 1000
@@ -293,24 +292,6 @@ class TarIndex:
                     progress = True
         if self._deferred:
             raise NotIndexable("a hard link to a file of the lowers")
-
-
-def index_stream(stream: Stream, index: TarIndex) -> None:
-    """Add all entries of a tar. Reads to the end marker only."""
-    for entry, offset in _entries(stream):
-        index.add(entry, offset)
-
-
-def _entries(stream: Stream) -> Iterator[tuple[TarEntry, int | None]]:
-    last: Reader | None = None
-    for entry, reader in read_tar(stream):
-        yield entry, reader.offset
-        # Behind the end of a file, who maps it into memory sees what stands there in the tar.
-        if last is not None and last.padding != _ZERO[: len(last.padding)]:
-            raise NotIndexable("padding that is not zero")
-        last = reader
-    if last is not None and last.padding != _ZERO[: len(last.padding)]:
-        raise NotIndexable("padding that is not zero")
 
 
 def _follow(target: bytes, stack: list[Directory], pending: list[bytes]) -> None:

@@ -71,16 +71,31 @@ class Stream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Runs(Protocol):
+    """Who takes plain files by their headers, many at a time; what it does not take is read as any entry."""
+
+    def remember(self, block: bytes, entry: TarEntry) -> None:
+        """An entry whose header says nothing for itself alone but name, size and checksum."""
+        ...
+
+    def take(self, data: bytes, at: int, before: int) -> int:
+        """Pass over files in `data` (the archive from its byte `before` on) that are there as a whole, from the header at `at` on; where
+        the next header stands."""
+        ...
+
+    def behind(self, padding: bytes) -> None:
+        """What follows the content of a file that was not taken, up to the next block."""
+        ...
+
+
 class Reader:
     """A file's content, to be read before the next entry is asked for; what is left unread is skipped.
 
-    `offset` is where the content starts in the archive, None where it is not stored as a whole (a sparse file); `padding`, what
-    follows it up to the next block, is there when the next entry is."""
+    `offset` is where the content starts in the archive, None where it is not stored as a whole (a sparse file)."""
 
     def __init__(self, source: Source, size: int, extents: sparse.Extents, stored: int, offset: int | None) -> None:
         self.size = size
         self.offset = offset
-        self.padding = b""
         self._source = source
         self._extents = extents
         self._stored = stored
@@ -137,8 +152,8 @@ class _Extensions:
         self.any = False
 
 
-def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
-    """The entries of an archive in their order, each with its content; LayerError where it is malformed.
+def read_tar(stream: Stream, runs: Runs | None = None) -> Iterator[tuple[TarEntry, Reader]]:
+    """The entries of an archive in their order, each with its content; LayerError where it is malformed. What `runs` takes is left out.
 
     Reads up to the end marker; what follows it is left in the stream, apart from a block of look-ahead.
     """
@@ -146,7 +161,12 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
     extensions = _Extensions()
     known = KnownFields()
     alike: KnownHeaders[TarEntry] = KnownHeaders()
-    while (block := _next_header(source)) is not None:
+    while True:
+        if runs is not None and not extensions.any:
+            source.run(runs.take)
+        block = _next_header(source)
+        if block is None:
+            break
         flag = block[156:157]
         if flag in b"xXgLK":
             _extend(extensions, flag, block, source)
@@ -165,12 +185,16 @@ def read_tar(stream: Stream) -> Iterator[tuple[TarEntry, Reader]]:
             # Nothing but its own name and size, and no name in several parts.
             if flag == b"0" and not extensions.any and entry.name == block[:100].partition(b"\0")[0]:
                 alike.remember(block, entry)
+                if runs is not None:
+                    runs.remember(block, entry)
         yield entry, reader
         reader.skip()
         if extensions.any:
             extensions = _Extensions()
         # Padding that is missing at the very end is no loss.
-        reader.padding = source.exactly(padding)
+        behind = source.exactly(padding)
+        if runs is not None:
+            runs.behind(behind)
     if extensions.any:
         raise LayerError("the tar ends after an extended header")
 

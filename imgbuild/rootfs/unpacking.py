@@ -14,7 +14,8 @@ from imgbuild.errors import CorruptError, ImgbuildError, LayerError
 from imgbuild.hints import Callable, Iterator, Mapping, Protocol, Sequence
 from imgbuild.layer import ParentView
 from imgbuild.layer.compress import decompressing
-from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
+from imgbuild.layer.index import NotIndexable, TarIndex
+from imgbuild.layer.runs import index_stream
 from imgbuild.layer.stages import Ahead
 from imgbuild.layer.tar import CHUNK, Stream
 from imgbuild.layer.unpack import unpack

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from imgbuild.errors import ImgbuildError
-from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
+from imgbuild.layer.index import NotIndexable, TarIndex
+from imgbuild.layer.runs import index_stream
 from imgbuild.layer.unpack import unpack
 from imgbuild.linux.features import probe
 from imgbuild.linux.mounts import open_mount

@@ -13,8 +13,9 @@ from imgbuild.context.ignore import Ignore
 from imgbuild.context.local import LocalContext
 from imgbuild.context.tree import match
 from imgbuild.layer.diff import changes
-from imgbuild.layer.index import NotIndexable, TarIndex, index_stream
+from imgbuild.layer.index import NotIndexable, TarIndex
 from imgbuild.layer.pack import pack
+from imgbuild.layer.runs import index_stream
 from imgbuild.rootfs.copy import CopyRequest, InlineSource, TreeSource, input_digests, perform_copy
 from imgbuild.rootfs.copy_entries import Unfit, entries
 from imgbuild.rootfs.copy_perform import planned

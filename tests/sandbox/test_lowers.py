@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from imgbuild.layer.index import TarIndex, index_stream
+from imgbuild.layer.index import TarIndex
+from imgbuild.layer.runs import index_stream
 from imgbuild.linux.features import probe
 from imgbuild.linux.mounts import Bind, Filesystem
 from imgbuild.sandbox import lowers as lowers_module
