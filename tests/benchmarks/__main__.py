@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,19 @@ def main() -> None:
             launcher = stack.enter_context(Launcher())
             taking_part = tools.installed(directory, options.peers.split(","), stack)
             load = os.getloadavg()
-            results = _rows(directory, launcher, taking_part, options.rounds, options.only)
-            growths: list[Growth] = []
-            place, base = workloads.Place(directory, directory / "contexts"), directory / "busybox.tar"
+            place = workloads.Place(directory, directory / "contexts")
+            say("making contexts")
+            fixtures.contexts(place.contexts)
+            base = directory / "busybox.tar"
+            fixtures.busybox(base)
+            for tool in taking_part:
+                tool.load(base, "busybox")
+            grow = partial(growth.growths, launcher, taking_part[0], directory / "growth", only=options.only, say=say)
+            # What is measured of imgbuild alone comes first: memory that the peers' work fills and frees costs its next user time.
+            growths = list(grow(growth.KINDS)) if options.growth or options.big else []
             overheads = overhead.overheads(launcher, place, base, directory / "overhead", only=options.only, say=say)
-            if options.growth or options.big:
-                growths = list(growth.growths(launcher, taking_part[0], directory / "growth", only=options.only, big=options.big, say=say))
+            results = _rows(place, launcher, taking_part, options.rounds, options.only)
+            growths += grow(growth.BIG) if options.big else []
             facts = _facts(taking_part, where, options.rounds, load)
     except Interrupted as error:
         raise SystemExit(f"ended by {error}") from None
@@ -72,14 +80,9 @@ def main() -> None:
     _write(results, growths, overheads, shown, facts, readme=not (options.no_readme or options.only))
 
 
-def _rows(directory: Path, launcher: Launcher, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
-    place = workloads.Place(directory, directory / "contexts")
-    say("making contexts")
-    fixtures.contexts(place.contexts)
+def _rows(place: workloads.Place, launcher: Launcher, taking_part: Sequence[Any], rounds: int, only: str) -> list[Result]:
+    directory = place.directory
     chosen = [row for row in workloads.rows(place) if re.search(only, row.name)]
-    fixtures.busybox(directory / "busybox.tar")
-    for tool in taking_part:
-        tool.load(directory / "busybox.tar", "busybox")
     with contextlib.ExitStack() as stack:
         if any("app" in row.name for row in chosen):
             say("making the Python base and fetching wheels")

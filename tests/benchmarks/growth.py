@@ -8,44 +8,45 @@ import random
 import re
 import shutil
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import fixtures, tools
 from benchmarks.measure import Command, Launcher, Sample
 from benchmarks.results import Growth
 
-ROUNDS = 3
+_TIMES = 7
 _MEMORY = 1 << 30
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What grows; `prepare` makes all that is not timed, and gives the command that is."""
+
+    name: str
+    sizes: tuple[int, ...]
+    prepare: Callable[[tools.Imgbuild, Path, int], Command]
+    times: int = _TIMES
+
+
 def growths(
-    launcher: Launcher, tool: tools.Imgbuild, directory: Path, *, only: str, big: bool, say: Callable[[str], None]
+    launcher: Launcher, tool: tools.Imgbuild, directory: Path, kinds: Sequence[Kind], *, only: str, say: Callable[[str], None]
 ) -> Iterator[Growth]:
-    """Measure one kind of growth after another; `big` ones need 50 GB of disk."""
-    directory.mkdir()
-    kinds: list[tuple[str, tuple[int, ...], Callable[[tools.Imgbuild, Path, int], Command]]] = [
-        ("RUN steps, cold", (50, 100, 200), _steps),
-        ("layers of an image, first run", (32, 64, 127), _layers),
-        ("stages of a Buildfile, cached", (250, 500, 1000), _stages),
-        ("images in the store, cached build", (1250, 2500, 5000), _images),
-        ("COPY of files, cold", (25_000, 50_000, 100_000), _files),
-        ("lines of ENV, cached", (2000, 4000, 8000), _variables),
-    ]
-    if big:
-        kinds.append(("layer of GiB, cold", (2, 5, 10), _gigabytes))
-    for name, sizes, prepare in [kind for kind in kinds if re.search(only, kind[0])]:
-        samples: dict[int, list[Sample]] = {size: [] for size in sizes}
-        for number in range(1 if prepare is _gigabytes else ROUNDS):
-            for size in sizes:
+    """Measure one kind of growth after another."""
+    directory.mkdir(exist_ok=True)
+    for kind in [kind for kind in kinds if re.search(only, kind.name)]:
+        samples: dict[int, list[Sample]] = {size: [] for size in kind.sizes}
+        for number in range(kind.times):
+            for size in kind.sizes:
                 place = directory / f"{size}-{number}"
-                command = prepare(tool, place, size)
+                command = kind.prepare(tool, place, size)
                 sample = launcher.run([command], tool.account, directory / "log", memory=_MEMORY)
                 samples[size].append(sample)
-                say(f"{name}: {size:,}: {_cost(sample):.2f} s")
+                say(f"{kind.name}: {size:,}: {_cost(sample):.2f} s")
                 shutil.rmtree(place, ignore_errors=True)
         seconds = {size: statistics.median(map(_cost, of)) for size, of in samples.items()}
-        yield Growth(name, seconds, {size: max(sample.peak for sample in of) for size, of in samples.items()})
+        yield Growth(kind.name, seconds, {size: max(sample.peak for sample in of) for size, of in samples.items()})
 
 
 def _cost(sample: Sample) -> float:
@@ -129,3 +130,15 @@ def _gigabytes(tool: tools.Imgbuild, place: Path, size: int) -> Command:
     (place / "seed").write_bytes(random.Random(1).randbytes(1 << 24))
     script = f"i=0; while [ $i -lt {size * 64} ]; do cat /seed; i=$((i+1)); done > /big"
     return _build(tool, place, f"FROM busybox\nCOPY seed /seed\nRUN {script}\n")
+
+
+KINDS = (
+    Kind("RUN steps, cold", (50, 100, 200), _steps),
+    Kind("layers of an image, first run", (32, 64, 127), _layers),
+    Kind("stages of a Buildfile, cached", (250, 500, 1000), _stages),
+    Kind("images in the store, cached build", (1250, 2500, 5000), _images),
+    Kind("COPY of files, cold", (25_000, 50_000, 100_000), _files),
+    Kind("lines of ENV, cached", (2000, 4000, 8000), _variables),
+)
+BIG = (Kind("layer of GiB, cold", (2, 5, 10), _gigabytes, times=1),)
+"""They need 50 GB of disk."""
