@@ -1,6 +1,6 @@
 """make bench: times the rows of `workloads`, interleaved, and writes the table and the picture that the README shows.
 
-    python -m benchmarks [--rounds N] [--only REGEX] [--peers docker,buildah,crun] [--store DIR] [--growth] [--big] [--no-readme]
+    python -m benchmarks [--rounds N] [--only REGEX] [--peers docker,buildah,buildkit,crun] [--store DIR] [--growth] [--big] [--no-readme]
 
 The store is on XFS on a loop device. In each round every row is done by everybody, one after another, in another order each time; short
 ones several times. A ratio is only made between images that hold the same files. What is warm is the same for all: bases, the page cache,
@@ -27,7 +27,7 @@ from typing import Any
 from demo import rootfs
 from demo.machine import MachineError
 
-from benchmarks import fixtures, growth, overhead, tools, workloads
+from benchmarks import fixtures, growth, overhead, peers, tools, workloads
 from benchmarks.contents import Contents, contents_of
 from benchmarks.disk import Interrupted, interruptible, workspace
 from benchmarks.measure import CommandFailed, Launcher
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="rows whose name matches")
-    parser.add_argument("--peers", default="docker,buildah,crun")
+    parser.add_argument("--peers", default="docker,buildah,buildkit,crun")
     parser.add_argument("--store", help="put everything below this directory, instead of on a disk of its own")
     parser.add_argument("--growth", action="store_true", help="also the table of growth")
     parser.add_argument("--big", action="store_true", help="growth with layers of up to 10 GiB")
@@ -58,7 +58,7 @@ def main() -> None:
     try:
         with interruptible(), workspace(options.store) as (directory, where), contextlib.ExitStack() as stack:
             launcher = stack.enter_context(Launcher())
-            taking_part = tools.installed(directory, options.peers.split(","), stack)
+            taking_part = peers.installed(directory, options.peers.split(","), stack)
             load = os.getloadavg()
             place = workloads.Place(directory, directory / "contexts")
             say("making contexts")
@@ -139,7 +139,7 @@ def _round(
     found: dict[str, Contents] = {}
     turn = number % len(taking_part)
     for tool in [*taking_part[turn:], *taking_part[:turn]]:
-        if tool.name in result.failed or (tool.reference and row.beyond is None):
+        if tool.name in result.failed or (tool.reference and row.beyond is None) or (row.launches and not tool.launches):
             continue
         try:
             with row.timed(tool, number) as commands:

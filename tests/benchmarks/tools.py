@@ -12,9 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from benchmarks.measure import Account, Command, CommandFailed, daemon, surroundings
 
@@ -28,6 +28,8 @@ class Tool(Protocol):
     account: Account
     reference: bool
     """Whether it only shows what is possible: it is nobody's peer."""
+    launches: bool
+    """Whether it has containers."""
 
     def version(self) -> str: ...
 
@@ -62,8 +64,11 @@ class Tool(Protocol):
     def save(self, tag: str, archive: Path) -> None: ...
 
 
-class _Base:
+class Base:
+    """What most of them share."""
+
     reference = False
+    launches = True
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -89,7 +94,7 @@ class _Base:
         return done.stdout
 
 
-class Imgbuild(_Base):
+class Imgbuild(Base):
     """This project, as installed for the Python that runs this."""
 
     def __init__(self, directory: Path, *, without: str = "") -> None:
@@ -142,7 +147,17 @@ class Imgbuild(_Base):
         self.do(self._program, "save", "--format", "docker", "-o", str(archive), tag)
 
 
-class Docker(_Base):
+def with_children(pid: int) -> Sequence[int]:
+    """A daemon and those it started itself."""
+    found = [pid]
+    for other in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{other}/stat", encoding="utf-8", errors="replace") as file:
+            if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(other))
+    return found
+
+
+class Docker(Base):
     """The daemon of Debian's docker.io with the BuildKit in it, and its own client."""
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
@@ -167,12 +182,7 @@ class Docker(_Base):
         return self.do(self._docker, "version", "--format", "{{.Server.Version}}").strip()
 
     def daemons(self) -> Sequence[int]:
-        found = [self._daemon.pid]
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                if int(file.read().rpartition(")")[2].split()[1]) == self._daemon.pid:
-                    found.append(int(pid))
-        return found
+        return with_children(self._daemon.pid)
 
     def load(self, archive: Path, name: str) -> None:
         self.do(self._docker, "import", str(archive), name)
@@ -207,7 +217,7 @@ class Docker(_Base):
         self.do(self._docker, "save", "-o", str(archive), tag)
 
 
-class Buildah(_Base):
+class Buildah(Base):
     """Debian's buildah for builds and podman for containers, on one store."""
 
     def __init__(self, directory: Path) -> None:
@@ -264,7 +274,7 @@ class _Apart(Account):
     apart = True
 
 
-class Crun(_Base):
+class Crun(Base):
     """A bare runtime on an unpacked root: what is left when nobody makes a container of an image first."""
 
     reference = True
@@ -326,27 +336,3 @@ def registry(directory: Path) -> Iterator[str]:
     finally:
         account.close()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStack) -> list[Any]:
-    """Imgbuild, and those of its peers that can be had; who can't take part is said."""
-    found: list[Any] = [Imgbuild(directory / "imgbuild")]
-    offers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
-        "docker": (("dockerd", "runc"), lambda: Docker(directory / "docker", stack)),
-        "buildah": (("buildah", "podman", "runc"), lambda: Buildah(directory / "buildah")),
-        "crun": (("crun",), lambda: Crun(directory / "crun")),
-    }
-    for name, (programs, make) in offers.items():
-        if name not in wanted:
-            continue
-        lacking = [program for program in programs if shutil.which(program) is None]
-        try:
-            if lacking:
-                raise CommandFailed(f"{', '.join(lacking)} is not installed")
-            found.append(make())
-        except CommandFailed as error:
-            print(f"{name} does not take part: {error}", file=sys.stderr)
-    for tool in found:
-        if not tool.daemons():
-            stack.callback(tool.account.close)
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ _SHORT = 7
 class Row:
     """`timed` is a context: what comes before the yield is prepared, what it yields is timed. `target`: the ratio to the fastest peer
     that is to be reached; `seconds`: a bound for the median itself, `beyond`: for the median less that of the reference. `rounds` at most,
-    in each of them so many `times`. `tag`: the image whose contents are compared. `why`: said where it is not reached."""
+    in each of them so many `times`. `tag`: the image whose contents are compared. `launches`: only for those that have containers.
+    `why`: said where it is not reached."""
 
     name: str
     timed: Callable[[Any, int], contextlib.AbstractContextManager[list[Command]]]
@@ -31,7 +32,7 @@ class Row:
     rounds: int = 1_000
     times: int = 1
     tag: str = ""
-    only: Sequence[str] = ()
+    launches: bool = False
     why: str = ""
 
 
@@ -183,6 +184,14 @@ def rows(place: Place) -> list[Row]:
             times=2,
             why="gunzip and two hashes are two thirds of its processor time, Python's start and imports an eighth; next: fewer modules",
         ),
-        Row("run --rm true", run, 0.3, beyond=0.04, times=_SHORT, why="Python's start and imports are most of it; next: fewer modules"),
-        Row("exec true", execute, seconds=0.06, times=_SHORT, why="Python's start is half of it; next: fewer modules"),
+        Row(
+            "run --rm true",
+            run,
+            0.3,
+            beyond=0.04,
+            times=_SHORT,
+            launches=True,
+            why="Python's start and imports are most of it; next: fewer modules",
+        ),
+        Row("exec true", execute, seconds=0.06, times=_SHORT, launches=True, why="Python's start is half of it; next: fewer modules"),
     ]
