@@ -84,12 +84,28 @@ class Account:
         end = time.monotonic() + _PATIENCE_SECONDS
         for place, _ in _trees():
             while (place / self.name).exists():
-                for path, _, _ in os.walk(place / self.name, topdown=False):
-                    with contextlib.suppress(OSError):
-                        os.rmdir(path)
+                _remove(place / self.name)
                 if time.monotonic() > end:
                     break
                 time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def leaving_none(name: str) -> Iterator[None]:
+    """Remove the control groups of this name that somebody makes in the block and leaves, as far as they are empty."""
+    there = {place for place, _ in _trees() if (place / name).exists()}
+    try:
+        yield
+    finally:
+        for place, _ in _trees():
+            if place not in there:
+                _remove(place / name)
+
+
+def _remove(group: Path) -> None:
+    for path, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def _controller() -> Path | None:

@@ -19,7 +19,7 @@ def installed(directory: Path, wanted: Sequence[str], stack: contextlib.ExitStac
     found: list[Any] = [tools.Imgbuild(directory / "imgbuild")]
     offers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
         "docker": (("dockerd", "runc"), lambda: tools.Docker(directory / "docker", stack)),
-        "buildah": (("buildah", "podman", "runc"), lambda: tools.Buildah(directory / "buildah")),
+        "buildah": (("buildah", "podman", "runc"), lambda: tools.Buildah(directory / "buildah", stack)),
         "buildkit": (("buildkitd", "buildctl"), lambda: BuildKit(directory / "buildkit", stack)),
         "crun": (("crun",), lambda: tools.Crun(directory / "crun")),
     }

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.measure import Account, Command, CommandFailed, daemon, surroundings
+from benchmarks.measure import Account, Command, CommandFailed, daemon, leaving_none, surroundings
 
 DEADLINE = 60.0
 
@@ -220,8 +220,9 @@ class Docker(Base):
 class Buildah(Base):
     """Debian's buildah for builds and podman for containers, on one store."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         super().__init__("buildah", directory)
+        stack.enter_context(leaving_none("libpod_parent"))
         places = ("--root", f"{directory}/store", "--runroot", f"{directory}/run", "--storage-driver", "overlay")
         # crun does not take a hybrid of cgroup v1 and v2; runc takes all three.
         self._runtime = ("--runtime", path) if (path := shutil.which("runc")) else ()
