@@ -41,6 +41,8 @@ ALLOWED_SKIPS = (
     r"BuildKit's parser is only built for x86_64",
 )
 """Reasons, as regular expressions that match their beginning."""
+DISABLED = frozenset(filter(None, os.environ.get("IMGBUILD_DISABLE", "").split(",")))
+"""Fast paths that all tests go without (`make fallbacks`): what needs just these is skipped."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,9 +61,8 @@ def pytest_configure() -> None:
     hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
     if os.environ.get("CI"):
         hypothesis.settings.load_profile("ci")
-    # What a command does of itself: tests of parts of it go without the same fast paths (`make fallbacks`).
-    disabled = frozenset(filter(None, os.environ.get("IMGBUILD_DISABLE", "").split(",")))
-    importlib.import_module("imgbuild.linux.features").probe.__defaults__ = (disabled,)
+    # What a command does of itself: tests of parts of it go without the same fast paths.
+    importlib.import_module("imgbuild.linux.features").probe.__defaults__ = (DISABLED,)
 
 
 # Skips
@@ -72,7 +73,8 @@ def _skips(config: pytest.Config) -> list[tuple[str, bool]]:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     reports = reporter.stats.get("skipped", []) if reporter is not None else []
     reasons = [report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr) for report in reports]
-    return [(text, any(re.match(allowed, text) for allowed in ALLOWED_SKIPS)) for text in (r.removeprefix("Skipped: ") for r in reasons)]
+    texts = [reason.removeprefix("Skipped: ") for reason in reasons]
+    return [(text, any(re.match(allowed, text) for allowed in ALLOWED_SKIPS) or text.removeprefix("needs ") in DISABLED) for text in texts]
 
 
 @pytest.hookimpl(trylast=True)
