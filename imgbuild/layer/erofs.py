@@ -37,6 +37,8 @@ _CHUNK = struct.Struct("<HHI")
 _FILE = struct.Struct("<HHHHQIIIIqII16xHHI24x")
 _SIZE, _UNION, _BLOCK_AND_REST = 8, 16, 28
 """Where in it the size and the union are, and how much the number of the block and what follows it take."""
+_MTIME = 32
+"""Where i_mtime is."""
 _RECORD = struct.Struct("<8sQI48sI24x")
 _XATTR_HEADER = bytes(12)
 DIRENT = 12
@@ -198,6 +200,11 @@ def inode(image: bytes, nid: int) -> Inode:
     """What an image says of a nid."""
     layout, count, mode, _, size, union, _, uid, gid, mtime, mtime_ns, links = INODE.unpack_from(image, nid << 5)
     return Inode(layout, len(_XATTR_HEADER) + 4 * (count - 1) if count else 0, mode, size, union, uid, gid, mtime, mtime_ns, links)
+
+
+def with_mtime(record: bytes, mtime: int) -> bytes:
+    """An inode as of another time, in seconds."""
+    return record[:_MTIME] + struct.pack("<q", mtime) + record[_MTIME + 8 :]
 
 
 def with_device(image: bytes, start: int, end: int, device: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A tar, as it is read -> its index. Most of it are files in a row that differ in nothing but their names, sizes and contents: these
+"""A tar, as it is read -> its index. Most of it are files in a row that differ in nothing but names, sizes, times and contents: these
 are indexed without a value for each. Whatever is odd about a header is left to `read_tar` and `TarIndex.add`, which know what it means
 and what is wrong with it.
 """
@@ -9,7 +9,7 @@ from zlib import adler32
 
 from imgbuild.layer import WHITEOUT
 from imgbuild.layer.blocks import header_sum
-from imgbuild.layer.erofs import MAX_BLOCKS, FileRecord
+from imgbuild.layer.erofs import MAX_BLOCKS, FileRecord, with_mtime
 from imgbuild.layer.index import NotIndexable, TarIndex, attributes_of
 from imgbuild.layer.names import parts_of
 from imgbuild.layer.tar import BLOCK, Stream, TarEntry, read_tar
@@ -30,14 +30,17 @@ class _Runs:
 
     def __init__(self, index: TarIndex) -> None:
         self._index = index
-        self._known: dict[bytes, tuple[FileRecord, int]] = {}
+        self._known: dict[bytes, tuple[FileRecord, int, bytes]] = {}
 
     def remember(self, block: bytes, entry: TarEntry) -> None:
         """Take those that are like this one, whose header says all there is to say of it."""
+        key = block[100:124] + block[156:]
+        if key in self._known:
+            return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        shared = header_sum(block) - (adler32(block[:100], 0) & 0xFFFF) - (adler32(block[124:136], 0) & 0xFFFF)
-        self._known[block[100:124] + block[136:148] + block[156:]] = FileRecord(attributes_of(entry)), shared
+        shared = header_sum(block) - (adler32(block[:100], 0) & 0xFFFF) - (adler32(block[124:148], 0) & 0xFFFF)
+        self._known[key] = FileRecord(attributes_of(entry)), shared, block[136:148]
 
     def take(self, data: bytes, at: int, before: int) -> int:
         """Index files from `at` on; where the first header stands that is none of a file that is known and is here as a whole. `before`
@@ -52,7 +55,7 @@ class _Runs:
         while True:
             start = at + BLOCK
             block = data[at:start]
-            like = get(block[100:124] + block[136:148] + block[156:])
+            like = get(block[100:124] + block[156:])
             if like is None:
                 break
             length, wanted = block[124:135], block[148:154]
@@ -62,9 +65,15 @@ class _Runs:
                 size, sum_wanted = int(length, 8), int(wanted, 8)
             except ValueError:
                 break
-            record, shared = like
-            if (adler32(block[:100], 0) & 0xFFFF) + (adler32(block[124:136], 0) & 0xFFFF) + shared != sum_wanted:
+            record, shared, time = like
+            if (adler32(block[:100], 0) & 0xFFFF) + (adler32(block[124:148], 0) & 0xFFFF) + shared != sum_wanted:
                 break
+            mtime = None
+            if block[136:148] != time:
+                # Eleven octal digits are never more than every file system keeps.
+                if not (block[136:147].isdigit() and block[147] in b"\0 " and b"8" not in block[136:147] and b"9" not in block[136:147]):
+                    break
+                mtime = int(block[136:147], 8)
             end = start + size
             after = end + -size % BLOCK
             if after > len(data) or data[end:after] != _ZEROS[: after - end]:
@@ -78,7 +87,8 @@ class _Runs:
                     self._add(directory, names, records, total)
                 directory, names, records, total = above, [], [], 0
             names.append(name)
-            records.append(record.of(size, before + start >> 9))
+            made = record.of(size, before + start >> 9)
+            records.append(made if mtime is None else with_mtime(made, mtime))
             total += size
             at = after
         if names:

@@ -75,7 +75,7 @@ class Runs(Protocol):
     """Who takes plain files by their headers, many at a time; what it does not take is read as any entry."""
 
     def remember(self, block: bytes, entry: TarEntry) -> None:
-        """An entry whose header says nothing for itself alone but name, size and checksum."""
+        """An entry whose header says nothing for itself alone but name, size, time and checksum."""
         ...
 
     def take(self, data: bytes, at: int, before: int) -> int:

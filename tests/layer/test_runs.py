@@ -20,7 +20,8 @@ ONE_BY_ONE = 100
 names = st.sampled_from(("a", "b", "c", "long" * 20, "n\udcff", "..", ".", "", "x.wh.y", ".wh.a", ".wh..wh..opq", "..a", "d0"))
 parents = st.sampled_from(("", "d0/", "d1/", "d0/d2/", "./d0/", "d0//", "/d0/", "link/", "none/", "d0/../d1/", "d0/a/"))
 contents = st.sampled_from((b"", b"x", b"y" * 511, b"z" * 512, b"w" * 513, bytes(3000)))
-alike = st.sampled_from(({"mode": 0o644, "mtime": 5}, {"mode": 0o755, "mtime": 5}, {"mode": 0o644, "mtime": 5, "uid": 1000}))
+times = st.sampled_from((5, 6, 0, 1_700_000_000, (1 << 33) - 1, 1 << 33, -1))
+alike = st.fixed_dictionaries({"mode": st.sampled_from((0o644, 0o755)), "uid": st.sampled_from((0, 1000)), "mtime": st.just(5) | times})
 DIRECTORIES = [member(name, "dir") for name in ("d0", "d1", "d0/d2")] + [member("link", "symlink", link="d1")]
 
 
@@ -100,6 +101,16 @@ def test_sizes_that_are_said_in_other_ways(size: bytes) -> None:
     assert seen(bytes(tar), len(tar)) == seen(bytes(tar), ONE_BY_ONE)
 
 
+@pytest.mark.parametrize("time", [b"0000000000 1", b"000000000012", b"00000000008 ", b"+0000000001\0", bytes(12), b"\xff" * 11 + b"\xfe"])
+def test_times_that_are_said_in_other_ways(time: bytes) -> None:
+    tar = bytearray(tar_of(*DIRECTORIES, *(member(f"d0/f{number}", content=b"x" * 20) for number in range(3))))
+    start = len(DIRECTORIES) * BLOCK + 2 * BLOCK
+    tar[start + 136 : start + 148] = time
+    tar[start + 148 : start + 156] = b" " * 8
+    tar[start + 148 : start + 156] = b"%06o\0 " % sum(tar[start : start + BLOCK])
+    assert seen(bytes(tar), len(tar)) == seen(bytes(tar), ONE_BY_ONE)
+
+
 @pytest.mark.parametrize("form", [b"%06o12", b"%06o\0\0", b"%06o  ", b" %06o\0", b"%07o\0", b"%8o"])
 def test_sums_that_are_said_in_other_ways(form: bytes) -> None:
     tar = bytearray(tar_of(*DIRECTORIES, *(member(f"d0/f{number}") for number in range(3))))
@@ -109,7 +120,7 @@ def test_sums_that_are_said_in_other_ways(form: bytes) -> None:
 
 
 def test_most_files_of_a_tar_need_no_value_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    tar = tar_of(*DIRECTORIES, *(member(f"d{number // 50 % 2}/f{number}", content=b"x" * number) for number in range(300)))
+    tar = tar_of(*DIRECTORIES, *(member(f"d{number // 50 % 2}/f{number}", content=b"x" * number, mtime=number) for number in range(300)))
     added: list[TarEntry] = []
     add = TarIndex.add
     monkeypatch.setattr(TarIndex, "add", lambda index, entry, offset: added.append(entry) or add(index, entry, offset))
