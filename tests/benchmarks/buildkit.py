@@ -9,13 +9,11 @@ import contextlib
 import hashlib
 import json
 import platform
-import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import Command, CommandFailed, daemon
-from benchmarks.tools import DEADLINE, Base, with_children
+from benchmarks.measure import Command, daemon
+from benchmarks.tools import Base, await_daemon, with_children
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SETTINGS = """\
@@ -49,11 +47,7 @@ class BuildKit(Base):
         self._empty.mkdir()
         stack.callback(self.account.close)  # after the daemon's end
         self._daemon = stack.enter_context(daemon(["buildkitd", "--config", str(settings)], self.account, directory / "log"))
-        deadline = time.monotonic() + DEADLINE
-        while subprocess.run([*self._client, "debug", "workers"], capture_output=True, check=False).returncode:
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
-                raise CommandFailed(f"buildkitd did not start:\n{(directory / 'log').read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
+        await_daemon(self._daemon, directory / "log", *self._client, "debug", "workers")
 
     def environment(self) -> dict[str, str]:
         return {"DOCKER_CONFIG": str(self.directory)}

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from benchmarks.measure import Account, Command, CommandFailed, daemon, leaving_none, surroundings
 
-DEADLINE = 60.0
+_DEADLINE = 60.0
 
 
 class Tool(Protocol):
@@ -147,6 +147,15 @@ class Imgbuild(Base):
         self.do(self._program, "save", "--format", "docker", "-o", str(archive), tag)
 
 
+def await_daemon(process: subprocess.Popen[bytes], log: Path, *asked: str) -> None:
+    """Wait until a daemon answers what it is asked; CommandFailed, with the end of its log, where it ends or takes too long."""
+    deadline = time.monotonic() + _DEADLINE
+    while subprocess.run(asked, capture_output=True, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise CommandFailed(f"the daemon did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+
+
 def with_children(pid: int) -> Sequence[int]:
     """A daemon and those it started itself."""
     found = [pid]
@@ -169,11 +178,7 @@ class Docker(Base):
         argv += [f"--cgroup-parent=/{self.account.name}"]
         stack.callback(self.account.close)  # after the daemon's end
         self._daemon = stack.enter_context(daemon(argv, self.account, directory / "log"))
-        deadline = time.monotonic() + DEADLINE
-        while subprocess.run([self._docker, "-H", self._socket, "version"], capture_output=True, check=False).returncode:
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
-                raise CommandFailed(f"dockerd did not start:\n{(directory / 'log').read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
+        await_daemon(self._daemon, directory / "log", self._docker, "-H", self._socket, "version")
 
     def environment(self) -> dict[str, str]:
         return {"DOCKER_HOST": self._socket, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.directory / "config")}
@@ -324,7 +329,7 @@ def registry(directory: Path) -> Iterator[str]:
     account = Account("registry")
     try:
         with daemon(["docker-registry", "serve", str(settings)], account, directory / "log") as process:
-            deadline = time.monotonic() + DEADLINE
+            deadline = time.monotonic() + _DEADLINE
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
